@@ -1,0 +1,70 @@
+/**
+ * Type-checks every ```ts block of README.md, of docs/ and of the JSDoc comments in src/, each as a
+ * module of its own, in which the package's name means src/. There is no way to exempt a block.
+ * Blocks keep their line numbers, so that an error is reported at its place in the document.
+ */
+import { spawnSync } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { basename, join } from "node:path"
+
+process.chdir(join(import.meta.dirname, ".."))
+const outDir = ".cache/docs"
+const problems: Array<string> = []
+const documents = new Map<string, string>()
+
+const filesIn = (directory: string, extension: string): ReadonlyArray<string> =>
+  existsSync(directory)
+    ? readdirSync(directory, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(extension))
+        .map((name) => join(directory, name))
+    : []
+
+function extract(document: string): void {
+  const inComment = document.endsWith(".ts")
+  const lines = readFileSync(document, "utf8").split("\n")
+  let start: number | undefined
+  for (const [index, raw] of lines.entries()) {
+    const line = inComment ? raw.replace(/^\s*\* ?/, "") : raw
+    const fence = inComment && line === raw ? null : /^\s*```(.*)$/.exec(line)
+    if (fence === null) continue
+    const info = fence[1]!.trim()
+    if (start !== undefined) {
+      const code = lines.slice(start, index)
+      write(document, start, inComment ? code.map((it) => it.replace(/^\s*\* ?/, "")) : code)
+      start = undefined
+    } else if (info === "ts") {
+      start = index + 1
+    } else if (/^(ts|tsx|typescript)\b/.test(info)) {
+      problems.push(`${document}:${index + 1}: a block is \`\`\`ts and nothing else, not "${info}"`)
+    }
+  }
+  if (start !== undefined) problems.push(`${document}:${start}: the block is not closed`)
+}
+
+function write(document: string, start: number, code: ReadonlyArray<string>): void {
+  const name = `${document.replaceAll("/", "-")}.${start}.ts`
+  documents.set(name, document)
+  writeFileSync(join(outDir, name), "\n".repeat(start) + code.join("\n") + "\n")
+}
+
+rmSync(outDir, { recursive: true, force: true })
+mkdirSync(outDir, { recursive: true })
+writeFileSync(
+  join(outDir, "tsconfig.json"),
+  JSON.stringify({ extends: "../../tsconfig.json", include: ["*.ts"] })
+)
+for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src", ".ts")]) {
+  extract(document)
+}
+
+const tsc = spawnSync("npx", ["tsc", "--pretty", "false", "-p", outDir], { encoding: "utf8" })
+for (const line of tsc.stdout.split("\n").filter((it) => it.trim() !== "")) {
+  const at = /^(.+?)\((\d+),(\d+)\): (.*)$/.exec(line)
+  const document = at === null ? undefined : documents.get(basename(at[1]!))
+  problems.push(document === undefined ? line : `${document}:${at![2]}:${at![3]}: ${at![4]}`)
+}
+if (tsc.status !== 0 && problems.length === 0) problems.push(tsc.stderr)
+
+if (problems.length > 0) console.error(problems.join("\n"))
+else console.log(`${documents.size} blocks compile`)
+process.exitCode = problems.length > 0 ? 1 : 0

@@ -1,0 +1,168 @@
+/**
+ * A mutual exclusion lock, held as a scoped resource.
+ *
+ * Acquiring forks a renewal fiber; closing the scope interrupts that fiber and gives the lease
+ * back. The code that runs under the lock is interrupted before anyone else can own it: when the
+ * store says that the lease is not ours, or when the store has been silent for so long that its
+ * validity, counted on this process's monotonic clock from before the last answered command was
+ * sent, is about to run out.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, MemoryLockStore } from "effect-redis-lock"
+ *
+ * const program = Effect.log("only one at a time").pipe(
+ *   Lock.withLock("invoice:42", { ttl: "5 seconds", waitAtMost: "10 seconds" }),
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { acquireLease, guardAndRelease, scopedLease } from "./internal/acquire.js"
+import type { Lease } from "./Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
+import type { LockStore } from "./LockStore.js"
+
+/**
+ * What every way of taking a lock accepts. An impossible option is a defect (an
+ * `IllegalArgumentException` that names the option and its value), raised before anything is sent.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /**
+   * How long the store keeps the lease if nobody renews it. The longer, the longer a crash keeps
+   * others out; the shorter, the sooner a slow network loses the lease. Default: 5 seconds; at
+   * least 10 ms.
+   */
+  readonly ttl?: Duration.DurationInput | undefined
+  /** Time between renewals. Default: half of `ttl`. */
+  readonly renewEvery?: Duration.DurationInput | undefined
+  /**
+   * How long before the end of its proven validity an unconfirmed lease is given up: guarded code
+   * is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
+   * `ttl`, less where `renewEvery` leaves less room.
+   */
+  readonly margin?: Duration.DurationInput | undefined
+  /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
+  readonly owner?: string | undefined
+  /**
+   * A name for metrics and spans, for all locks of one purpose. Unlike a key it must be one of a
+   * few: metrics keep every name for ever. Default: `"default"`.
+   */
+  readonly name?: string | undefined
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface WaitOptions extends Options {
+  /**
+   * How long to wait while somebody else has the lock, before failing with `LockUnavailable`.
+   * Unlike `Effect.timeout` around `withLock` it does not bound the protected code. Default: no
+   * limit.
+   */
+  readonly waitAtMost?: Duration.DurationInput | undefined
+}
+
+/**
+ * Takes the lock, waiting for its turn, and gives it back when the scope closes. The lease is
+ * renewed until then. Run the protected code with `lease.guard`.
+ *
+ * The wait can be interrupted, unless the caller is itself in an uninterruptible region; nothing
+ * is left behind then. Fails with `LockUnavailable` if `waitAtMost` is over, and with
+ * `LockStoreError` if the store did not answer or refused.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const acquire = (
+  key: string,
+  options?: WaitOptions
+): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedLease(key, options, options?.waitAtMost)
+
+/**
+ * Takes the lock if it is free at this moment, in one attempt; fails with `LockUnavailable` if it
+ * is not. To be combined with `Effect.retry`, `Effect.option` and the like.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ *
+ * const work = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* Lock.tryAcquire("invoice:42").pipe(
+ *       Effect.retry(Schedule.exponential("100 millis").pipe(Schedule.upTo("1 minute")))
+ *     )
+ *     yield* lease.guard(Effect.log(`fencing token ${lease.fencingToken}`))
+ *   })
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryAcquire = (
+  key: string,
+  options?: Options
+): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedLease(key, options, 0)
+
+/**
+ * Runs an effect, or a function of the lease, under the lock: takes it, runs the body guarded, and
+ * gives it back, whatever happens.
+ *
+ * Fails with `LockLost` if the lease was lost at any point, also when the body had succeeded by
+ * then: somebody else may have had the lock while it ran. If the body failed as well, both errors
+ * are in the cause, the body's first. A release that the store did not confirm is logged as a
+ * warning and counted; the lease then ends by its ttl.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withLock =
+  (key: string, options?: WaitOptions) =>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(acquireLease(key, options, options?.waitAtMost, restore), (lease) =>
+        guardAndRelease(lease, body, restore)
+      )
+    )
+
+/**
+ * Runs an effect under the lock if the lock is free at this moment, and does nothing if it is not:
+ * `Option.none()`. For work that one of many should do, and the others skip.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withLockIfAvailable =
+  (key: string, options?: Options) =>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.catchTag(
+          Effect.asSome(acquireLease(key, options, 0, restore)),
+          "LockUnavailable",
+          () => Effect.succeedNone
+        ),
+        (lease) =>
+          Option.isSome(lease)
+            ? Effect.asSome(guardAndRelease(lease.value, body, restore))
+            : Effect.succeedNone
+      )
+    )

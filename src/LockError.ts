@@ -1,0 +1,127 @@
+/**
+ * What can go wrong with a lock: one class for each thing that a caller handles differently.
+ *
+ * @since 0.1.0
+ */
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+
+/**
+ * What a store knows of the lease that is in the way.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Holder {
+  /** The holder's `owner` description; `undefined` where a foreign program holds the key. */
+  readonly owner: string | undefined
+  /** How long the holder has had the lease, by the store's clock; `undefined` if not known. */
+  readonly heldFor: Duration.Duration | undefined
+  /** `true` where the key was set by a program that is not this library. */
+  readonly foreign: boolean
+}
+
+/**
+ * Somebody else has the lock, and this caller did not, or no longer, want to wait for it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
+  readonly key: string
+  /**
+   * When a new attempt can succeed at the latest if the holder neither renews nor releases:
+   * what is left of its ttl. `undefined` where the key has no ttl and so never expires by itself.
+   */
+  readonly retryAfter: Duration.Duration | undefined
+  readonly holder: Holder
+  /** How long this caller had waited. Zero for a single attempt. */
+  readonly waited: Duration.Duration
+}> {
+  override get message(): string {
+    const { holder, key, retryAfter, waited } = this
+    const who = holder.foreign
+      ? "a program that does not use this library"
+      : (holder.owner ?? "another holder")
+    const since =
+      holder.heldFor === undefined ? "" : `, for ${Duration.format(holder.heldFor)} so far`
+    const after = Duration.toMillis(waited) > 0 ? ` after waiting ${Duration.format(waited)}` : ""
+    const until =
+      retryAfter === undefined
+        ? "The key has no ttl: it stays locked until somebody deletes it."
+        : `It expires in ${Duration.format(retryAfter)} unless it is renewed.`
+    return `Lock ${quote(key)} is not available${after}: held by ${who}${since}. ${until}`
+  }
+}
+
+/**
+ * Why a lease was lost.
+ *
+ * - `Missing`: the key was gone (expired, deleted, or the server lost its data);
+ * - `Taken`: somebody else's token was in its place;
+ * - `Unreachable`: no renewal was answered before the proven validity ran out;
+ * - `Released`: the lease was released, by its own holder, while something still needed it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type LossReason = "Missing" | "Taken" | "Unreachable" | "Released"
+
+const lossTexts: Record<LossReason, string> = {
+  Missing:
+    "its key was gone from the store (expired, deleted, or the server lost its data). Somebody else may have had the lock since",
+  Taken: "another token was found in its place. Somebody else has the lock",
+  Unreachable:
+    "no renewal was confirmed before its validity ran out. The store did not answer, or this process was stopped or blocked",
+  Released: "it had been released by its own holder"
+}
+
+/**
+ * The lease is no longer ours, or can no longer be proven to be.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class LockLost extends Data.TaggedError("LockLost")<{
+  readonly key: string
+  readonly reason: LossReason
+  /** The fencing token of the lease that was lost. */
+  readonly fencingToken: number
+}> {
+  override get message(): string {
+    return `The lease of lock ${quote(this.key)} (fencing token ${this.fencingToken}) was lost: ${lossTexts[this.reason]}.`
+  }
+}
+
+/**
+ * What a store was asked to do when it failed.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type LockStoreOperation = "configure" | "acquire" | "renew" | "release" | "verify"
+
+/**
+ * The store could not be asked, did not answer in time, or refused.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class LockStoreError extends Data.TaggedError("LockStoreError")<{
+  readonly operation: LockStoreOperation
+  readonly key?: string | undefined
+  /** What happened, and what to do about it. */
+  readonly detail: string
+  /** The underlying error, as the client or the server gave it. */
+  readonly cause?: unknown
+}> {
+  override get message(): string {
+    const what =
+      this.key === undefined ? this.operation : `${this.operation} of lock ${quote(this.key)}`
+    return `The lock store failed (${what}): ${this.detail}`
+  }
+}
+
+/** Keys come from users: kept short, and control characters made visible. */
+const quote = (key: string): string =>
+  JSON.stringify(key.length > 200 ? `${key.slice(0, 200)}…` : key)

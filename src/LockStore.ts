@@ -1,0 +1,139 @@
+/**
+ * Where leases live. Every kind of lock is written against this service, and whoever has another
+ * place for leases can implement it: two functions and a clock.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { LockStoreError, LockUnavailable } from "./LockError.js"
+
+/**
+ * What is asked of a store: one key, for a time, and how long to wait for it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Claim {
+  readonly key: string
+  /** How long the store keeps the lease if nobody renews it, in milliseconds. An integer. */
+  readonly ttlMillis: number
+  /**
+   * How long to wait while somebody else has the key, in milliseconds: `0` for a single attempt,
+   * `Infinity` for no limit. It bounds the waiting for a holder; a store that does not answer is
+   * bounded by the store's own command deadline.
+   */
+  readonly waitMillis: number
+  /** A description of who asks, for people who inspect the lock. */
+  readonly owner: string | undefined
+}
+
+/**
+ * A lease as a store granted it. Whoever has this value can renew and release, nobody else.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Grant {
+  /** The value in the store that only this holder knows. */
+  readonly token: string
+  /** Greater than that of every earlier grant of the same key. A safe integer. */
+  readonly fencingToken: number
+  /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
+  readonly validUntil: number
+  /** How many commands the acquisition took (1 where the key was free). */
+  readonly attempts: number
+  /**
+   * Asks for the claim's full ttl again. An error means that the outcome is not known; the caller
+   * asks again. The caller bounds it: it is interrupted when the lease is given up.
+   */
+  readonly renew: Effect.Effect<Renewal, LockStoreError>
+  /** Asks whether the lease is still ours, and changes nothing. */
+  readonly verify: Effect.Effect<Ownership, LockStoreError>
+  /**
+   * Gives the lease back; the next waiter is served. Takes a bounded time. `Ours` is also the
+   * answer where the store cannot tell a loss from a release that was sent twice.
+   */
+  readonly release: Effect.Effect<Ownership, LockStoreError>
+}
+
+/**
+ * What a store found under a key: our token, nothing, or another token.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Ownership = "Ours" | "Missing" | "Taken"
+
+/**
+ * The answer to a renewal: until when the lease is valid now, in milliseconds on the store's
+ * clock, or why it is not ours any more.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Renewal =
+  | { readonly _tag: "Renewed"; readonly validUntil: number }
+  | { readonly _tag: "NotOurs"; readonly reason: "Missing" | "Taken" }
+
+/**
+ * The time that a store's leases live by. It never goes back, and nobody can set it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface LockClock {
+  /** Milliseconds since some fixed moment. */
+  readonly unsafeNow: () => number
+  /**
+   * Calls back when the time has come: up to a few milliseconds early, never early by so much that
+   * it matters to a lease; late only if the process was busy or stopped.
+   */
+  readonly unsafeSchedule: (at: number, callback: () => void) => ScheduledCall
+}
+
+/**
+ * A call that will be made, unless it is cancelled first.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ScheduledCall {
+  readonly cancel: () => void
+}
+
+/**
+ * Gives an effect the interruptibility of the caller, as `Effect.uninterruptibleMask` hands it out.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface LockStore {
+  readonly clock: LockClock
+  /**
+   * Takes the lease, waiting for it as long as the claim says.
+   *
+   * It runs in an uninterruptible region, so that a grant cannot get lost on its way to the caller.
+   * What may be interrupted (the wait for an answer, the wait for a turn) is wrapped in `restore`.
+   * When it fails or is interrupted, nothing of it stays in the store: what was sent is undone,
+   * also if its answer comes later.
+   */
+  readonly acquire: (
+    claim: Claim,
+    restore: Restore
+  ) => Effect.Effect<Grant, LockUnavailable | LockStoreError>
+}
+
+/**
+ * @since 0.1.0
+ * @category tags
+ */
+export const LockStore: Context.Tag<LockStore, LockStore> = Context.GenericTag<LockStore>(
+  "effect-redis-lock/LockStore"
+)

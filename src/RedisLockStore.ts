@@ -1,0 +1,216 @@
+/**
+ * Leases in Redis: one server, or a Sentinel group, through ioredis 5 or 6.
+ *
+ * @since 0.1.0
+ */
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { makeRedisStore, storeFromClient } from "./internal/redis/make.js"
+import { LockStoreError } from "./LockError.js"
+import { LockStore } from "./LockStore.js"
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface StoreOptions {
+  /** Put before every key. Default: none, so that the key in Redis is exactly what the user wrote. */
+  readonly prefix?: string | undefined
+  /**
+   * How long a command may take, with all reconnections, before it fails with `LockStoreError`.
+   * It also bounds how long the close of a scope waits for its release, and a layer for what is
+   * still to be undone. Default: 2 seconds.
+   */
+  readonly commandTimeout?: Duration.DurationInput | undefined
+  /** The description of a holder that gives none. Default: host name and process id. */
+  readonly owner?: string | undefined
+  /**
+   * How often a waiter asks for the lock while a program that does not use this library holds the
+   * key: nobody will tell us that it is free. Default: 50 ms.
+   */
+  readonly foreignPollEvery?: Duration.DurationInput | undefined
+}
+
+/**
+ * Where Redis is: a URL (`redis://`, `rediss://`), ioredis options, or both.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends StoreOptions {
+  readonly url?: string | Redacted.Redacted | undefined
+  /**
+   * Options for ioredis. How commands are retried is decided here, so `maxRetriesPerRequest`,
+   * `enableOfflineQueue`, `autoResendUnfulfilledCommands` and `commandTimeout` have no effect.
+   */
+  readonly redis?: Omit<RedisOptions, "replyMapping"> | undefined
+}
+
+/**
+ * A store with a connection of its own, which the scope closes. It fails at once if an option is
+ * impossible; trouble with the connection is reported by the first operation.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<LockStore, LockStoreError, Scope.Scope> =>
+  Effect.flatMap(decode(options), ({ url, settings }) =>
+    makeRedisStore(url, options.redis ?? {}, settings)
+  )
+
+/**
+ * Bind the layer to a constant and use that one: every call makes another connection.
+ *
+ * @example
+ * ```ts
+ * import { RedisLockStore } from "effect-redis-lock"
+ *
+ * const LocksLive = RedisLockStore.layer({ url: "redis://127.0.0.1:6379", prefix: "locks:" })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError> =>
+  Layer.scoped(LockStore, make(options))
+
+/**
+ * The same from `Config`. Use `Config.redacted` for the URL or the password.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { RedisLockStore } from "effect-redis-lock"
+ *
+ * const LocksLive = RedisLockStore.layerConfig({
+ *   url: Config.redacted("REDIS_URL"),
+ *   prefix: Config.string("LOCK_PREFIX").pipe(Config.withDefault(""))
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerConfig = (
+  options: Config.Config.Wrap<ConfigOptions>
+): Layer.Layer<LockStore, ConfigError.ConfigError> =>
+  Layer.scoped(
+    LockStore,
+    Effect.flatMap(Config.unwrap(options), ({ host, password, port, username, ...rest }) =>
+      Effect.mapError(
+        make({
+          ...rest,
+          redis: {
+            ...(host === undefined ? {} : { host }),
+            ...(port === undefined ? {} : { port }),
+            ...(username === undefined ? {} : { username }),
+            ...(password === undefined ? {} : { password: Redacted.value(password) })
+          }
+        }),
+        (error) => ConfigError.InvalidData([], error.detail)
+      )
+    )
+  )
+
+/**
+ * What `layerConfig` reads.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConfigOptions extends StoreOptions {
+  readonly url?: string | Redacted.Redacted | undefined
+  readonly host?: string | undefined
+  readonly port?: number | undefined
+  readonly username?: string | undefined
+  readonly password?: Redacted.Redacted | undefined
+}
+
+/**
+ * A store on a client that the user has already. The client is left as it was found: nothing is
+ * defined on it, none of its options are changed, and it is not closed.
+ *
+ * How long a command waits for a lost connection is then the client's affair, within
+ * `commandTimeout`.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerFromClient = (
+  client: Redis | Cluster,
+  options: StoreOptions = {}
+): Layer.Layer<LockStore, LockStoreError> =>
+  Layer.scoped(
+    LockStore,
+    Effect.flatMap(decode(options), ({ settings }) => storeFromClient(client, settings))
+  )
+
+interface Settings {
+  readonly prefix: string
+  readonly owner: string | undefined
+  readonly commandTimeoutMillis: number
+  readonly foreignPollMillis: number
+}
+
+const decode = (
+  options: Options
+): Effect.Effect<
+  { readonly url: string | undefined; readonly settings: Settings },
+  LockStoreError
+> =>
+  Effect.suspend(() => {
+    const impossible = (option: string, value: unknown, why: string) =>
+      new LockStoreError({
+        operation: "configure",
+        detail: `Impossible option ${option}: ${String(value)}. ${why}`
+      })
+    const millis = (option: string, input: Duration.DurationInput | undefined, ifNone: number) => {
+      const value =
+        input === undefined
+          ? ifNone
+          : typeof input === "number"
+            ? input
+            : Duration.decodeUnknown(input).pipe((decoded) =>
+                decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
+              )
+      return Number.isFinite(value) && value >= 1
+        ? Either.right(value)
+        : Either.left(impossible(option, input, 'It wants a time of 1 ms or more, as "2 seconds".'))
+    }
+    return Either.gen(function* () {
+      const commandTimeoutMillis = yield* millis("commandTimeout", options.commandTimeout, 2_000)
+      const foreignPollMillis = yield* millis("foreignPollEvery", options.foreignPollEvery, 50)
+      const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
+      if (url !== undefined && !isRedisUrl(url)) {
+        return yield* Either.left(
+          impossible(
+            "url",
+            Redacted.isRedacted(options.url) ? "<redacted>" : withoutPassword(url),
+            "It wants redis://host:port or rediss://host:port (TLS), with user:password@ before the host and /db behind it where needed."
+          )
+        )
+      }
+      const prefix: unknown = options.prefix ?? ""
+      if (typeof prefix !== "string") {
+        return yield* Either.left(impossible("prefix", prefix, "It is a string."))
+      }
+      return {
+        url,
+        settings: { prefix, owner: options.owner, commandTimeoutMillis, foreignPollMillis }
+      }
+    })
+  })
+
+const isRedisUrl = (url: string): boolean =>
+  /^rediss?:\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ""
+
+const withoutPassword = (url: string): string => url.replace(/:[^:@/]*@/, ":***@")

@@ -1,0 +1,21 @@
+/**
+ * Distributed locks on Redis as scoped Effect resources.
+ *
+ * `HttpLock` is imported by its own path, `effect-redis-lock/HttpLock`, so that `@effect/platform`
+ * is loaded by those who use it.
+ *
+ * @since 0.1.0
+ */
+
+/** @since 0.1.0 */
+export * as Lease from "./Lease.js"
+/** @since 0.1.0 */
+export * as Lock from "./Lock.js"
+/** @since 0.1.0 */
+export * as LockError from "./LockError.js"
+/** @since 0.1.0 */
+export * as LockStore from "./LockStore.js"
+/** @since 0.1.0 */
+export * as MemoryLockStore from "./MemoryLockStore.js"
+/** @since 0.1.0 */
+export * as RedisLockStore from "./RedisLockStore.js"

@@ -1,0 +1,192 @@
+/**
+ * From a key and options to a running lease. Every kind of lock begins here.
+ */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { Lease } from "../Lease.js"
+import type { Options, WaitOptions } from "../Lock.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
+import { LockStore, type Restore } from "../LockStore.js"
+import { HeldLease } from "./lease.js"
+import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
+import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
+
+type AcquireError = LockUnavailable | LockStoreError
+
+/**
+ * Takes a lease and starts its renewal. Runs in an uninterruptible region: when it succeeds, the
+ * caller has the lease and must close it.
+ */
+export const acquireLease = (
+  key: string,
+  options: Options | undefined,
+  waitAtMost: Duration.DurationInput | undefined,
+  restore: Restore
+): Effect.Effect<HeldLease, AcquireError, LockStore> =>
+  Effect.withFiberRuntime<HeldLease, AcquireError, LockStore>((fiber) => {
+    const resolved = decodeOptions(key, options, waitAtMost)
+    if (typeof resolved === "string") {
+      return Effect.die(new Cause.IllegalArgumentException(resolved))
+    }
+    const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
+    const metrics = metricsFor(resolved.name, fiber)
+    const claim = claimLease(store, key, resolved, metrics, restore)
+    return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
+  })
+
+const claimLease = (
+  store: LockStore,
+  key: string,
+  options: LeaseOptions,
+  metrics: LockMetrics,
+  restore: Restore
+): Effect.Effect<HeldLease, AcquireError> => {
+  const { clock } = store
+  const askedAt = clock.unsafeNow()
+  return Effect.matchCauseEffect(
+    store.acquire(
+      { key, ttlMillis: options.ttlMillis, waitMillis: options.waitMillis, owner: options.owner },
+      restore
+    ),
+    {
+      onFailure: (cause) => {
+        const failure = Cause.failureOption(cause)
+        if (Option.isSome(failure) && failure.value._tag === "LockUnavailable") {
+          metrics.unavailable(clock.unsafeNow() - askedAt)
+        }
+        return Effect.failCause(cause)
+      },
+      onSuccess: (grant) => {
+        const lease = new HeldLease(key, options, grant, clock, metrics, askedAt)
+        return Effect.as(lease.start, lease)
+      }
+    }
+  )
+}
+
+/** Takes a lease into the caller's scope. */
+export const scopedLease = (
+  key: string,
+  options: Options | undefined,
+  waitAtMost: Duration.DurationInput | undefined
+): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(Effect.scope, (outer) =>
+      Effect.flatMap(acquireLease(key, options, waitAtMost, restore), (lease) =>
+        // a child scope, so that an early release takes its finalizer out of a long-lived scope
+        Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) => {
+          lease.scope = scope
+          return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
+        })
+      )
+    )
+  )
+
+/** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
+export const guardAndRelease = <A, E, R>(
+  lease: HeldLease,
+  body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+  restore: Restore
+): Effect.Effect<A, E | LockLost, R> =>
+  Effect.matchCauseEffect(
+    restore(lease.guard(Effect.isEffect(body) ? body : Effect.suspend(() => body(lease)))),
+    {
+      onFailure: (cause) =>
+        Effect.flatMap(lease.closeOrLoss, (loss) =>
+          Effect.failCause(
+            loss === undefined || Chunk.some(Cause.failures(cause), (error) => error === loss)
+              ? cause
+              : Cause.sequential(cause, Cause.fail(loss))
+          )
+        ),
+      onSuccess: (value) =>
+        Effect.flatMap(lease.closeOrLoss, (loss) => loss ?? Effect.succeed(value))
+    }
+  )
+
+const traceAcquisition = (
+  claim: Effect.Effect<HeldLease, AcquireError>,
+  key: string,
+  options: LeaseOptions
+): Effect.Effect<HeldLease, AcquireError> => {
+  const attributes = {
+    "lock.key": key,
+    "lock.name": options.name ?? "default",
+    ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
+  }
+  return claim.pipe(
+    Effect.onExit((exit) =>
+      Effect.annotateCurrentSpan(
+        Exit.isSuccess(exit)
+          ? {
+              "lock.outcome": "acquired",
+              "lock.wait_ms": exit.value.waitedMillis,
+              "lock.attempts": exit.value.attempts,
+              "lock.fencing_token": exit.value.fencingToken
+            }
+          : { "lock.outcome": outcomeOf(exit.cause) }
+      )
+    ),
+    Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
+    Effect.tap((lease) =>
+      Effect.map(
+        Effect.makeSpan("Lock.hold", {
+          attributes: { ...attributes, "lock.fencing_token": lease.fencingToken },
+          captureStackTrace: false
+        }),
+        (span) => {
+          lease.span = span
+        }
+      )
+    )
+  )
+}
+
+const outcomeOf = (cause: Cause.Cause<AcquireError>): string => {
+  const failure = Cause.failureOption(cause)
+  if (Option.isNone(failure)) return Cause.isInterrupted(cause) ? "interrupted" : "died"
+  return failure.value._tag === "LockUnavailable" ? "unavailable" : "failed"
+}
+
+/** Options as users write them, with durations decoded; a sentence where one is impossible. */
+const decodeOptions = (
+  key: string,
+  options: WaitOptions | undefined,
+  waitAtMost: Duration.DurationInput | undefined
+): LeaseOptions | string => {
+  const badKey = checkKey(key)
+  if (badKey !== undefined) return badKey
+  const durations: Record<string, number | undefined> = {}
+  for (const option of ["ttl", "renewEvery", "margin"] as const) {
+    const input = options?.[option]
+    if (input === undefined) continue
+    const millis = toMillis(input)
+    if (millis === undefined) return notADuration(option, input)
+    durations[option] = millis
+  }
+  const waitMillis = waitAtMost === undefined ? undefined : toMillis(waitAtMost)
+  if (waitAtMost !== undefined && waitMillis === undefined) {
+    return notADuration("waitAtMost", waitAtMost)
+  }
+  return resolveOptions({
+    ttl: durations["ttl"],
+    renewEvery: durations["renewEvery"],
+    margin: durations["margin"],
+    waitAtMost: waitMillis,
+    owner: options?.owner,
+    name: options?.name
+  })
+}
+
+/** `Duration` turns a negative number into zero; here it stays one, so that it can be refused. */
+const toMillis = (input: Duration.DurationInput): number | undefined =>
+  typeof input === "number"
+    ? input
+    : Option.getOrUndefined(Option.map(Duration.decodeUnknown(input), Duration.toMillis))

@@ -1,0 +1,209 @@
+/**
+ * The store in memory. A key that is held or waited for has an entry; waiters stand in the order
+ * in which they came, and a release or an expiry hands the key straight to the first of them.
+ */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Runtime from "effect/Runtime"
+import { LockUnavailable } from "../LockError.js"
+import type {
+  Claim,
+  Grant,
+  LockClock,
+  LockStore,
+  Ownership,
+  Renewal,
+  Restore,
+  ScheduledCall
+} from "../LockStore.js"
+import { validUntil } from "./timing.js"
+import { makeToken } from "./token.js"
+
+interface Holding {
+  readonly token: string
+  readonly owner: string | undefined
+  readonly since: number
+  expiresAt: number
+}
+
+interface Waiter {
+  readonly claim: Claim
+  /** A grant is kept here: an interrupted fiber can drop the value that it was resumed with. */
+  grant: Grant | undefined
+  resume: ((exit: Exit.Exit<Grant, LockUnavailable>) => void) | undefined
+}
+
+class Entry {
+  holding: Holding | undefined = undefined
+  readonly waiters = new Set<Waiter>()
+  expiry: ScheduledCall | undefined = undefined
+}
+
+class MemoryStore implements LockStore {
+  private readonly entries = new Map<string, Entry>()
+  private lastFencingToken = 0
+
+  constructor(
+    readonly clock: LockClock,
+    private readonly wallMillis: () => number
+  ) {}
+
+  readonly acquire = (claim: Claim, restore: Restore): Effect.Effect<Grant, LockUnavailable> =>
+    Effect.suspend(() => {
+      const entry = this.entry(claim.key)
+      if (this.current(entry) === undefined && entry.waiters.size === 0) {
+        return Effect.succeed(this.give(entry, claim, 1))
+      }
+      const askedAt = this.clock.unsafeNow()
+      if (claim.waitMillis === 0) return Effect.fail(this.unavailable(entry, claim, askedAt))
+      return this.wait(entry, claim, askedAt, restore)
+    })
+
+  private wait(
+    entry: Entry,
+    claim: Claim,
+    askedAt: number,
+    restore: Restore
+  ): Effect.Effect<Grant, LockUnavailable> {
+    const waiter: Waiter = { claim, grant: undefined, resume: undefined }
+    entry.waiters.add(waiter)
+    this.watchExpiry(claim.key, entry)
+    const deadline = Number.isFinite(claim.waitMillis)
+      ? this.clock.unsafeSchedule(askedAt + claim.waitMillis, () => {
+          if (!entry.waiters.delete(waiter)) return
+          waiter.resume?.(Exit.fail(this.unavailable(entry, claim, askedAt)))
+        })
+      : undefined
+    const turn = Effect.async<Grant, LockUnavailable>((resume) => {
+      if (waiter.grant !== undefined) resume(Exit.succeed(waiter.grant))
+      else waiter.resume = resume
+    })
+    return Effect.onExit(restore(turn), (exit) => {
+      deadline?.cancel()
+      if (Exit.isSuccess(exit)) return Effect.void
+      if (waiter.grant !== undefined) return Effect.ignore(waiter.grant.release)
+      entry.waiters.delete(waiter)
+      this.forgetIfIdle(claim.key, entry)
+      return Effect.void
+    })
+  }
+
+  private entry(key: string): Entry {
+    let entry = this.entries.get(key)
+    if (entry === undefined) this.entries.set(key, (entry = new Entry()))
+    return entry
+  }
+
+  private current(entry: Entry): Holding | undefined {
+    const { holding } = entry
+    if (holding !== undefined && holding.expiresAt <= this.clock.unsafeNow()) {
+      entry.holding = undefined
+    }
+    return entry.holding
+  }
+
+  private give(entry: Entry, claim: Claim, attempts: number): Grant {
+    const now = this.clock.unsafeNow()
+    const token = makeToken()
+    const holding: Holding = {
+      token,
+      owner: claim.owner,
+      since: now,
+      expiresAt: now + claim.ttlMillis
+    }
+    entry.holding = holding
+    this.lastFencingToken = Math.max(this.lastFencingToken + 1, this.wallMillis() * 1_000)
+    const ownership = (): Ownership => {
+      const current = this.current(entry)
+      return current === holding ? "Ours" : current === undefined ? "Missing" : "Taken"
+    }
+    return {
+      token,
+      fencingToken: this.lastFencingToken,
+      validUntil: validUntil(now, claim.ttlMillis),
+      attempts,
+      verify: Effect.sync(ownership),
+      renew: Effect.sync((): Renewal => {
+        const found = ownership()
+        if (found !== "Ours") return { _tag: "NotOurs", reason: found }
+        const renewedAt = this.clock.unsafeNow()
+        holding.expiresAt = renewedAt + claim.ttlMillis
+        return { _tag: "Renewed", validUntil: validUntil(renewedAt, claim.ttlMillis) }
+      }),
+      release: Effect.sync(() => {
+        const found = ownership()
+        if (found === "Ours") entry.holding = undefined
+        this.serve(claim.key, entry)
+        return found
+      })
+    }
+  }
+
+  /** Hands a free key to the first waiter. */
+  private serve(key: string, entry: Entry): void {
+    if (this.current(entry) === undefined) {
+      for (const waiter of entry.waiters) {
+        entry.waiters.delete(waiter)
+        waiter.grant = this.give(entry, waiter.claim, 2)
+        waiter.resume?.(Exit.succeed(waiter.grant))
+        break
+      }
+    }
+    this.watchExpiry(key, entry)
+    this.forgetIfIdle(key, entry)
+  }
+
+  /** While somebody waits, the holder's expiry is an event. */
+  private watchExpiry(key: string, entry: Entry): void {
+    entry.expiry?.cancel()
+    entry.expiry = undefined
+    if (entry.holding === undefined || entry.waiters.size === 0) return
+    entry.expiry = this.clock.unsafeSchedule(entry.holding.expiresAt, () => this.serve(key, entry))
+  }
+
+  private forgetIfIdle(key: string, entry: Entry): void {
+    if (entry.waiters.size > 0 || entry.holding !== undefined) return
+    entry.expiry?.cancel()
+    if (this.entries.get(key) === entry) this.entries.delete(key)
+  }
+
+  private unavailable(entry: Entry, claim: Claim, askedAt: number): LockUnavailable {
+    const now = this.clock.unsafeNow()
+    const holding = this.current(entry)
+    return new LockUnavailable({
+      key: claim.key,
+      retryAfter: Duration.millis(holding === undefined ? 0 : holding.expiresAt - now),
+      holder: {
+        owner: holding?.owner,
+        heldFor: holding === undefined ? undefined : Duration.millis(now - holding.since),
+        foreign: false
+      },
+      waited: Duration.millis(now - askedAt)
+    })
+  }
+}
+
+/** The time of Effect's `Clock`, as leases need it. */
+const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClock => {
+  const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+  const run = Runtime.runFork(runtime)
+  return {
+    unsafeNow: now,
+    unsafeSchedule: (at, callback) => {
+      const fiber = run(
+        // whole milliseconds: a remainder too small to sleep for would be slept for ever
+        Effect.map(clock.sleep(Duration.millis(Math.max(0, Math.ceil(at - now())))), callback)
+      )
+      return { cancel: () => fiber.unsafeInterruptAsFork(FiberId.none) }
+    }
+  }
+}
+
+export const makeMemoryStore: Effect.Effect<LockStore> = Effect.map(
+  Effect.zip(Effect.clock, Effect.runtime<never>()),
+  ([clock, runtime]) =>
+    new MemoryStore(lockClock(clock, runtime), () => clock.unsafeCurrentTimeMillis())
+)

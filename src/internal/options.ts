@@ -1,0 +1,98 @@
+/**
+ * The checks on options, and their defaults. Plain TypeScript: durations are milliseconds here.
+ */
+import { drift } from "./timing.js"
+
+export const minTtl = 10
+export const maxOwnerLength = 1_024
+export const maxKeyLength = 65_536
+
+/** Options as the user gave them, durations decoded; `undefined` where not given. */
+export interface RawOptions {
+  readonly ttl: number | undefined
+  readonly renewEvery: number | undefined
+  readonly waitAtMost: number | undefined
+  readonly margin: number | undefined
+  readonly owner: string | undefined
+  readonly name: string | undefined
+}
+
+export interface LeaseOptions {
+  readonly ttlMillis: number
+  readonly renewEveryMillis: number
+  readonly waitMillis: number
+  readonly marginMillis: number
+  readonly owner: string | undefined
+  readonly name: string | undefined
+}
+
+const impossible = (option: string, value: unknown, why: string): string =>
+  `Impossible lock option ${option}: ${show(value)}. ${why}`
+
+const show = (value: unknown): string => {
+  if (typeof value === "number") return `${value} ms`
+  const text = typeof value === "string" ? JSON.stringify(value) : String(value)
+  return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text
+}
+
+/** Says what is wrong with a key, or nothing. */
+export const checkKey = (key: unknown): string | undefined => {
+  if (typeof key !== "string") return impossible("key", key, "A key is a string.")
+  if (key.length === 0) return impossible("key", key, "A key has at least one character.")
+  if (key.length > maxKeyLength) {
+    return impossible("key", key, `A key has at most ${maxKeyLength} characters.`)
+  }
+  return undefined
+}
+
+/** The message for a duration that cannot be read as one. */
+export const notADuration = (option: string, value: unknown): string =>
+  impossible(option, value, 'It wants a duration, as "5 seconds" or 5000 (milliseconds).')
+
+/** The options with their defaults, or a sentence that names the impossible one. */
+export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
+  const ttl = raw.ttl ?? 5_000
+  if (!Number.isFinite(ttl) || ttl < minTtl) {
+    return impossible("ttl", ttl, `It must be finite, and at least ${minTtl} ms.`)
+  }
+  const ttlMillis = Math.floor(ttl)
+  if (!Number.isSafeInteger(ttlMillis * 1_000)) {
+    return impossible("ttl", ttl, "It is longer than a store can count.")
+  }
+  const renewEveryMillis = raw.renewEvery ?? ttlMillis / 2
+  const validity = ttlMillis - drift(ttlMillis)
+  if (!(renewEveryMillis > 0) || renewEveryMillis >= validity) {
+    return impossible(
+      "renewEvery",
+      renewEveryMillis,
+      `It must be more than 0 and less than the ttl less the drift (${validity} ms of ${ttlMillis} ms): later is too late to renew.`
+    )
+  }
+  const room = validity - renewEveryMillis
+  const marginMillis = raw.margin ?? Math.min(ttlMillis / 10, room / 4)
+  if (!(marginMillis >= 0) || marginMillis >= room) {
+    return impossible(
+      "margin",
+      marginMillis,
+      `It must leave time for a renewal: less than ${room} ms with a ttl of ${ttlMillis} ms and a renewal every ${renewEveryMillis} ms.`
+    )
+  }
+  const waitMillis = raw.waitAtMost ?? Number.POSITIVE_INFINITY
+  if (!(waitMillis >= 0)) return impossible("waitAtMost", waitMillis, "It cannot be negative.")
+  for (const option of ["owner", "name"] as const) {
+    const value: unknown = raw[option]
+    if (value === undefined) continue
+    if (typeof value !== "string") return impossible(option, value, "It is a string.")
+    if (value.length > maxOwnerLength) {
+      return impossible(option, value, `It has at most ${maxOwnerLength} characters.`)
+    }
+  }
+  return {
+    ttlMillis,
+    renewEveryMillis,
+    waitMillis,
+    marginMillis,
+    owner: raw.owner,
+    name: raw.name
+  }
+}

@@ -1,0 +1,43 @@
+/**
+ * Where things are in Redis. The lock is stored under exactly the prefix and the user's key; what
+ * belongs to it stands beside it, under the same prefix, and in the same Cluster slot.
+ *
+ * A key with a hash tag, `a{b}c`, gives its companions the same tag: `a{b}c:lock-record`. Any other
+ * key becomes the tag: `prefix{prefix key}:lock-record`. That is not possible where such a key
+ * contains a `}`, or the prefix a `{`: the stored key is refused then.
+ */
+
+const recordSuffix = ":lock-record"
+const suffixes = [recordSuffix]
+
+export interface LockKeys {
+  readonly lock: string
+  readonly record: string
+}
+
+/** What Redis Cluster hashes of a key: what is between the first `{` and the next `}`, or all. */
+export const hashed = (key: string): string => {
+  const open = key.indexOf("{")
+  if (open === -1) return key
+  const close = key.indexOf("}", open + 1)
+  return close <= open + 1 ? key : key.slice(open + 1, close)
+}
+
+/**
+ * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
+ * client itself puts before every key.
+ */
+export const lockKeys = (clientPrefix: string, prefix: string, key: string): LockKeys | string => {
+  const stored = clientPrefix + prefix + key
+  for (const suffix of suffixes) {
+    if (stored.endsWith(suffix)) {
+      return `Impossible lock key: ${JSON.stringify(key)}. Keys that end in ${suffix} are used by the library itself.`
+    }
+  }
+  const companion = (suffix: string) =>
+    hashed(stored) === stored ? `${prefix}{${stored}}${suffix}` : `${prefix}${key}${suffix}`
+  const record = companion(recordSuffix)
+  return hashed(clientPrefix + record) === hashed(stored)
+    ? { lock: prefix + key, record }
+    : `Impossible lock key: ${JSON.stringify(key)}${prefix + clientPrefix === "" ? "" : ` (stored as ${JSON.stringify(stored)})`}. Its braces leave no way to store anything in the same Cluster slot: give it a hash tag, as in "{tag}rest", or no braces.`
+}

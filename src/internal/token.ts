@@ -1,0 +1,22 @@
+/**
+ * Tokens: 128 random bits that only their holder knows, behind a mark that tells them from the
+ * values that other programs write to the same keys.
+ */
+import { randomFillSync } from "node:crypto"
+
+export const tokenMark = "erl1:"
+
+// random bytes are drawn in bulk: a system call for each token would cost more than the token
+const pool = Buffer.alloc(16 * 256)
+let used = pool.length
+
+export const makeToken = (): string => {
+  if (used === pool.length) {
+    randomFillSync(pool)
+    used = 0
+  }
+  const token = tokenMark + pool.toString("base64url", used, used + 16)
+  // what was given out must not stay in memory to be given out again
+  pool.fill(0, used, (used += 16))
+  return token
+}
