@@ -7,7 +7,7 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { makeMemoryStore } from "./internal/memoryStore.js"
 import { LockStore } from "./LockStore.js"

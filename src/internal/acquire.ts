@@ -37,8 +37,9 @@ export const acquireLease = (
     }
     const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
     const metrics = metricsFor(resolved.name, fiber)
-    const claim = claimLease(store, key, resolved, metrics, restore)
-    return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
+    const traced = isTraced(fiber)
+    const claim = claimLease(store, key, resolved, metrics, traced, restore)
+    return traced ? traceAcquisition(claim, key, resolved) : claim
   })
 
 const claimLease = (
@@ -46,6 +47,7 @@ const claimLease = (
   key: string,
   options: LeaseOptions,
   metrics: LockMetrics,
+  traced: boolean,
   restore: Restore
 ): Effect.Effect<HeldLease, AcquireError> => {
   const { clock } = store
@@ -64,7 +66,7 @@ const claimLease = (
         return Effect.failCause(cause)
       },
       onSuccess: (grant) => {
-        const lease = new HeldLease(key, options, grant, clock, metrics, askedAt)
+        const lease = new HeldLease(key, options, grant, clock, metrics, traced, askedAt)
         return Effect.as(lease.start, lease)
       }
     }

@@ -12,15 +12,17 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberRefs from "effect/FiberRefs"
+import type * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
 import * as Runtime from "effect/Runtime"
 import type { LockLost } from "../LockError.js"
 
 /** The part of a lease that guarding needs. */
 export interface Losable {
-  readonly checkClock: () => LockLost | undefined
-  readonly watch: (callback: (loss: LockLost) => void) => () => void
+  /** Compares clocks. */
+  readonly checkHeld: () => boolean
+  readonly loss: LockLost
+  readonly watch: (watcher: () => void) => () => void
 }
 
 export const guard = <A, E, R>(
@@ -28,17 +30,19 @@ export const guard = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | LockLost, R> =>
   Effect.withFiberRuntime<A, E | LockLost, R>((caller, status) => {
-    const lostBefore = lease.checkClock()
-    if (lostBefore !== undefined) return lostBefore
+    if (!lease.checkHeld()) return lease.loss
+    let given: FiberRefs.FiberRefs | undefined
     const child = Runtime.runFork(
       Runtime.make({
         context: caller.currentContext as never,
-        fiberRefs: FiberRefs.forkAs(caller.getFiberRefs(), caller.id()),
+        fiberRefs: caller.getFiberRefs(),
         runtimeFlags: status.runtimeFlags
       })
-    )(effect)
+    )(effect, {
+      updateRefs: (fiberRefs) => (given = fiberRefs)
+    })
     const exit = child.unsafePoll()
-    if (exit !== null) return conclude(lease, child, exit)
+    if (exit !== null) return conclude(lease, child, given, exit)
     return Effect.flatMap(
       Effect.async<Exit.Exit<A, E>>((resume) => {
         const unwatch = lease.watch(() => child.unsafeInterruptAsFork(lossInterruption))
@@ -52,7 +56,7 @@ export const guard = <A, E, R>(
             : Effect.void
         )
       }),
-      (exit) => conclude(lease, child, exit)
+      (exit) => conclude(lease, child, given, exit)
     )
   })
 
@@ -62,13 +66,18 @@ const lossInterruption = FiberId.unsafeMake()
 const conclude = <A, E>(
   lease: Losable,
   child: Fiber.RuntimeFiber<A, E>,
+  given: FiberRefs.FiberRefs | undefined,
   exit: Exit.Exit<A, E>
 ): Effect.Effect<A, E | LockLost> => {
-  const loss = lease.checkClock()
-  const outcome =
-    loss === undefined ? exit : Exit.failCause(Cause.sequential(ownCause(exit), Cause.fail(loss)))
-  return Effect.zipRight(Fiber.inheritAll(child), outcome)
+  const outcome = lease.checkHeld() ? exit : Exit.failCause(followedBy(ownCause(exit), lease.loss))
+  // a body that set no FiberRef has none to give back
+  return child.getFiberRefs() === given
+    ? outcome
+    : Effect.zipRight(Fiber.inheritAll(child), outcome)
 }
+
+const followedBy = <E>(cause: Cause.Cause<E>, loss: LockLost): Cause.Cause<E | LockLost> =>
+  Cause.isEmpty(cause) ? Cause.fail(loss) : Cause.sequential(cause, Cause.fail(loss))
 
 /** What the effect failed with by itself. */
 const ownCause = <A, E>(exit: Exit.Exit<A, E>): Cause.Cause<E> => {

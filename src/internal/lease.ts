@@ -15,12 +15,13 @@ import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../Lease.js"
 import { LockLost, type LockStoreError, type LossReason } from "../LockError.js"
-import type { Grant, LockClock, Renewal, ScheduledCall } from "../LockStore.js"
+import type { Grant, LockClock, Ownership, Renewal, ScheduledCall } from "../LockStore.js"
 import { guard } from "./guard.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
 import { retryDelay, sentAt } from "./timing.js"
 
+type Watcher = (lease: HeldLease) => void
 type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>
 
 export class HeldLease implements Lease {
@@ -29,7 +30,7 @@ export class HeldLease implements Lease {
   /** Until when the lease is proven to be held. */
   validUntil: number
   /** Why it is not held any more. */
-  loss: LockLost | undefined = undefined
+  ended: LossReason | undefined = undefined
 
   /** How long the caller waited for it, and how many commands that took. */
   readonly waitedMillis: number
@@ -40,7 +41,8 @@ export class HeldLease implements Lease {
   span: Tracer.Span | undefined = undefined
 
   private readonly grantedAt: number
-  private readonly watchers = new Set<(loss: LockLost) => void>()
+  private error: LockLost | undefined = undefined
+  private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
   /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
@@ -56,6 +58,7 @@ export class HeldLease implements Lease {
     private readonly grant: Grant,
     private readonly clock: LockClock,
     private readonly metrics: LockMetrics,
+    private readonly traced: boolean,
     askedAt: number
   ) {
     this.token = grant.token
@@ -78,22 +81,21 @@ export class HeldLease implements Lease {
 
   get verify(): Effect.Effect<void, LockLost | LockStoreError> {
     return Effect.suspend(() => {
-      const lost = this.checkClock()
-      if (lost !== undefined) return lost
+      if (!this.checkHeld()) return this.loss
       return Effect.flatMap(this.grant.verify, (ownership) => {
         if (ownership !== "Ours") this.lose(ownership)
-        return this.checkClock() ?? Effect.void
+        return this.checkHeld() ? Effect.void : this.loss
       })
     })
   }
 
   get awaitLost(): Effect.Effect<never, LockLost> {
     return Effect.async<never, LockLost>((resume) => {
-      const onLoss = (loss: LockLost) => {
-        if (loss.reason !== "Released") resume(loss)
+      const onEnd = () => {
+        if (this.ended !== "Released") resume(this.loss)
       }
-      if (this.loss !== undefined) return onLoss(this.loss)
-      return Effect.sync(this.watch(onLoss))
+      if (!this.checkHeld()) return onEnd()
+      return Effect.sync(this.watch(onEnd))
     })
   }
 
@@ -104,9 +106,9 @@ export class HeldLease implements Lease {
   get signal(): AbortSignal {
     if (this.abort === undefined) {
       const abort = (this.abort = new AbortController())
-      this.checkClock()
-      if (this.loss !== undefined) abort.abort(this.loss)
-      else this.watch((loss) => abort.abort(loss))
+      const onEnd = () => abort.abort(this.loss)
+      if (this.checkHeld()) this.watch(onEnd)
+      else onEnd()
     }
     return this.abort.signal
   }
@@ -124,20 +126,26 @@ export class HeldLease implements Lease {
 
   // ---------------------------------------------------------------- what the inside sees
 
+  /** What whoever needs the lease fails with once it has ended. Made when somebody asks for it. */
+  get loss(): LockLost {
+    return (this.error ??= this.lossBecause(this.ended ?? "Released"))
+  }
+
   /** Calls back once, when the lease is lost or released; returns how to stop watching. */
-  watch(callback: (loss: LockLost) => void): () => void {
-    this.watchers.add(callback)
+  watch(watcher: Watcher): () => void {
+    const watchers = (this.watchers ??= new Set())
+    watchers.add(watcher)
     return () => {
-      this.watchers.delete(callback)
+      watchers.delete(watcher)
     }
   }
 
   /** The first thing that a lease does whenever it runs again: compare clocks. */
-  checkClock(): LockLost | undefined {
-    if (this.loss === undefined && this.clock.unsafeNow() >= this.giveUpAt()) {
+  checkHeld(): boolean {
+    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt()) {
       this.lose("Unreachable")
     }
-    return this.loss
+    return this.ended === undefined
   }
 
   /** Starts the renewal; runs in an uninterruptible region, before anyone else sees the lease. */
@@ -145,7 +153,10 @@ export class HeldLease implements Lease {
     return Effect.suspend(() => {
       this.metrics.acquired(this.waitedMillis, this.attempts)
       this.sleepUntilRenewal()
-      return Effect.map(Effect.forkDaemon(this.renewUntilLost), (fiber) => {
+      const renewal = this.traced
+        ? Effect.withTracerEnabled(this.renewUntilEnd, false)
+        : this.renewUntilEnd
+      return Effect.map(Effect.forkDaemon(renewal), (fiber) => {
         this.renewal = fiber
       })
     })
@@ -162,11 +173,10 @@ export class HeldLease implements Lease {
         })
       }
       this.releasing = []
-      this.checkClock()
-      const lost = this.loss
-      if (lost === undefined) this.end("Released")
+      const held = this.checkHeld()
+      if (held) this.end("Released")
       return Effect.flatMap(Effect.exit(this.traceRelease(this.grant.release)), (exit) => {
-        this.released = this.judgeRelease(lost, exit)
+        this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
         for (const resume of this.releasing!) resume(this.released)
         return this.released
       })
@@ -176,7 +186,7 @@ export class HeldLease implements Lease {
   /** What the close of a scope does: nobody is there to hear of a failure, so it is logged. */
   get closeQuietly(): Effect.Effect<void> {
     return Effect.catchAll(this.close, (error) =>
-      error === this.loss ? Effect.void : this.warn(error)
+      error === this.error ? Effect.void : this.warn(error)
     )
   }
 
@@ -204,27 +214,24 @@ export class HeldLease implements Lease {
     )
   }
 
-  private judgeRelease(
-    lost: LockLost | undefined,
-    exit: Exit.Exit<"Ours" | "Missing" | "Taken", LockStoreError>
-  ): ReleaseExit {
-    if (lost !== undefined) return Exit.fail(lost)
+  /** Of a lease that was held, as far as we knew, when its release was sent. */
+  private judgeRelease(exit: Exit.Exit<Ownership, LockStoreError>): ReleaseExit {
     if (Exit.isFailure(exit)) {
       this.metrics.releaseFailed()
-      return exit
+      return Exit.asVoid(exit)
     }
     if (exit.value === "Ours") return Exit.void
     this.metrics.lost(exit.value)
-    return Exit.fail(this.lossOf(exit.value))
+    return Exit.fail(this.lossBecause(exit.value))
   }
 
-  private lossOf(reason: LossReason): LockLost {
+  private lossBecause(reason: LossReason): LockLost {
     return new LockLost({ key: this.key, reason, fencingToken: this.fencingToken })
   }
 
   /** A loss by the clock does not yet mean that somebody else can have the key. */
   private proven(): boolean {
-    return (this.loss === undefined || this.loss.reason === "Unreachable") && this.timeLeft() > 0
+    return (this.ended === undefined || this.ended === "Unreachable") && this.timeLeft() > 0
   }
 
   private timeLeft(): number {
@@ -236,21 +243,22 @@ export class HeldLease implements Lease {
   }
 
   private lose(reason: LossReason): void {
-    if (this.loss !== undefined) return
+    if (this.ended !== undefined) return
     this.metrics.lost(reason)
     this.end(reason)
   }
 
   /** The end of the lease as far as its users are concerned; nothing is asked of the store here. */
   private end(reason: LossReason): void {
-    const loss = (this.loss = this.lossOf(reason))
+    this.ended = reason
     this.metrics.ended(this.clock.unsafeNow() - this.grantedAt)
     this.nextRenewal?.cancel()
     this.expiry?.cancel()
     if (this.wake !== undefined) this.wake(false)
     else this.renewal?.unsafeInterruptAsFork(FiberId.none)
-    for (const watcher of this.watchers) watcher(loss)
-    this.watchers.clear()
+    const watchers = this.watchers
+    this.watchers = undefined
+    if (watchers !== undefined) for (const watcher of watchers) watcher(this)
   }
 
   // ---------------------------------------------------------------- renewal
@@ -266,7 +274,7 @@ export class HeldLease implements Lease {
   }
 
   private readonly renewNow = (): void => {
-    if (this.checkClock() !== undefined) return
+    if (!this.checkHeld()) return
     // from here on the answer may stay away: the deadline does not wait for it
     this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt(), this.giveUp)
     this.wake?.(true)
@@ -274,40 +282,31 @@ export class HeldLease implements Lease {
 
   private readonly giveUp = (): void => this.lose("Unreachable")
 
-  /** Waits until the next renewal is due (true) or the lease has ended (false). */
+  /** Waits until a renewal is due (true) or the lease has ended (false). */
   private readonly due: Effect.Effect<boolean> = Effect.async<boolean>((resume) => {
-    if (this.loss !== undefined) return resume(Exit.succeed(false))
+    if (this.ended !== undefined) return resume(Exit.succeed(false))
     this.wake = (goOn) => {
       this.wake = undefined
       resume(Exit.succeed(goOn))
     }
   })
 
-  private readonly renewLoop: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.flatMap(this.due, (goOn) =>
-      goOn
-        ? Effect.zipRight(
-            Effect.flatMap(Effect.exit(this.grant.renew), (exit) => this.renewed(exit)),
-            this.renewLoop
-          )
-        : Effect.void
-    )
+  /**
+   * Uninterruptible but for the renewal itself: only the end of the lease ends it, by waking it
+   * (an interruption costs three times as much), or by interrupting a renewal that nobody needs.
+   */
+  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) =>
+    goOn
+      ? Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
+          Effect.zipRight(this.renewed(exit), this.renewUntilEnd)
+        )
+      : this.ended === "Released"
+        ? Effect.void
+        : this.warn(this.loss)
   )
 
-  private get renewUntilLost(): Effect.Effect<void> {
-    return this.renewLoop.pipe(
-      Effect.onExit(() => {
-        // whoever ended this fiber, an unrenewed lease must not look held
-        if (this.loss === undefined) this.lose("Unreachable")
-        return this.loss!.reason === "Released" ? Effect.void : this.warn(this.loss!)
-      }),
-      Effect.interruptible,
-      Effect.withTracerEnabled(false)
-    )
-  }
-
   private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {
-    if (this.loss !== undefined) return Effect.void
+    if (this.ended !== undefined) return Effect.void
     if (Exit.isFailure(exit)) {
       this.metrics.renewalFailed()
       this.nextRenewal = this.clock.unsafeSchedule(
@@ -325,7 +324,7 @@ export class HeldLease implements Lease {
     } else {
       // an answer can be older than what is known already
       this.validUntil = Math.max(this.validUntil, exit.value.validUntil)
-      if (this.checkClock() === undefined) this.sleepUntilRenewal()
+      if (this.checkHeld()) this.sleepUntilRenewal()
     }
     return Effect.void
   }

@@ -8,7 +8,7 @@ import type { Claim, Grant, LockStore, Ownership, Renewal, Restore } from "../..
 import { retryDelay, validUntil } from "../timing.js"
 import { processClock } from "../timers.js"
 import { makeToken } from "../token.js"
-import { type Call, type Commands, messageOf, type Outcome } from "./commands.js"
+import type { Call, Commands, Outcome } from "./commands.js"
 import { explain, isTransient } from "./errors.js"
 import { type LockKeys, lockKeys } from "./layout.js"
 import * as scripts from "./scripts.js"
