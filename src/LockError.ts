@@ -35,11 +35,13 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
    */
   readonly retryAfter: Duration.Duration | undefined
   readonly holder: Holder
+  /** How many stood in the queue before this caller; `undefined` for a single attempt. */
+  readonly ahead: number | undefined
   /** How long this caller had waited. Zero for a single attempt. */
   readonly waited: Duration.Duration
 }> {
   override get message(): string {
-    const { holder, key, retryAfter, waited } = this
+    const { ahead, holder, key, retryAfter, waited } = this
     const who = holder.foreign
       ? "a program that does not use this library"
       : (holder.owner ?? "another holder")
@@ -50,7 +52,9 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
       retryAfter === undefined
         ? "The key has no ttl: it stays locked until somebody deletes it."
         : `It expires in ${Duration.format(retryAfter)} unless it is renewed.`
-    return `Lock ${quote(key)} is not available${after}: held by ${who}${since}. ${until}`
+    const queue =
+      ahead === undefined || ahead === 0 ? "" : ` ${ahead} stood in the queue before this.`
+    return `Lock ${quote(key)} is not available${after}: held by ${who}${since}. ${until}${queue}`
   }
 }
 

@@ -5,8 +5,9 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { LockStoreError, LockUnavailable } from "./LockError.js"
+import type { Holder, LockStoreError, LockUnavailable } from "./LockError.js"
 
 /**
  * What is asked of a store: one key, for a time, and how long to wait for it.
@@ -41,8 +42,8 @@ export interface Grant {
   readonly fencingToken: number
   /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
   readonly validUntil: number
-  /** How many commands the acquisition took (1 where the key was free). */
-  readonly attempts: number
+  /** What was in the way when the claim had to wait; `undefined` where the key was free. */
+  readonly contention: Contention | undefined
   /**
    * Asks for the claim's full ttl again. An error means that the outcome is not known; the caller
    * asks again. The caller bounds it: it is interrupted when the lease is given up.
@@ -55,6 +56,20 @@ export interface Grant {
    * answer where the store cannot tell a loss from a release that was sent twice.
    */
   readonly release: Effect.Effect<Ownership, LockStoreError>
+}
+
+/**
+ * What a store knows of a key that somebody else has.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Contention {
+  readonly holder: Holder
+  /** When the lease ends unless it is renewed; `undefined` where it has no ttl and never ends. */
+  readonly retryAfter: Duration.Duration | undefined
+  /** How many stand in the queue before this claim; `undefined` where it does not stand there. */
+  readonly ahead: number | undefined
 }
 
 /**

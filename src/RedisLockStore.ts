@@ -36,6 +36,13 @@ export interface StoreOptions {
    * key: nobody will tell us that it is free. Default: 50 ms.
    */
   readonly foreignPollEvery?: Duration.DurationInput | undefined
+  /**
+   * For how long a lease may be passed on among the fibers of this process, without a round trip,
+   * before the queue of other processes is looked at. It bounds how long others wait for one
+   * process's run. `0`: every lease goes through Redis, in the order of arrival among processes.
+   * Default: 20 ms.
+   */
+  readonly localHandoff?: Duration.DurationInput | undefined
 }
 
 /**
@@ -159,6 +166,7 @@ interface Settings {
   readonly owner: string | undefined
   readonly commandTimeoutMillis: number
   readonly foreignPollMillis: number
+  readonly localHandoffMillis: number
 }
 
 const decode = (
@@ -173,7 +181,12 @@ const decode = (
         operation: "configure",
         detail: `Impossible option ${option}: ${String(value)}. ${why}`
       })
-    const millis = (option: string, input: Duration.DurationInput | undefined, ifNone: number) => {
+    const millis = (
+      option: string,
+      input: Duration.DurationInput | undefined,
+      ifNone: number,
+      atLeast: number
+    ) => {
       const value =
         input === undefined
           ? ifNone
@@ -182,20 +195,23 @@ const decode = (
             : Duration.decodeUnknown(input).pipe((decoded) =>
                 decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
               )
-      return Number.isFinite(value) && value >= 1
+      return Number.isFinite(value) && value >= atLeast
         ? Either.right(value)
-        : Either.left(impossible(option, input, 'It wants a time of 1 ms or more, as "2 seconds".'))
+        : Either.left(
+            impossible(option, input, `It wants a time of ${atLeast} ms or more, as "2 seconds".`)
+          )
     }
     return Either.gen(function* () {
-      const commandTimeoutMillis = yield* millis("commandTimeout", options.commandTimeout, 2_000)
-      const foreignPollMillis = yield* millis("foreignPollEvery", options.foreignPollEvery, 50)
+      const commandTimeoutMillis = yield* millis("commandTimeout", options.commandTimeout, 2_000, 1)
+      const foreignPollMillis = yield* millis("foreignPollEvery", options.foreignPollEvery, 50, 1)
+      const localHandoffMillis = yield* millis("localHandoff", options.localHandoff, 20, 0)
       const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
       if (url !== undefined && !isRedisUrl(url)) {
         return yield* Either.left(
           impossible(
             "url",
             Redacted.isRedacted(options.url) ? "<redacted>" : withoutPassword(url),
-            "It wants redis://host:port or rediss://host:port (TLS), with user:password@ before the host and /db behind it where needed."
+            "It wants redis://host:port, or rediss://host:port for TLS, with user and password before the host and the database behind it where needed."
           )
         )
       }
@@ -205,7 +221,13 @@ const decode = (
       }
       return {
         url,
-        settings: { prefix, owner: options.owner, commandTimeoutMillis, foreignPollMillis }
+        settings: {
+          prefix,
+          owner: options.owner,
+          commandTimeoutMillis,
+          foreignPollMillis,
+          localHandoffMillis
+        }
       }
     })
   })
@@ -213,4 +235,5 @@ const decode = (
 const isRedisUrl = (url: string): boolean =>
   /^rediss?:\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ""
 
-const withoutPassword = (url: string): string => url.replace(/:[^:@/]*@/, ":***@")
+/** Whatever stands before the last `@` can be a password: also where it is the mistake. */
+const withoutPassword = (url: string): string => url.replace(/^([a-z+.-]*:?\/*).*@/is, "$1***@")

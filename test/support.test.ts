@@ -220,7 +220,12 @@ const subscribe = (proxy: FaultProxy.FaultProxy, protocol: 2 | 3) =>
     return {
       messages,
       /** Replies overtake nothing: all messages that passed before have come. */
-      flushed: command("PING")
+      flushed: command("PING"),
+      /** Subscribes to more, and unsubscribes from all. */
+      leave: Effect.zipRight(
+        Effect.zipRight(command("SUBSCRIBE", "more"), command("UNSUBSCRIBE", "more")),
+        command("UNSUBSCRIBE")
+      )
     }
   })
 
@@ -342,6 +347,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("FaultProxy", (it) => 
       const silent = yield* RawConnection.make(proxy)
       const ping = yield* Effect.fork(silent.command("PING"))
       yield* proxy.until(() => proxy.commands.length === 3)
+      yield* Effect.scoped(RawConnection.make(proxy))
+      yield* proxy.until(() => proxy.connections.length === 2)
       expect(yield* server.clientCount).toBe(1)
       expect(yield* server.dump).toEqual([])
       // Not even that the server has gone is seen.
@@ -495,6 +502,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("FaultProxy", (it) => 
         proxy.releaseMessages()
         yield* subscriber.flushed
         expect(subscriber.messages).toEqual(["2", "3"])
+        yield* subscriber.leave
+        expect(proxy.requests.every((request) => request.replied)).toBe(true)
         const lost = proxy.resetAfterApply("PING")
         yield* Effect.flip(subscriber.flushed)
         expect(lost.count).toBe(1)

@@ -13,7 +13,7 @@ import * as Scope from "effect/Scope"
 import type { Lease } from "../Lease.js"
 import type { Options, WaitOptions } from "../Lock.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
-import { LockStore, type Restore } from "../LockStore.js"
+import { type Contention, LockStore, type Restore } from "../LockStore.js"
 import { HeldLease } from "./lease.js"
 import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
@@ -130,10 +130,10 @@ const traceAcquisition = (
           ? {
               "lock.outcome": "acquired",
               "lock.wait_ms": exit.value.waitedMillis,
-              "lock.attempts": exit.value.attempts,
-              "lock.fencing_token": exit.value.fencingToken
+              "lock.fencing_token": exit.value.fencingToken,
+              ...(exit.value.contention === undefined ? {} : contended(exit.value.contention))
             }
-          : { "lock.outcome": outcomeOf(exit.cause) }
+          : outcomeOf(exit.cause)
       )
     ),
     Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
@@ -151,11 +151,27 @@ const traceAcquisition = (
   )
 }
 
-const outcomeOf = (cause: Cause.Cause<AcquireError>): string => {
-  const failure = Cause.failureOption(cause)
-  if (Option.isNone(failure)) return Cause.isInterrupted(cause) ? "interrupted" : "died"
-  return failure.value._tag === "LockUnavailable" ? "unavailable" : "failed"
+const outcomeOf = (cause: Cause.Cause<AcquireError>): Record<string, unknown> => {
+  const failure = Option.getOrUndefined(Cause.failureOption(cause))
+  if (failure === undefined) {
+    return { "lock.outcome": Cause.isInterrupted(cause) ? "interrupted" : "died" }
+  }
+  return failure._tag === "LockUnavailable"
+    ? {
+        "lock.outcome": "unavailable",
+        "lock.wait_ms": Duration.toMillis(failure.waited),
+        ...contended(failure)
+      }
+    : { "lock.outcome": "failed" }
 }
+
+const contended = ({ ahead, holder, retryAfter }: Contention): Record<string, unknown> => ({
+  "lock.contended": true,
+  "lock.ahead": ahead,
+  "lock.holder": holder.foreign ? "foreign" : holder.owner,
+  "lock.held_for_ms": holder.heldFor && Duration.toMillis(holder.heldFor),
+  "lock.retry_after_ms": retryAfter && Duration.toMillis(retryAfter)
+})
 
 /** Options as users write them, with durations decoded; a sentence where one is impossible. */
 const decodeOptions = (
@@ -187,8 +203,10 @@ const decodeOptions = (
   })
 }
 
-/** `Duration` turns a negative number into zero; here it stays one, so that it can be refused. */
+/** `Duration` turns what is negative into zero; here it stays what it is, so that it is refused. */
 const toMillis = (input: Duration.DurationInput): number | undefined =>
   typeof input === "number"
     ? input
-    : Option.getOrUndefined(Option.map(Duration.decodeUnknown(input), Duration.toMillis))
+    : typeof input === "string" && input.trimStart().startsWith("-")
+      ? undefined
+      : Option.getOrUndefined(Option.map(Duration.decodeUnknown(input), Duration.toMillis))

@@ -45,7 +45,10 @@ export const guard = <A, E, R>(
     if (exit !== null) return conclude(lease, child, given, exit)
     return Effect.flatMap(
       Effect.async<Exit.Exit<A, E>>((resume) => {
-        const unwatch = lease.watch(() => child.unsafeInterruptAsFork(lossInterruption))
+        const interrupt = () => child.unsafeInterruptAsFork(lossInterruption)
+        const unwatch = lease.watch(interrupt)
+        // the lease can have ended while the effect ran its first, synchronous stretch
+        if (!lease.checkHeld()) interrupt()
         child.addObserver((exit) => {
           unwatch()
           resume(Exit.succeed(exit))

@@ -15,11 +15,18 @@ import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../Lease.js"
 import { LockLost, type LockStoreError, type LossReason } from "../LockError.js"
-import type { Grant, LockClock, Ownership, Renewal, ScheduledCall } from "../LockStore.js"
+import type {
+  Contention,
+  Grant,
+  LockClock,
+  Ownership,
+  Renewal,
+  ScheduledCall
+} from "../LockStore.js"
 import { guard } from "./guard.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
-import { retryDelay, sentAt } from "./timing.js"
+import { drift, retryDelay, sentAt } from "./timing.js"
 
 type Watcher = (lease: HeldLease) => void
 type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>
@@ -27,14 +34,15 @@ type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>
 export class HeldLease implements Lease {
   readonly token: string
   readonly fencingToken: number
-  /** Until when the lease is proven to be held. */
-  validUntil: number
+  /** Until when the lease is proven to be held, and when it is given up without a new proof. */
+  private validUntil = 0
+  private giveUpAt = 0
   /** Why it is not held any more. */
   ended: LossReason | undefined = undefined
 
-  /** How long the caller waited for it, and how many commands that took. */
+  /** How long the caller waited for it, and what for. */
   readonly waitedMillis: number
-  readonly attempts: number
+  readonly contention: Contention | undefined
   /** The scope that closes it, where a scope does. */
   scope: Scope.CloseableScope | undefined = undefined
   /** Of the time that it is held; parent of what is guarded. */
@@ -63,16 +71,16 @@ export class HeldLease implements Lease {
   ) {
     this.token = grant.token
     this.fencingToken = grant.fencingToken
-    this.validUntil = grant.validUntil
-    this.attempts = grant.attempts
+    this.contention = grant.contention
     this.grantedAt = clock.unsafeNow()
+    this.prove(grant.validUntil)
     this.waitedMillis = this.grantedAt - askedAt
   }
 
   // ---------------------------------------------------------------- what users see
 
   get remaining(): Effect.Effect<Duration.Duration> {
-    return Effect.sync(() => Duration.millis(this.proven() ? this.timeLeft() : 0))
+    return Effect.sync(() => Duration.millis(this.proven() ? Math.floor(this.timeLeft()) : 0))
   }
 
   get isHeld(): Effect.Effect<boolean> {
@@ -142,7 +150,7 @@ export class HeldLease implements Lease {
 
   /** The first thing that a lease does whenever it runs again: compare clocks. */
   checkHeld(): boolean {
-    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt()) {
+    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) {
       this.lose("Unreachable")
     }
     return this.ended === undefined
@@ -151,7 +159,7 @@ export class HeldLease implements Lease {
   /** Starts the renewal; runs in an uninterruptible region, before anyone else sees the lease. */
   get start(): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.metrics.acquired(this.waitedMillis, this.attempts)
+      this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
       this.sleepUntilRenewal()
       const renewal = this.traced
         ? Effect.withTracerEnabled(this.renewUntilEnd, false)
@@ -183,11 +191,17 @@ export class HeldLease implements Lease {
     }).pipe(Effect.uninterruptible)
   }
 
-  /** What the close of a scope does: nobody is there to hear of a failure, so it is logged. */
+  /**
+   * What the close of a scope does: nobody is there to hear of a failure, so it is logged, unless
+   * somebody has heard of it already.
+   */
   get closeQuietly(): Effect.Effect<void> {
-    return Effect.catchAll(this.close, (error) =>
-      error === this.error ? Effect.void : this.warn(error)
-    )
+    return Effect.suspend(() => {
+      const told = this.releasing !== undefined
+      return Effect.catchAll(this.close, (error) =>
+        told || error === this.error ? Effect.void : this.warn(error)
+      )
+    })
   }
 
   /** What the end of `withLock` does: a loss is an error there, a missing confirmation is logged. */
@@ -238,8 +252,15 @@ export class HeldLease implements Lease {
     return this.validUntil - this.clock.unsafeNow()
   }
 
-  private giveUpAt(): number {
-    return this.validUntil - this.options.marginMillis
+  /**
+   * The margin is for a proof of the full ttl. A shorter one (a handoff covers the claim window
+   * only, a late answer what is left) has a margin in proportion.
+   */
+  private prove(until: number): void {
+    const { marginMillis, ttlMillis } = this.options
+    const share = (until - this.clock.unsafeNow()) / (ttlMillis - drift(ttlMillis))
+    this.validUntil = until
+    this.giveUpAt = until - marginMillis * Math.min(1, Math.max(0, share))
   }
 
   private lose(reason: LossReason): void {
@@ -267,8 +288,11 @@ export class HeldLease implements Lease {
     const { renewEveryMillis, ttlMillis } = this.options
     this.expiry?.cancel()
     this.expiry = undefined
+    const now = this.clock.unsafeNow()
+    const due = sentAt(this.validUntil, ttlMillis) + renewEveryMillis
+    // a proof of less than the full ttl is renewed early in what there is of it
     this.nextRenewal = this.clock.unsafeSchedule(
-      sentAt(this.validUntil, ttlMillis) + renewEveryMillis,
+      due > now ? due : now + (this.giveUpAt - now) / 4,
       this.renewNow
     )
   }
@@ -276,7 +300,7 @@ export class HeldLease implements Lease {
   private readonly renewNow = (): void => {
     if (!this.checkHeld()) return
     // from here on the answer may stay away: the deadline does not wait for it
-    this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt(), this.giveUp)
+    this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)
     this.wake?.(true)
   }
 
@@ -323,7 +347,7 @@ export class HeldLease implements Lease {
       this.lose(exit.value.reason)
     } else {
       // an answer can be older than what is known already
-      this.validUntil = Math.max(this.validUntil, exit.value.validUntil)
+      this.prove(Math.max(this.validUntil, exit.value.validUntil))
       if (this.checkHeld()) this.sleepUntilRenewal()
     }
     return Effect.void

@@ -11,6 +11,7 @@ import * as Runtime from "effect/Runtime"
 import { LockUnavailable } from "../LockError.js"
 import type {
   Claim,
+  Contention,
   Grant,
   LockClock,
   LockStore,
@@ -20,7 +21,7 @@ import type {
   ScheduledCall
 } from "../LockStore.js"
 import { validUntil } from "./timing.js"
-import { makeToken } from "./token.js"
+import { makeStoreId, makeToken } from "./token.js"
 
 interface Holding {
   readonly token: string
@@ -31,6 +32,7 @@ interface Holding {
 
 interface Waiter {
   readonly claim: Claim
+  readonly contention: Contention
   /** A grant is kept here: an interrupted fiber can drop the value that it was resumed with. */
   grant: Grant | undefined
   resume: ((exit: Exit.Exit<Grant, LockUnavailable>) => void) | undefined
@@ -44,6 +46,7 @@ class Entry {
 
 class MemoryStore implements LockStore {
   private readonly entries = new Map<string, Entry>()
+  private readonly id = makeStoreId()
   private lastFencingToken = 0
 
   constructor(
@@ -55,10 +58,11 @@ class MemoryStore implements LockStore {
     Effect.suspend(() => {
       const entry = this.entry(claim.key)
       if (this.current(entry) === undefined && entry.waiters.size === 0) {
-        return Effect.succeed(this.give(entry, claim, 1))
+        return Effect.succeed(this.give(entry, claim, undefined))
       }
       const askedAt = this.clock.unsafeNow()
-      if (claim.waitMillis === 0) return Effect.fail(this.unavailable(entry, claim, askedAt))
+      if (claim.waitMillis === 0)
+        return Effect.fail(this.unavailable(entry, claim, undefined, askedAt))
       return this.wait(entry, claim, askedAt, restore)
     })
 
@@ -68,13 +72,19 @@ class MemoryStore implements LockStore {
     askedAt: number,
     restore: Restore
   ): Effect.Effect<Grant, LockUnavailable> {
-    const waiter: Waiter = { claim, grant: undefined, resume: undefined }
+    const waiter: Waiter = {
+      claim,
+      contention: this.contention(entry, entry.waiters.size),
+      grant: undefined,
+      resume: undefined
+    }
     entry.waiters.add(waiter)
     this.watchExpiry(claim.key, entry)
     const deadline = Number.isFinite(claim.waitMillis)
       ? this.clock.unsafeSchedule(askedAt + claim.waitMillis, () => {
+          const ahead = [...entry.waiters].indexOf(waiter)
           if (!entry.waiters.delete(waiter)) return
-          waiter.resume?.(Exit.fail(this.unavailable(entry, claim, askedAt)))
+          waiter.resume?.(Exit.fail(this.unavailable(entry, claim, ahead, askedAt)))
         })
       : undefined
     const turn = Effect.async<Grant, LockUnavailable>((resume) => {
@@ -105,9 +115,9 @@ class MemoryStore implements LockStore {
     return entry.holding
   }
 
-  private give(entry: Entry, claim: Claim, attempts: number): Grant {
+  private give(entry: Entry, claim: Claim, contention: Contention | undefined): Grant {
     const now = this.clock.unsafeNow()
-    const token = makeToken()
+    const token = makeToken(this.id)
     const holding: Holding = {
       token,
       owner: claim.owner,
@@ -117,14 +127,15 @@ class MemoryStore implements LockStore {
     entry.holding = holding
     this.lastFencingToken = Math.max(this.lastFencingToken + 1, this.wallMillis() * 1_000)
     const ownership = (): Ownership => {
-      const current = this.current(entry)
-      return current === holding ? "Ours" : current === undefined ? "Missing" : "Taken"
+      const current = this.entries.get(claim.key)
+      const found = current === undefined ? undefined : this.current(current)
+      return found === holding ? "Ours" : found === undefined ? "Missing" : "Taken"
     }
     return {
       token,
       fencingToken: this.lastFencingToken,
       validUntil: validUntil(now, claim.ttlMillis),
-      attempts,
+      contention,
       verify: Effect.sync(ownership),
       renew: Effect.sync((): Renewal => {
         const found = ownership()
@@ -136,7 +147,7 @@ class MemoryStore implements LockStore {
       release: Effect.sync(() => {
         const found = ownership()
         if (found === "Ours") entry.holding = undefined
-        this.serve(claim.key, entry)
+        if (this.entries.get(claim.key) === entry) this.serve(claim.key, entry)
         return found
       })
     }
@@ -147,7 +158,7 @@ class MemoryStore implements LockStore {
     if (this.current(entry) === undefined) {
       for (const waiter of entry.waiters) {
         entry.waiters.delete(waiter)
-        waiter.grant = this.give(entry, waiter.claim, 2)
+        waiter.grant = this.give(entry, waiter.claim, waiter.contention)
         waiter.resume?.(Exit.succeed(waiter.grant))
         break
       }
@@ -170,18 +181,31 @@ class MemoryStore implements LockStore {
     if (this.entries.get(key) === entry) this.entries.delete(key)
   }
 
-  private unavailable(entry: Entry, claim: Claim, askedAt: number): LockUnavailable {
+  private contention(entry: Entry, ahead: number | undefined): Contention {
     const now = this.clock.unsafeNow()
     const holding = this.current(entry)
-    return new LockUnavailable({
-      key: claim.key,
-      retryAfter: Duration.millis(holding === undefined ? 0 : holding.expiresAt - now),
+    return {
+      ahead,
+      retryAfter: Duration.millis(holding === undefined ? 0 : Math.round(holding.expiresAt - now)),
       holder: {
         owner: holding?.owner,
-        heldFor: holding === undefined ? undefined : Duration.millis(now - holding.since),
+        heldFor:
+          holding === undefined ? undefined : Duration.millis(Math.round(now - holding.since)),
         foreign: false
-      },
-      waited: Duration.millis(now - askedAt)
+      }
+    }
+  }
+
+  private unavailable(
+    entry: Entry,
+    claim: Claim,
+    ahead: number | undefined,
+    askedAt: number
+  ): LockUnavailable {
+    return new LockUnavailable({
+      key: claim.key,
+      waited: Duration.millis(Math.round(this.clock.unsafeNow() - askedAt)),
+      ...this.contention(entry, ahead)
     })
   }
 }

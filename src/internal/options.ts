@@ -31,7 +31,12 @@ const impossible = (option: string, value: unknown, why: string): string =>
 
 const show = (value: unknown): string => {
   if (typeof value === "number") return `${value} ms`
-  const text = typeof value === "string" ? JSON.stringify(value) : String(value)
+  const text =
+    typeof value === "string"
+      ? JSON.stringify(value)
+      : typeof value === "object" && value !== null
+        ? Object.prototype.toString.call(value)
+        : String(value)
   return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text
 }
 

@@ -19,7 +19,7 @@ type Labels = ReadonlyArray<MetricLabel.MetricLabel>
 /** The metrics of one lock name, as one fiber sees them (with its own metric labels). */
 export interface LockMetrics {
   readonly ended: (heldMillis: number) => void
-  readonly acquired: (waitedMillis: number, attempts: number) => void
+  readonly acquired: (waitedMillis: number, contended: boolean) => void
   readonly unavailable: (waitedMillis: number) => void
   readonly lost: (reason: LossReason) => void
   readonly renewalFailed: () => void
@@ -93,10 +93,10 @@ class FiberMetrics implements LockMetrics {
     this.named.heldGauge.unsafeUpdate(--this.named.held, this.labels)
     this.named.hold.unsafeUpdate(heldMillis, this.labels)
   }
-  acquired(waitedMillis: number, attempts: number) {
+  acquired(waitedMillis: number, contended: boolean) {
     this.named.heldGauge.unsafeUpdate(++this.named.held, this.labels)
     this.named.acquired.unsafeUpdate(1, this.labels)
-    if (attempts > 1) this.named.contended.unsafeUpdate(1, this.labels)
+    if (contended) this.named.contended.unsafeUpdate(1, this.labels)
     this.named.wait.unsafeUpdate(waitedMillis, this.labels)
   }
   unavailable(waitedMillis: number) {

@@ -2,7 +2,7 @@
  * Tokens: 128 random bits that only their holder knows, behind a mark that tells them from the
  * values that other programs write to the same keys.
  */
-import { randomFillSync } from "node:crypto"
+import { randomBytes, randomFillSync } from "node:crypto"
 
 export const tokenMark = "erl1:"
 
@@ -10,13 +10,17 @@ export const tokenMark = "erl1:"
 const pool = Buffer.alloc(16 * 256)
 let used = pool.length
 
-export const makeToken = (): string => {
+/** A new token; `store` says where its holder can be told something. */
+export const makeToken = (store: string): string => {
   if (used === pool.length) {
     randomFillSync(pool)
     used = 0
   }
-  const token = tokenMark + pool.toString("base64url", used, used + 16)
+  const token = `${store}.${pool.toString("base64url", used, used + 16)}`
   // what was given out must not stay in memory to be given out again
   pool.fill(0, used, (used += 16))
   return token
 }
+
+/** The part that all tokens of one store share: the mark, and a name. */
+export const makeStoreId = (): string => tokenMark + randomBytes(9).toString("base64url")

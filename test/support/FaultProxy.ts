@@ -201,11 +201,11 @@ const makeFlow = (options: {
   readonly deliver: (item: Item) => void
 }): Flow => {
   let queue: Array<Item> = []
-  let lastAt = 0
   let timer: NodeJS.Timeout | undefined
-  const due = () => (lastAt = Math.max(lastAt, performance.now() + options.latency()))
+  const due = () => performance.now() + options.latency()
   const pump = () => {
     clearTimeout(timer)
+    // Only ever the first: after a shorter latency, too, nothing overtakes.
     while (queue.length > 0 && options.gate() === "open") {
       const item = queue[0]!
       const wait = item.at - performance.now()

@@ -6,12 +6,24 @@ import { Redis, type RedisOptions } from "ioredis"
 
 export interface RedisClient {
   readonly status: string
-  readonly options?: { readonly keyPrefix?: string | undefined } | undefined
+  readonly options?:
+    { readonly keyPrefix?: string | undefined; readonly db?: number | undefined } | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   on(event: string, listener: (...args: Array<any>) => void): unknown
   off(event: string, listener: (...args: Array<any>) => void): unknown
   disconnect(reconnect?: boolean): void
+  readonly isCluster?: boolean
+  nodes?(role: "all"): Array<EventTarget>
+  duplicate(...args: Array<any>): SubscriberClient
+}
+
+export interface SubscriberClient {
+  readonly status: string
+  subscribe(...channels: Array<string>): Promise<unknown>
+  unsubscribe(...channels: Array<string>): Promise<unknown>
+  on(event: string, listener: (...args: Array<any>) => void): unknown
+  disconnect(): void
 }
 
 /** Options of a client of our own: a command waits for the connection, and never for ever. */
@@ -36,4 +48,76 @@ export const connect = (
   }
   delete merged.commandTimeout
   return (url === undefined ? new Redis(merged) : new Redis(url, merged)) as RedisClient
+}
+
+export interface ConnectionEvents {
+  readonly onConnect: () => void
+  readonly onReady: () => void
+  readonly onClose: () => void
+  readonly onError: (error: unknown) => void
+}
+
+/**
+ * Follows a client's connection (of a Cluster, those of its nodes); returns how to stop. Stores that
+ * share a client share one set of listeners: Node warns of more than ten.
+ */
+export const watchConnection = (client: RedisClient, events: ConnectionEvents): (() => void) => {
+  let watch = watches.get(client)
+  if (watch === undefined) watches.set(client, (watch = startWatching(client)))
+  const { followers, stop } = watch
+  followers.add(events)
+  return () => {
+    followers.delete(events)
+    if (followers.size > 0) return
+    watches.delete(client)
+    stop()
+  }
+}
+
+interface Watch {
+  readonly followers: Set<ConnectionEvents>
+  readonly stop: () => void
+}
+
+const watches = new WeakMap<RedisClient, Watch>()
+
+const startWatching = (client: RedisClient): Watch => {
+  const followers = new Set<ConnectionEvents>()
+  const listeners: Array<() => void> = []
+  const listen = (target: EventTarget, event: string, listener: (...args: Array<any>) => void) => {
+    target.on(event, listener)
+    listeners.push(() => target.off(event, listener))
+  }
+  const onClose = () => followers.forEach((follower) => follower.onClose())
+  listen(client, "connect", () => followers.forEach((follower) => follower.onConnect()))
+  listen(client, "ready", () => followers.forEach((follower) => follower.onReady()))
+  listen(client, "close", onClose)
+  listen(client, "error", (error) => followers.forEach((follower) => follower.onError(error)))
+  if (client.isCluster === true && client.nodes !== undefined) {
+    const watchNode = (node: EventTarget) => listen(node, "close", onClose)
+    client.nodes("all").forEach(watchNode)
+    listen(client, "+node", watchNode)
+  }
+  return { followers, stop: () => listeners.forEach((remove) => remove()) }
+}
+
+interface EventTarget {
+  on(event: string, listener: (...args: Array<any>) => void): unknown
+  off(event: string, listener: (...args: Array<any>) => void): unknown
+}
+
+/** Another connection to the same place, for messages only. */
+export const subscriberOf = (client: RedisClient): SubscriberClient => {
+  const options = {
+    lazyConnect: false,
+    enableOfflineQueue: true,
+    maxRetriesPerRequest: null,
+    // subscriptions are made anew here, so that it is known when they are there
+    autoResubscribe: false,
+    commandTimeout: undefined,
+    retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000)
+  }
+  return client.isCluster === true
+    ? client.duplicate([], { lazyConnect: false, autoResubscribe: false } as never)
+    : client.duplicate(options as never)
 }

@@ -5,8 +5,8 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
-import type { RedisClient } from "./client.js"
-import type { Script } from "./scripts.js"
+import { type RedisClient, watchConnection } from "./client.js"
+import { release, type Script } from "./scripts.js"
 
 export type Outcome =
   | { readonly _tag: "Answered"; readonly reply: unknown }
@@ -21,22 +21,21 @@ export class Call {
   settled: Outcome | undefined = undefined
 
   private readonly connection: number
-  private readonly observers: Array<(outcome: Outcome) => void> = []
-  private deadline: ScheduledCall | undefined
+  private observers: Array<(outcome: Outcome) => void> | undefined = undefined
+  private timer: ScheduledCall
+  private silentAt = Number.POSITIVE_INFINITY
+  private onSilence: (() => void) | undefined = undefined
 
   constructor(
     private readonly commands: Commands,
-    script: Script,
-    keysAndArgs: Array<string>,
-    numberOfKeys: number
+    /** How long a silent connection is trusted before it is replaced. */
+    private readonly patienceMillis: number,
+    reply: Promise<unknown>
   ) {
     this.sentAt = commands.clock.unsafeNow()
     this.connection = commands.connection
-    this.deadline = commands.clock.unsafeSchedule(
-      this.sentAt + commands.timeoutMillis,
-      this.onDeadline
-    )
-    commands.execute(script, numberOfKeys, keysAndArgs).then(this.onReply, this.onError)
+    this.timer = commands.clock.unsafeSchedule(this.sentAt + patienceMillis, this.onTime)
+    reply.then(this.onReply, this.onError)
   }
 
   /** Whether the connection was renewed since: the command may have been applied twice. */
@@ -47,16 +46,27 @@ export class Call {
   /** Calls back when the command has settled, however late. */
   whenSettled(observer: (outcome: Outcome) => void): void {
     if (this.settled !== undefined) observer(this.settled)
+    else if (this.observers === undefined) this.observers = [observer]
     else this.observers.push(observer)
   }
 
-  /** The outcome, at the command deadline at the latest. */
-  get bounded(): Effect.Effect<Outcome> {
-    return Effect.async((resume) => {
-      if (this.settled !== undefined) return resume(Exit.succeed(this.settled))
-      this.onSilence = () => resume(Exit.succeed({ _tag: "Silent" }))
-      this.observers.push((outcome) => resume(Exit.succeed(outcome)))
-    })
+  /** Calls back once: when the command has settled, or so many ms after it was sent. For one caller. */
+  within(millis: number, observer: (outcome: Outcome) => void): void {
+    let called = false
+    const once = (outcome: Outcome) => {
+      if (called) return
+      called = true
+      observer(outcome)
+    }
+    this.onSilence = () => once({ _tag: "Silent" })
+    this.silentAt = this.sentAt + millis
+    if (millis < this.patienceMillis && this.settled === undefined) this.tickAt(this.silentAt)
+    this.whenSettled(once)
+  }
+
+  /** The outcome, at the command deadline at the latest, or so many ms after it was sent. */
+  bounded(millis = this.commands.timeoutMillis): Effect.Effect<Outcome> {
+    return Effect.async((resume) => this.within(millis, (outcome) => resume(Exit.succeed(outcome))))
   }
 
   /** The outcome, whenever it comes. For callers that have a deadline of their own. */
@@ -64,39 +74,61 @@ export class Call {
     return Effect.async((resume) => this.whenSettled((outcome) => resume(Exit.succeed(outcome))))
   }
 
-  private onSilence: (() => void) | undefined
+  private tickAt(at: number): void {
+    this.timer.cancel()
+    this.timer = this.commands.clock.unsafeSchedule(at, this.onTime)
+  }
 
-  private readonly onDeadline = (): void => {
-    this.deadline = undefined
-    this.commands.suspect(this)
-    this.onSilence?.()
+  private readonly onTime = (): void => {
+    const now = this.commands.clock.unsafeNow()
+    if (this.commands.hasForgotten(this.connection, this.patienceMillis / 2)) {
+      return this.settle({ _tag: "Failed", error: new Error("Connection is closed.") })
+    }
+    if (now + 10 >= this.sentAt + this.patienceMillis) this.commands.suspect(this.sentAt)
+    const next = now + this.patienceMillis / 2
+    // timers may come a little early
+    if (now + 10 < this.silentAt) return this.tickAt(Math.min(next, this.silentAt))
+    this.tickAt(next)
+    if (this.onSilence === undefined) return
+    this.commands.wentSilent()
+    this.onSilence()
+    this.onSilence = undefined
   }
 
   private readonly onReply = (reply: unknown): void => {
-    this.commands.lastAnswerAt = this.commands.clock.unsafeNow()
+    this.commands.answered()
     this.settle({ _tag: "Answered", reply })
   }
 
-  private readonly onError = (error: unknown): void => this.settle({ _tag: "Failed", error })
+  private readonly onError = (error: unknown): void =>
+    this.settle({ _tag: "Failed", error: withoutCommand(error) })
 
   private settle(outcome: Outcome): void {
-    this.deadline?.cancel()
+    if (this.settled !== undefined) return
+    this.timer.cancel()
     this.settled = outcome
-    for (const observer of this.observers) observer(outcome)
+    if (this.observers !== undefined) for (const observer of this.observers) observer(outcome)
   }
 }
 
+/** Scripts on one client. */
 export class Commands {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
   connection = 0
-  lastAnswerAt = 0
   /** The last trouble with the connection: why nothing is answered. */
   lastError: unknown = undefined
 
+  private lastAnswerAt = 0
+  private silentSince = 0
+  private connectedAt = 0
+  private readyAt = 0
+  /** The connection that is being replaced: once is enough. */
+  private suspected = -1
   private readonly loaded = new Set<Script>()
   private undoing = 0
   private whenUndone: Array<() => void> = []
   private closed = false
+  private readonly unwatch: () => void
 
   constructor(
     readonly client: RedisClient,
@@ -105,17 +137,61 @@ export class Commands {
     /** Only a client of our own may be reconnected, and closed. */
     private readonly owned: boolean
   ) {
-    client.on("close", this.onClose)
-    client.on("error", this.onError)
-    client.on("ready", this.onReady)
+    this.unwatch = watchConnection(client, {
+      onConnect: () => {
+        this.connectedAt = clock.unsafeNow()
+      },
+      onReady: () => {
+        this.readyAt = clock.unsafeNow()
+        this.lastError = undefined
+      },
+      onClose: () => {
+        this.connection++
+      },
+      onError: (error) => {
+        this.lastError = withoutCommand(error)
+      }
+    })
   }
 
-  call(script: Script, keys: ReadonlyArray<string>, args: ReadonlyArray<string>): Call {
-    return new Call(this, script, [...keys, ...args], keys.length)
+  call(
+    script: Script,
+    keys: ReadonlyArray<string>,
+    args: ReadonlyArray<string>,
+    patienceMillis = this.timeoutMillis
+  ): Call {
+    return new Call(this, patienceMillis, this.execute(script, keys.length, [...keys, ...args]))
+  }
+
+  /** How long a silent connection is trusted by a command that must be answered within a ttl. */
+  patience(ttlMillis: number): number {
+    return Math.min(this.timeoutMillis, Math.max(50, ttlMillis / 6))
+  }
+
+  /** Gives back what a token holds, or its place in the queue. */
+  release(keys: ReadonlyArray<string>, token: string): Call {
+    return this.call(release, keys, [token])
+  }
+
+  answered(): void {
+    this.lastAnswerAt = this.clock.unsafeNow()
+  }
+
+  /** Some command was not answered in its time, and nothing has been answered since. */
+  get silent(): boolean {
+    return this.silentSince > this.lastAnswerAt
+  }
+
+  wentSilent(): void {
+    this.silentSince = this.clock.unsafeNow()
   }
 
   /** By its digest; with its text the first time, and where the server has forgotten it. */
-  execute(script: Script, numberOfKeys: number, keysAndArgs: Array<string>): Promise<unknown> {
+  private execute(
+    script: Script,
+    numberOfKeys: number,
+    keysAndArgs: Array<string>
+  ): Promise<unknown> {
     try {
       if (!this.loaded.has(script)) {
         this.loaded.add(script)
@@ -131,35 +207,62 @@ export class Commands {
   }
 
   /**
-   * Undoes what a call whose caller has gone may have done, once it has settled: a command that
-   * undoes must not overtake the one that does (the second try after NOSCRIPT comes last).
-   * `undo` is tried again until it is answered, or until the ttl has done its work.
+   * Gives back what a call may have got whose caller has gone, once it has settled: the release must
+   * not overtake it (the second try after NOSCRIPT comes last). Tried again until it is answered,
+   * or the ttl has done its work.
    */
-  compensate(call: Call, ttlMillis: number, undo: (settled: Outcome) => Call | undefined): void {
+  undo(call: Call, keys: ReadonlyArray<string>, token: string, ttlMillis: number): void {
+    const attempted = this.begin()
+    call.whenSettled(() =>
+      this.attemptUntil(() => this.release(keys, token), call.sentAt + ttlMillis, attempted)
+    )
+  }
+
+  private attemptUntil(undo: () => Call, until: number, attempted: () => void): void {
+    undo().whenSettled((outcome) => {
+      const now = this.clock.unsafeNow()
+      if (outcome._tag === "Answered" || now > until || this.closed) return attempted()
+      this.clock.unsafeSchedule(now + 200, () => this.attemptUntil(undo, until, attempted))
+    })
+  }
+
+  /** Counts what is being undone. */
+  private begin(): () => void {
     this.undoing++
-    const done = () => {
+    return () => {
       if (--this.undoing > 0) return
       const waiting = this.whenUndone
       this.whenUndone = []
       for (const resume of waiting) resume()
     }
-    const attempt = (settled: Outcome): void => {
-      const undoCall = undo(settled)
-      if (undoCall === undefined) return done()
-      undoCall.whenSettled((outcome) => {
-        const expired = this.clock.unsafeNow() > call.sentAt + ttlMillis
-        if (outcome._tag === "Answered" || expired || this.closed) return done()
-        this.clock.unsafeSchedule(this.clock.unsafeNow() + 200, () => attempt(settled))
-      })
-    }
-    call.whenSettled(attempt)
   }
 
-  /** A connection that has said nothing since this call was sent is replaced by a new one. */
-  suspect(call: Call): void {
-    if (this.owned && this.client.status === "ready" && this.lastAnswerAt < call.sentAt) {
-      this.client.disconnect(true)
-    }
+  /**
+   * Whether the client will never say what became of a command of an earlier connection: the
+   * present one has had the time to answer it. (ioredis drops such commands without a word where it
+   * is told not to send them again.)
+   */
+  hasForgotten(connection: number, patienceMillis: number): boolean {
+    return (
+      connection !== this.connection &&
+      this.client.status === "ready" &&
+      this.clock.unsafeNow() >= this.readyAt + patienceMillis
+    )
+  }
+
+  /**
+   * Replaces a connection that has said nothing since a command was sent on it, or that was opened
+   * and never became ready. (A connection that is being opened has ioredis's own deadline.)
+   */
+  suspect(sentAt: number): void {
+    if (!this.owned) return
+    const { status } = this.client
+    const silent = status === "ready" && Math.max(this.lastAnswerAt, this.readyAt) < sentAt
+    const stuck =
+      status === "connect" && this.clock.unsafeNow() > this.connectedAt + this.timeoutMillis / 2
+    if (!(silent || stuck) || this.suspected === this.connection) return
+    this.suspected = this.connection
+    this.client.disconnect(true)
   }
 
   /** Waits for what is being undone, at most one command deadline; then lets go of the client. */
@@ -168,10 +271,8 @@ export class Commands {
       const end = () => {
         if (this.closed) return
         this.closed = true
-        this.client.off("close", this.onClose)
-        this.client.off("ready", this.onReady)
+        this.unwatch()
         if (this.owned) this.client.disconnect()
-        else this.client.off("error", this.onError)
         resume(Effect.void)
       }
       if (this.undoing === 0) return end()
@@ -179,16 +280,18 @@ export class Commands {
       this.clock.unsafeSchedule(this.clock.unsafeNow() + this.timeoutMillis, end)
     })
   }
+}
 
-  private readonly onClose = () => {
-    this.connection++
-  }
-  private readonly onReady = () => {
-    this.lastError = undefined
-  }
-  private readonly onError = (error: unknown) => {
-    this.lastError = error
-  }
+/**
+ * ioredis attaches the command to its errors, with all arguments: a password, or a token. Errors are
+ * printed and logged; these must not be.
+ */
+const withoutCommand = (error: unknown): unknown => {
+  if (!(error instanceof Error)) return error
+  const clean = new Error(error.message)
+  clean.name = error.name
+  if (error.stack !== undefined) clean.stack = error.stack
+  return "code" in error ? Object.assign(clean, { code: error.code }) : clean
 }
 
 export const messageOf = (error: unknown): string =>

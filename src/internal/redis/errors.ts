@@ -1,11 +1,57 @@
 /** What ioredis and Redis say, in words that a person can act on. */
-import { messageOf } from "./commands.js"
+import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
+import type { Claim } from "../../LockStore.js"
+import { type Commands, messageOf, type Outcome } from "./commands.js"
+
+/** A command without a usable answer. */
+export const storeError = (
+  commands: Commands,
+  operation: LockStoreOperation,
+  key: string,
+  outcome: Outcome
+): LockStoreError => {
+  const { client, lastError, timeoutMillis } = commands
+  switch (outcome._tag) {
+    case "Answered":
+      return new LockStoreError({
+        operation,
+        key,
+        detail: `Redis gave an answer that is not of the protocol: ${JSON.stringify(outcome.reply)?.slice(0, 200)}.`
+      })
+    case "Failed":
+      return new LockStoreError({
+        operation,
+        key,
+        detail: explain(outcome.error),
+        cause: outcome.error
+      })
+    case "Silent":
+      return new LockStoreError({
+        operation,
+        key,
+        detail: `Redis did not answer within ${timeoutMillis} ms. ${
+          lastError === undefined
+            ? `The connection is ${client.status}: is the server overloaded, or the network silent?`
+            : explain(lastError)
+        }`,
+        ...(lastError === undefined ? {} : { cause: lastError })
+      })
+  }
+}
+
+/** A lease that was granted, but not proven any more when the answer came. */
+export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
+  new LockStoreError({
+    operation: "acquire",
+    key: claim.key,
+    detail: `Redis took ${Math.round(tookMillis)} ms to answer: with a ttl of ${claim.ttlMillis} ms the lease was no longer proven by then, and was given back. Choose a longer ttl, or see why Redis or this process is slow.`
+  })
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],
   [
-    /^NOPERM|this user has no permissions/i,
-    "The ACL of this Redis user forbids a command or a key: docs/protocol.md lists what the library needs."
+    /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
+    "The ACL gives this Redis user no permissions for a command or a key that locks need: see docs/protocol.md."
   ],
   [
     /^WRONGTYPE/,
@@ -30,7 +76,7 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
 export const explain = (error: unknown): string => {
   const message = messageOf(error) || String((error as { code?: unknown }).code ?? error)
   const found = advice.find(([pattern]) => pattern.test(message))
-  return found === undefined ? message : `${message}. ${found[1]}`
+  return found === undefined ? message : `${message.replace(/\.*$/, ".")} ${found[1]}`
 }
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */

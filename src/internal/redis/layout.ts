@@ -2,18 +2,15 @@
  * Where things are in Redis. The lock is stored under exactly the prefix and the user's key; what
  * belongs to it stands beside it, under the same prefix, and in the same Cluster slot.
  *
- * A key with a hash tag, `a{b}c`, gives its companions the same tag: `a{b}c:lock-record`. Any other
+ * A key with a hash tag, `a{b}c`, gives its companions the same tag: `a{b}c::lock-record`. Any other
  * key becomes the tag: `prefix{prefix key}:lock-record`. That is not possible where such a key
  * contains a `}`, or the prefix a `{`: the stored key is refused then.
  */
 
-const recordSuffix = ":lock-record"
-const suffixes = [recordSuffix]
+const suffixes = [":lock-record", ":lock-queue", ":lock-waiters"] as const
 
-export interface LockKeys {
-  readonly lock: string
-  readonly record: string
-}
+/** The lock, the record of its last grant, its queue, and what is known of its waiters. */
+export type LockKeys = readonly [lock: string, record: string, queue: string, waiters: string]
 
 /** What Redis Cluster hashes of a key: what is between the first `{` and the next `}`, or all. */
 export const hashed = (key: string): string => {
@@ -34,10 +31,10 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
       return `Impossible lock key: ${JSON.stringify(key)}. Keys that end in ${suffix} are used by the library itself.`
     }
   }
-  const companion = (suffix: string) =>
-    hashed(stored) === stored ? `${prefix}{${stored}}${suffix}` : `${prefix}${key}${suffix}`
-  const record = companion(recordSuffix)
-  return hashed(clientPrefix + record) === hashed(stored)
-    ? { lock: prefix + key, record }
+  // "}:" and "::" keep the companions of "a" and of "{a}" apart
+  const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
+  const [record, queue, waiters] = suffixes
+  return hashed(clientPrefix + beside + record) === hashed(stored)
+    ? [prefix + key, beside + record, beside + queue, beside + waiters]
     : `Impossible lock key: ${JSON.stringify(key)}${prefix + clientPrefix === "" ? "" : ` (stored as ${JSON.stringify(stored)})`}. Its braces leave no way to store anything in the same Cluster slot: give it a hash tag, as in "{tag}rest", or no braces.`
 }

@@ -1,12 +1,15 @@
 /** A store from options, or from a client: the connection's life is the scope's. */
 import { hostname } from "node:os"
 import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { RedisOptions } from "ioredis"
 import type { LockStore } from "../../LockStore.js"
 import { processClock } from "../timers.js"
+import { makeStoreId } from "../token.js"
 import { connect, type RedisClient } from "./client.js"
 import { Commands } from "./commands.js"
+import { Messages } from "./messages.js"
 import { RedisStore } from "./store.js"
 
 export interface Settings {
@@ -14,6 +17,7 @@ export interface Settings {
   readonly owner: string | undefined
   readonly commandTimeoutMillis: number
   readonly foreignPollMillis: number
+  readonly localHandoffMillis: number
 }
 
 /** A connection of its own. */
@@ -35,17 +39,31 @@ const scopedStore = (
   settings: Settings,
   owned: boolean
 ): Effect.Effect<LockStore, never, Scope.Scope> =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => new Commands(client(), processClock, settings.commandTimeoutMillis, owned)),
-      (commands) => commands.close
-    ),
-    (commands) =>
-      new RedisStore(commands, {
-        clientPrefix: commands.client.options?.keyPrefix ?? "",
-        prefix: settings.prefix,
-        owner: settings.owner ?? `${hostname()}:${process.pid}`,
-        heartbeatMillis: 1_000,
-        foreignPollMillis: settings.foreignPollMillis
-      })
-  )
+  Effect.acquireRelease(
+    Effect.map(Effect.runtime<never>(), (runtime) => {
+      const log = Runtime.runFork(runtime)
+      const warn = (message: string) => void log(Effect.logWarning(message))
+      const commands = new Commands(client(), processClock, settings.commandTimeoutMillis, owned)
+      const storeId = makeStoreId()
+      const messages = new Messages(commands.client, storeId, warn)
+      const store = new RedisStore(
+        {
+          commands,
+          messages,
+          storeId,
+          owner: settings.owner ?? `${hostname()}:${process.pid}`,
+          heartbeatMillis: 1_000,
+          foreignPollMillis: settings.foreignPollMillis,
+          localHandoffMillis: settings.localHandoffMillis,
+          warn
+        },
+        settings.prefix
+      )
+      return { commands, messages, store }
+    }),
+    ({ commands, messages }) =>
+      Effect.zipRight(
+        commands.close,
+        Effect.sync(() => messages.close())
+      )
+  ).pipe(Effect.map(({ store }) => store))

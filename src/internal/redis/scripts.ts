@@ -1,9 +1,11 @@
 /**
  * The Lua that runs on the server. Every script can be sent twice and has the same effect as once;
- * what it touches is declared in KEYS; values come as ARGV and never into the text.
+ * every key that it touches is declared; values come as ARGV and never into the text.
  *
- * KEYS[1] is the lock: a plain string that holds the owner's token, with a ttl.
- * KEYS[2] is the record of the last grant, `<fencing token> <owner>`, kept for a day after it.
+ * KEYS[1]  the lock: a plain string that holds the owner's token, with a ttl
+ * KEYS[2]  the record of the last grant, `<fencing token> <owner>`, kept for a day after it
+ * KEYS[3]  the queue: a sorted set of waiters' tokens, by arrival
+ * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <owner>`, in ms
  */
 import { createHash } from "node:crypto"
 import { tokenMark } from "../token.js"
@@ -14,72 +16,200 @@ export interface Script {
   readonly sha: string
 }
 
-const script = (name: string, lua: string): Script => ({
-  name,
-  lua,
-  sha: createHash("sha1").update(lua).digest("hex")
-})
+const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
+  const lua = parts.join("\n")
+  return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
+}
+
+/** Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. */
+const queueTtl = 10_000
+
+const lib = `
+local lock, record, queue, waiters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local function micros()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+-- A fencing token: max(last + 1, server time), and 'reserve' more that one process will give out.
+local function mint(now, owner, reserve)
+  local fence = now
+  local last = redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400, 'GET')
+  last = last and tonumber(string.match(last, '^%d+')) or 0
+  if last >= fence then
+    fence = last + 1
+    redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400)
+  end
+  return string.format('%.0f', fence)
+end
+
+-- Sets the first live waiter's token in place of whatever the lock holds, and tells its process.
+local function serve(now)
+  while true do
+    local first = redis.call('ZPOPMIN', queue)[1]
+    if not first then return nil end
+    local known = redis.call('HGET', waiters, first)
+    redis.call('HDEL', waiters, first)
+    local beat, window, ttl, owner = string.match(known or '', '^(%d+) (%d+) (%d+) (.*)$')
+    if beat and now / 1000 - beat <= tonumber(window) then
+      local fence = mint(now, owner, 0)
+      redis.call('SET', lock, first, 'PX', ttl)
+      redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence)
+      return first, fence
+    end
+  end
+end
+
+-- What a waiter is told: ms left or -1, whether one of our tokens holds it, the last record,
+-- server time in µs, and how many stand before it (-1: it does not stand in the queue).
+local function busy(now, token, rank)
+  local ours = string.sub(token, 1, ${tokenMark.length}) == '${tokenMark}' and 1 or 0
+  return { redis.call('PTTL', lock), ours, redis.call('GET', record) or '', string.format('%.0f', now), rank }
+end
+
+local function stand(now, window, ttl, owner)
+  redis.call('HSET', waiters, ARGV[1], string.format('%.0f', now / 1000) .. ' ' .. window .. ' ' .. ttl .. ' ' .. owner)
+  redis.call('PEXPIRE', queue, ${queueTtl})
+  redis.call('PEXPIRE', waiters, ${queueTtl})
+  return redis.call('ZRANK', queue, ARGV[1])
+end
+
+local function grant(now, ttl, owner)
+  local fence = mint(now, owner, 0)
+  redis.call('SET', lock, ARGV[1], 'PX', ttl)
+  return fence
+end
+`
 
 /**
- * ARGV: token, ttl in ms, owner. Answers the fencing token (a string) where the lock is ours now,
- * or was already; otherwise { ms left or -1, 1 if one of our tokens holds it, the last record,
- * server time in µs }.
+ * ARGV: token, ttl, owner, and for those who wait: window, ttl of a grant by handoff.
  *
- * The fencing token is max(last + 1, server time in µs). The record is written by the same script
- * that grants; if that is refused (a type, an ACL), the lock is given back at once.
+ * Free and nobody queued, or ours already: answers the fencing token (a string). Otherwise stands
+ * in the queue, if waiting, and answers what is known. A lock that is free while others are queued
+ * goes to the first of them.
  */
 export const acquire = script(
   "acquire",
+  lib,
   `
-local t = redis.call('TIME')
-local now = t[1] * 1000000 + t[2]
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-  local fence = string.format('%.0f', now)
-  local last = redis.pcall('SET', KEYS[2], fence .. ' ' .. ARGV[3], 'EX', 86400, 'GET')
-  if type(last) == 'table' and last.err then
-    redis.call('DEL', KEYS[1])
-    return last
-  end
-  local lastFence = last and tonumber(string.match(last, '^%d+')) or 0
-  if lastFence >= now then
-    fence = string.format('%.0f', lastFence + 1)
-    redis.call('SET', KEYS[2], fence .. ' ' .. ARGV[3], 'EX', 86400)
-  end
-  return fence
+local now = micros()
+if redis.call('EXISTS', queue) == 0 and redis.call('SET', lock, ARGV[1], 'NX', 'PX', ARGV[2]) then
+  -- a refusal here (a type, an ACL) must not leave the lock behind
+  local ok, fence = pcall(mint, now, ARGV[3], 0)
+  if ok then return fence end
+  redis.call('DEL', lock)
+  return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
-local token = redis.call('GET', KEYS[1])
-local record = redis.call('GET', KEYS[2])
+local token, fence = redis.call('GET', lock), nil
+if not token then
+  token, fence = serve(now)
+  if not token then return grant(now, ARGV[2], ARGV[3]) end
+end
 if token == ARGV[1] then
-  return record and string.match(record, '^%d+') or string.format('%.0f', now)
+  redis.call('PEXPIRE', lock, ARGV[2])
+  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
 end
-local ours = string.sub(token, 1, ${tokenMark.length}) == '${tokenMark}' and 1 or 0
-return { redis.call('PTTL', KEYS[1]), ours, record or '', string.format('%.0f', now) }
+local rank = -1
+if ARGV[4] then
+  if not redis.call('ZSCORE', queue, ARGV[1]) then
+    local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
+    redis.call('ZADD', queue, string.format('%.0f', math.max(now, (tonumber(last) or 0) + 1)), ARGV[1])
+  end
+  rank = stand(now, ARGV[4], ARGV[5], ARGV[3])
+end
+return busy(now, token, rank)
 `
 )
 
-/** 1: ours. 0: the key is gone. 2: another token. */
-const ownership = `
+/**
+ * ARGV: token, ttl, owner, window, ttl of a grant by handoff.
+ *
+ * Claims a grant that the waiter has not heard of (with the full ttl: answers the fencing token),
+ * or refreshes its place, hands a free lock to the first in the queue, and answers what is known.
+ * Answers 0 where the waiter stands nowhere. It never enqueues.
+ */
+export const heartbeat = script(
+  "heartbeat",
+  lib,
+  `
+local now = micros()
+local token = redis.call('GET', lock)
+if token == ARGV[1] then
+  redis.call('PEXPIRE', lock, ARGV[2])
+  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
+end
+if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end
+local rank = stand(now, ARGV[4], ARGV[5], ARGV[3])
+if not token then
+  local fence
+  token, fence = serve(now)
+  if token == ARGV[1] then
+    redis.call('PEXPIRE', lock, ARGV[2])
+    return fence
+  end
+  rank = redis.call('ZRANK', queue, ARGV[1])
+end
+return busy(now, token, rank)
+`
+)
+
+const unlessOurs = `
 local token = redis.call('GET', KEYS[1])
 if token ~= ARGV[1] then return token and 2 or 0 end
 `
 
-/** ARGV: token, ttl in ms. Check and expire. */
+/** ARGV: token, ttl. Check and expire. 1: renewed. 0: the lock is gone. 2: another token. */
 export const renew = script(
   "renew",
-  `${ownership}
+  unlessOurs,
+  `
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 `
 )
 
-/** ARGV: token. Check and delete. */
+/** ARGV: token. Check. */
+export const verify = script("verify", unlessOurs, "return 1")
+
+/**
+ * ARGV: token. If ours: hands the lock to the first live waiter, or deletes it. If not: leaves the
+ * queue. So it also cancels a wait, whether or not a grant has crossed the cancellation.
+ */
 export const release = script(
   "release",
-  `${ownership}
-redis.call('DEL', KEYS[1])
-return 1
+  `
+local token = redis.call('GET', KEYS[1])
+if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('DEL', KEYS[1])
+  return 1
+end
+`,
+  lib,
+  `
+if token == ARGV[1] then
+  if not serve(micros()) then redis.call('DEL', lock) end
+  return 1
+end
+if redis.call('ZREM', queue, ARGV[1]) == 1 then redis.call('HDEL', waiters, ARGV[1]) end
+if not token then serve(micros()) end
+return token and 2 or 0
 `
 )
 
-/** ARGV: token. Check. */
-export const verify = script("verify", `${ownership} return 1`)
+/**
+ * ARGV: token, ttl, owner, number of fencing tokens. If ours, and another process waits: hands the
+ * lock over (1). If nobody does: keeps it for another caller of this process, with that many
+ * fencing tokens, and answers the first of them.
+ */
+export const pass = script(
+  "pass",
+  unlessOurs,
+  lib,
+  `
+local now = micros()
+if serve(now) then return 1 end
+redis.call('PEXPIRE', lock, ARGV[2])
+return mint(now, ARGV[3], ARGV[4] - 1)
+`
+)

@@ -3,270 +3,104 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { LockStoreError, type LockStoreOperation, LockUnavailable } from "../../LockError.js"
-import type { Claim, Grant, LockStore, Ownership, Renewal, Restore } from "../../LockStore.js"
-import { retryDelay, validUntil } from "../timing.js"
-import { processClock } from "../timers.js"
+import { type LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { Claim, LockStore, Restore } from "../../LockStore.js"
+import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
-import type { Call, Commands, Outcome } from "./commands.js"
-import { explain, isTransient } from "./errors.js"
+import { readBusy, readFence } from "./answers.js"
+import { storeError, tooLate } from "./errors.js"
+import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
+import { contentionOf, Line, type Surroundings, Tenure, type Turn, Waiter } from "./line.js"
 import * as scripts from "./scripts.js"
 
-export interface StoreSettings {
-  readonly clientPrefix: string
-  readonly prefix: string
-  readonly owner: string
-  /** How often a waiter asks. */
-  readonly heartbeatMillis: number
-  /** How often a waiter asks while a foreign program holds the key. */
-  readonly foreignPollMillis: number
-}
-
-interface Busy {
-  readonly leftMillis: number | undefined
-  readonly foreign: boolean
-  readonly owner: string | undefined
-  readonly heldForMillis: number | undefined
-}
+type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
 export class RedisStore implements LockStore {
-  readonly clock = processClock
+  private readonly lines = new Map<string, Line>()
 
   constructor(
-    private readonly commands: Commands,
-    private readonly settings: StoreSettings
+    private readonly around: Surroundings,
+    private readonly prefix: string
   ) {}
 
-  readonly acquire = (
-    claim: Claim,
-    restore: Restore
-  ): Effect.Effect<Grant, LockUnavailable | LockStoreError> =>
+  get clock() {
+    return this.around.commands.clock
+  }
+
+  readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
     Effect.suspend(() => {
-      const keys = lockKeys(this.settings.clientPrefix, this.settings.prefix, claim.key)
+      const { keyPrefix = "" } = this.around.commands.client.options ?? {}
+      const keys = lockKeys(keyPrefix, this.prefix, claim.key)
       if (typeof keys === "string") return Effect.die(new Cause.IllegalArgumentException(keys))
-      const askedAt = this.clock.unsafeNow()
-      return this.attempt(claim, keys, makeToken(), askedAt, 1, restore)
+      return claim.waitMillis === 0
+        ? this.acquireNow(claim, keys, restore)
+        : this.acquireInTurn(claim, keys, restore)
     })
 
-  private attempt(
-    claim: Claim,
-    keys: LockKeys,
-    token: string,
-    askedAt: number,
-    attempts: number,
-    restore: Restore
-  ): Effect.Effect<Grant, LockUnavailable | LockStoreError> {
-    const call = this.commands.call(
-      scripts.acquire,
-      [keys.lock, keys.record],
-      [token, String(claim.ttlMillis), claim.owner ?? this.settings.owner]
-    )
-    return Effect.flatMap(Effect.exit(restore(call.bounded)), (exit) => {
+  private acquireInTurn(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
+    const line = this.line(claim.key, keys)
+    const waiter = new Waiter(claim, this.clock.unsafeNow())
+    line.join(waiter)
+    const turn = Effect.async<Turn, LockUnavailable | LockStoreError>((resume) => {
+      if (waiter.exit === undefined) waiter.resume = resume
+      else resume(waiter.exit)
+    })
+    return Effect.matchCauseEffect(restore(turn), {
+      onFailure: (cause) => {
+        line.leave(waiter)
+        return Effect.failCause(cause)
+      },
+      onSuccess: (turn) => Effect.succeed(new RedisGrant(this.around.commands, line, turn))
+    })
+  }
+
+  private acquireNow(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
+    const { commands, owner, storeId } = this.around
+    const token = makeToken(storeId)
+    const call = commands.call(scripts.acquire, keys, [
+      token,
+      String(claim.ttlMillis),
+      claim.owner ?? owner
+    ])
+    const giveBack = () => commands.undo(call, keys, token, claim.ttlMillis)
+    return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
-        this.undo(call, keys, token, claim)
+        giveBack()
         return Effect.failCause(exit.cause)
       }
       const outcome = exit.value
-      if (outcome._tag !== "Answered") {
-        this.undo(call, keys, token, claim)
-        return this.storeError("acquire", claim.key, outcome)
-      }
-      const granted = readGrant(outcome.reply)
-      if (granted !== undefined) {
-        const until = validUntil(call.sentAt, claim.ttlMillis)
-        if (this.clock.unsafeNow() < until) {
-          return Effect.succeed(new RedisGrant(this, claim, keys, token, granted, until, attempts))
-        }
-        this.undo(call, keys, token, claim)
-        return this.storeError("acquire", claim.key, { _tag: "Silent" })
-      }
-      const busy = readBusy(outcome.reply)
-      if (busy === undefined) {
-        this.undo(call, keys, token, claim)
-        return this.storeError("acquire", claim.key, {
-          _tag: "Failed",
-          error: new Error(
-            `an answer that is not of the protocol: ${JSON.stringify(outcome.reply)}`
-          )
-        })
-      }
+      const reply = outcome._tag === "Answered" ? outcome.reply : undefined
       const now = this.clock.unsafeNow()
-      const waitLeft = askedAt + claim.waitMillis - now
-      if (waitLeft <= 0) return Effect.fail(unavailable(claim.key, busy, now - askedAt))
-      const poll = busy.foreign ? this.settings.foreignPollMillis : this.settings.heartbeatMillis
-      const pause = Math.min(
-        poll * (0.5 + Math.random() / 2),
-        (busy.leftMillis ?? Number.POSITIVE_INFINITY) + 1,
-        waitLeft
-      )
-      return Effect.zipRight(
-        restore(this.sleep(pause)),
-        this.attempt(claim, keys, token, askedAt, attempts + 1, restore)
-      )
-    })
-  }
-
-  /** Whatever that acquire did, or will have done when it settles: it is given back. */
-  private undo(call: Call, keys: LockKeys, token: string, claim: Claim): void {
-    this.commands.compensate(call, claim.ttlMillis, (settled) =>
-      settled._tag === "Answered" && readBusy(settled.reply) !== undefined
-        ? undefined
-        : this.commands.call(scripts.release, [keys.lock], [token])
-    )
-  }
-
-  renew(grant: RedisGrant): Effect.Effect<Renewal, LockStoreError> {
-    return Effect.suspend(() => {
-      const { claim, keys, token } = grant
-      const call = this.commands.call(scripts.renew, [keys.lock], [token, String(claim.ttlMillis)])
-      return Effect.flatMap(call.unbounded, (outcome) => {
-        const found = readOwnership(outcome)
-        if (found === undefined) return this.storeError("renew", claim.key, outcome)
-        return Effect.succeed<Renewal>(
-          found === "Ours"
-            ? { _tag: "Renewed", validUntil: validUntil(call.sentAt, claim.ttlMillis) }
-            : { _tag: "NotOurs", reason: found }
-        )
-      })
-    })
-  }
-
-  verify(grant: RedisGrant): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => {
-      const call = this.commands.call(scripts.verify, [grant.keys.lock], [grant.token])
-      return Effect.flatMap(call.bounded, (outcome) => {
-        const found = readOwnership(outcome)
-        return found === undefined
-          ? this.storeError("verify", grant.claim.key, outcome)
-          : Effect.succeed(found)
-      })
-    })
-  }
-
-  release(grant: RedisGrant): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => this.releaseBy(grant, this.clock.unsafeNow(), false))
-  }
-
-  private releaseBy(
-    grant: RedisGrant,
-    startedAt: number,
-    sentBefore: boolean
-  ): Effect.Effect<Ownership, LockStoreError> {
-    const call = this.commands.call(scripts.release, [grant.keys.lock], [grant.token])
-    return Effect.flatMap(call.bounded, (outcome) => {
-      const found = readOwnership(outcome)
-      if (found !== undefined) {
-        // sent twice, the second finds the first one's work
-        return Effect.succeed(sentBefore || call.resent ? "Ours" : found)
+      const fencingToken = readFence(reply)
+      if (fencingToken !== undefined) {
+        const until = validUntil(call.sentAt, claim.ttlMillis)
+        if (now >= until) {
+          giveBack()
+          return Effect.fail(tooLate(claim, now - call.sentAt))
+        }
+        const line = this.line(claim.key, keys)
+        const tenure = new Tenure(token, fencingToken, until, claim.ttlMillis, now, undefined)
+        return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
       }
-      const pause = retryDelay(grant.claim.ttlMillis)
-      const timeLeft = startedAt + this.commands.timeoutMillis - this.clock.unsafeNow()
-      if (outcome._tag === "Failed" && isTransient(outcome.error) && pause < timeLeft) {
-        return Effect.zipRight(
-          this.sleep(pause),
-          Effect.suspend(() => this.releaseBy(grant, startedAt, true))
-        )
+      const busy = readBusy(reply)
+      if (busy === undefined) {
+        giveBack()
+        return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
       }
-      return this.storeError("release", grant.claim.key, outcome)
-    })
-  }
-
-  private sleep(millis: number): Effect.Effect<void> {
-    return Effect.async((resume) => {
-      const timer = this.clock.unsafeSchedule(this.clock.unsafeNow() + millis, () =>
-        resume(Effect.void)
+      const contention = contentionOf(busy, undefined, 0)
+      return Effect.fail(
+        new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
       )
-      return Effect.sync(() => timer.cancel())
     })
   }
 
-  private storeError(
-    operation: LockStoreOperation,
-    key: string,
-    outcome: Outcome
-  ): Effect.Effect<never, LockStoreError> {
-    const cause = outcome._tag === "Failed" ? outcome.error : this.commands.lastError
-    return Effect.fail(
-      new LockStoreError({
-        operation,
-        key,
-        detail:
-          outcome._tag === "Failed"
-            ? explain(outcome.error)
-            : `Redis did not answer within ${this.commands.timeoutMillis} ms. ${
-                cause === undefined
-                  ? `The connection is ${this.commands.client.status}: is the server overloaded, or the network silent?`
-                  : explain(cause)
-              }`,
-        ...(cause === undefined ? {} : { cause })
-      })
-    )
+  private line(key: string, keys: LockKeys): Line {
+    let line = this.lines.get(key)
+    if (line === undefined) {
+      line = new Line(key, keys, this.around, () => this.lines.delete(key))
+      this.lines.set(key, line)
+    }
+    return line
   }
 }
-
-class RedisGrant implements Grant {
-  constructor(
-    private readonly store: RedisStore,
-    readonly claim: Claim,
-    readonly keys: LockKeys,
-    readonly token: string,
-    readonly fencingToken: number,
-    readonly validUntil: number,
-    readonly attempts: number
-  ) {}
-  get renew() {
-    return this.store.renew(this)
-  }
-  get verify() {
-    return this.store.verify(this)
-  }
-  get release() {
-    return this.store.release(this)
-  }
-}
-
-// ---------------------------------------------------------------- answers
-
-const readGrant = (reply: unknown): number | undefined =>
-  typeof reply === "string" && /^\d+$/.test(reply) ? Number(reply) : undefined
-
-const readBusy = (reply: unknown): Busy | undefined => {
-  if (!Array.isArray(reply) || reply.length !== 4) return undefined
-  const left = Number(reply[0])
-  const foreign = Number(reply[1]) !== 1
-  const record = foreign ? null : /^(\d+) ([^]*)$/.exec(String(reply[2]))
-  return {
-    leftMillis: left < 0 ? undefined : left,
-    foreign,
-    owner: record?.[2],
-    heldForMillis:
-      record === null ? undefined : Math.max(0, (Number(reply[3]) - Number(record[1])) / 1_000)
-  }
-}
-
-const readOwnership = (outcome: Outcome): Ownership | undefined => {
-  if (outcome._tag !== "Answered") return undefined
-  switch (Number(outcome.reply)) {
-    case 1:
-      return "Ours"
-    case 0:
-      return "Missing"
-    case 2:
-      return "Taken"
-    default:
-      return undefined
-  }
-}
-
-const unavailable = (key: string, busy: Busy, waitedMillis: number): LockUnavailable =>
-  new LockUnavailable({
-    key,
-    retryAfter: busy.leftMillis === undefined ? undefined : Duration.millis(busy.leftMillis),
-    holder: {
-      owner: busy.owner,
-      heldFor: busy.heldForMillis === undefined ? undefined : Duration.millis(busy.heldForMillis),
-      foreign: busy.foreign
-    },
-    waited: Duration.millis(waitedMillis)
-  })

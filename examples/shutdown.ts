@@ -1,0 +1,32 @@
+/**
+ * A worker that keeps a lock for as long as it lives, and runs until interrupted (SIGINT, which is
+ * Ctrl-C, or SIGTERM, which orchestrators send): NodeRuntime.runMain interrupts the program, its
+ * scopes close, and the next worker has the lock at once instead of a ttl later.
+ *
+ * A second signal, process.exit, a crash or SIGKILL leave the lease to its ttl.
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Console, Effect, Schedule } from "effect"
+import { Lock } from "effect-redis-lock"
+import { StoreLive } from "./support/store.js"
+
+const rebuildIndex = Console.log("rebuilds the index").pipe(
+  Effect.repeat(Schedule.spaced("1 second"))
+)
+
+const worker = Lock.withLock("indexer", { ttl: "30 seconds", owner: `worker ${process.pid}` })(
+  (lease) =>
+    Effect.gen(function* () {
+      yield* Console.log(`has the lock, fencing token ${lease.fencingToken}`)
+      return yield* rebuildIndex
+    }).pipe(
+      // runs before the lock is given back; keep it shorter than the orchestrator's grace period
+      Effect.onInterrupt(() => Console.log("interrupted: cleans up, still under the lock"))
+    )
+)
+
+worker.pipe(
+  Effect.onInterrupt(() => Console.log("has stopped, and nothing stays locked")),
+  Effect.provide(StoreLive),
+  NodeRuntime.runMain
+)

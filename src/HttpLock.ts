@@ -1,0 +1,178 @@
+/**
+ * The bridge to the HTTP servers of `@effect/platform`: a middleware that handles one request at a
+ * time per key, in all processes that share the lock's store.
+ *
+ * A request waits for its turn and is answered 423 (Locked) with `Retry-After` when it has waited
+ * for too long, 503 when the store cannot be asked. It has the lock until its response has been
+ * sent, streamed bodies included, and gives it back at once when its client disconnects.
+ *
+ * @example
+ * ```ts
+ * import { HttpRouter, HttpServerResponse } from "@effect/platform"
+ * import { Effect } from "effect"
+ * import * as HttpLock from "effect-redis-lock/HttpLock"
+ *
+ * const oneAtATime = HttpLock.make({
+ *   key: () => Effect.map(HttpRouter.params, ({ id }) => `account:${id}`),
+ *   waitAtMost: "5 seconds"
+ * })
+ *
+ * const withdraw = Effect.gen(function* () {
+ *   const { fencingToken } = yield* HttpLock.CurrentLease
+ *   return HttpServerResponse.text(`done, with fencing token ${fencingToken}`)
+ * })
+ *
+ * const app = HttpRouter.empty.pipe(
+ *   HttpRouter.get("/health", HttpServerResponse.empty()),
+ *   HttpRouter.post("/accounts/:id/withdraw", oneAtATime(withdraw))
+ * )
+ * ```
+ *
+ * This module has a path of its own, and is not part of the package's index, so that
+ * `@effect/platform` is loaded by those who use it.
+ *
+ * @since 0.1.0
+ */
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import type * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { answerUnavailable, answerUnreachable, handle } from "./internal/httpLock.js"
+import type { Lease } from "./Lease.js"
+import * as Lock from "./Lock.js"
+import type { LockStore } from "./LockStore.js"
+
+/**
+ * The lease that the request is handled under, a service for the handler: its `fencingToken` goes
+ * along with every write, its `signal` into Promise APIs. The handler itself is already guarded,
+ * and the lease is released behind it: neither is left to do.
+ *
+ * @since 0.1.0
+ * @category tags
+ */
+export class CurrentLease extends Context.Tag("effect-redis-lock/HttpLock/CurrentLease")<
+  CurrentLease,
+  Lease
+>() {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<E = never, R = never> extends Lock.WaitOptions {
+  /**
+   * What the request locks. An effect where it depends on the route (`HttpRouter.params`,
+   * `HttpRouter.schemaPathParams`) or on other services; if that fails, the request fails with its
+   * error, and nothing is locked. A key that is impossible (empty, not a string) is a defect, and
+   * the answer a 500.
+   *
+   * Keys that are made of what clients send want a prefix of their own, and clients that may send
+   * it: put authentication outside of the lock.
+   */
+  readonly key: (
+    request: HttpServerRequest.HttpServerRequest
+  ) => string | Effect.Effect<string, E, R>
+  /**
+   * How long a request waits while others have its key, before it is answered 423; `0` for not at
+   * all. Keep it below what clients and proxies wait for an answer. Default: 10 seconds.
+   */
+  readonly waitAtMost?: Duration.DurationInput | undefined
+}
+
+/**
+ * Provides the `CurrentLease` to an app: a router's routes, one route's handler, or all that a
+ * server serves. `E` and `R` are the key's.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Middleware<E = never, R = never> {
+  <EApp, RApp>(
+    app: HttpApp.HttpApp<HttpServerRespondable.Respondable, EApp, RApp>
+  ): HttpApp.Default<EApp | E, Exclude<RApp, CurrentLease> | R | LockStore | Scope.Scope>
+}
+
+/**
+ * Makes a middleware for `HttpRouter.use`, for a single route's handler, or for
+ * `HttpServer.serve`. Apply it as near to the handlers as possible: only what is inside of it has
+ * the lease, and what is outside (authentication, logging) runs without waiting for the lock.
+ *
+ * **Answers of its own** are problems as in RFC 9457 (`application/problem+json`), with a `code`
+ * to tell them from others, and without the key or the holder's name, which are not the client's
+ * business (the log has them):
+ *
+ * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
+ *   run. `Retry-After` says in whole seconds, one at least, when the holder's lease ends if it is
+ *   not renewed; where it has no end, it is the time that this request has waited.
+ * - `503`, `"code": "LockStoreError"`: the store did not answer, or refused. The handler did not
+ *   run.
+ * - `500`, `"code": "LockLost"`: the lease was lost before the headers were sent, whatever the
+ *   handler had to say. It was interrupted, or had finished, under a lock that somebody else may
+ *   have had as well. Not a 503, which clients and proxies take for "nothing has happened, send it
+ *   again": what was done, only the application can tell.
+ *
+ * **How long the lease is held.** Until the request's scope closes, which the server does when the
+ * body's last byte has been handed to the connection; finalizers that the handler left in that
+ * scope run before. A client that disconnects ends the wait, the handler or the stream, and then
+ * the lease. (Node's server does not hear of a disconnect behind the unread part of a large request
+ * body: such a request waits to its limit, or is handled until it reads.) A client that stays and
+ * does not read its response keeps the lock: give the server's connections an idle timeout.
+ *
+ * **A lease that is lost while the body is sent** cannot change the status any more. A streamed
+ * body is interrupted, its finalizers run, and the connection is closed (on Node; elsewhere the
+ * body fails), so that the client sees a response that was cut off and not one that looks
+ * complete. A body that was ready in memory is sent to its end.
+ *
+ * The wait can be interrupted by a disconnect in an uninterruptible route, too; the handler is as
+ * interruptible there as without this middleware. Of the bodies that are not Effect's streams, a
+ * Node `Readable` is treated like one; what `HttpApp.toWebHandler` only passes on (a `raw` web
+ * stream) is out of reach: use `HttpServerResponse.stream`.
+ *
+ * @example
+ * ```ts
+ * import { HttpRouter, HttpServerResponse } from "@effect/platform"
+ * import * as HttpLock from "effect-redis-lock/HttpLock"
+ *
+ * // all routes of this router, one request at a time per tenant
+ * const app = HttpRouter.empty.pipe(
+ *   HttpRouter.post("/import", HttpServerResponse.empty({ status: 204 })),
+ *   HttpRouter.use(
+ *     HttpLock.make({
+ *       key: (request) => `tenant:${request.headers["x-tenant"] ?? "none"}`,
+ *       ttl: "10 seconds",
+ *       name: "tenant"
+ *     })
+ *   )
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const make = <E = never, R = never>({
+  key,
+  waitAtMost = "10 seconds",
+  ...options
+}: Options<E, R>): Middleware<E, R> => {
+  const keyOf = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<string, E, R> =>
+    Effect.suspend(() => {
+      const found = key(request)
+      return Effect.isEffect(found) ? found : Effect.succeed(found)
+    })
+  return (app) =>
+    Effect.gen(function* () {
+      const request = yield* HttpServerRequest.HttpServerRequest
+      const key = yield* keyOf(request)
+      // a server runs its app uninterruptibly outside of the routes: who only waits may always go
+      const acquired = Effect.interruptible(Lock.acquire(key, { ...options, waitAtMost }))
+      return yield* Effect.matchEffect(acquired, {
+        onFailure: (error) =>
+          error._tag === "LockUnavailable" ? answerUnavailable(error) : answerUnreachable(error),
+        onSuccess: (lease) =>
+          handle(lease, request, Effect.provideService(app, CurrentLease, lease))
+      })
+    })
+}

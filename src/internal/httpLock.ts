@@ -1,0 +1,221 @@
+/**
+ * A request under a lease: the handler, the moment before the headers, and the body. The lease is
+ * in the request's scope, which the server closes when the body is sent.
+ */
+import * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpBody from "@effect/platform/HttpBody"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Lease } from "../Lease.js"
+import { LockLost, type LockStoreError, type LockUnavailable } from "../LockError.js"
+
+type Response = HttpServerResponse.HttpServerResponse
+
+// ---------------------------------------------------------------- answers
+
+const problem = (
+  error: { readonly _tag: string },
+  status: number,
+  title: string,
+  detail: string,
+  headers: Record<string, string> = {}
+): Response =>
+  HttpServerResponse.unsafeJson(
+    { title, status, detail, code: error._tag },
+    { status, headers, contentType: "application/problem+json" }
+  )
+
+export const answerUnavailable = (error: LockUnavailable): Effect.Effect<Response> => {
+  const seconds = Math.ceil(Duration.toSeconds(error.retryAfter ?? error.waited))
+  return Effect.as(
+    Effect.logDebug(error.message),
+    problem(
+      error,
+      423,
+      "Locked",
+      "Another request is being handled under the same lock, and this one has waited for it as long as it may. Nothing was done: try again later.",
+      { "retry-after": String(Math.max(1, seconds)) }
+    )
+  )
+}
+
+export const answerUnreachable = (error: LockStoreError): Effect.Effect<Response> =>
+  Effect.as(
+    Effect.logWarning(error.message),
+    problem(
+      error,
+      503,
+      "Service Unavailable",
+      "The lock that this request needs could not be asked for. Nothing was done: try again later."
+    )
+  )
+
+const answerLost = (lost: LockLost): Response =>
+  problem(
+    lost,
+    500,
+    "Internal Server Error",
+    "The lock that this request was handled under was lost before the response was sent. Some or all of what was asked for may have been done, and may have met another request's changes: find out before you try again."
+  )
+
+// ---------------------------------------------------------------- the handler
+
+export const handle = <E, R>(
+  lease: Lease,
+  request: HttpServerRequest,
+  app: HttpApp.HttpApp<HttpServerRespondable.Respondable, E, R>
+): HttpApp.Default<E, R | Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (scope) =>
+    Effect.zipRight(
+      beforeHeaders(underLease(lease, request, scope)),
+      // the wait for the guarded fiber hears of a disconnect, the handler itself as ever
+      Effect.interruptibleMask((restore) =>
+        lease.guard(restore(Effect.flatMap(app, HttpServerRespondable.toResponse)))
+      ).pipe(Effect.catchAllCause(answerIfLost(lease)))
+    )
+  )
+
+const answerIfLost =
+  (lease: Lease) =>
+  <E>(cause: Cause.Cause<E | LockLost>): Effect.Effect<Response, E> => {
+    const lost = Chunk.findFirst(Cause.failures(cause), isLossOf(lease))
+    // without a loss it is all the handler's
+    if (Option.isNone(lost)) return Effect.failCause(cause as Cause.Cause<E>)
+    const others = Cause.flatMap(cause, (error) =>
+      isLossOf(lease)(error) ? Cause.empty : Cause.fail(error)
+    )
+    return Effect.as(
+      Cause.isInterruptedOnly(others)
+        ? Effect.void
+        : Effect.logWarning("A handler failed, and the lock of its request was lost", others),
+      answerLost(lost.value)
+    )
+  }
+
+/** The handler may have met losses of other leases. */
+const isLossOf =
+  (lease: Lease) =>
+  (error: unknown): error is LockLost =>
+    error instanceof LockLost &&
+    error.key === lease.key &&
+    error.fencingToken === lease.fencingToken
+
+// ---------------------------------------------------------------- the response
+
+/**
+ * Before what others have to do with the response (CORS), so that it applies to whatever becomes
+ * of it here.
+ */
+const beforeHeaders = (handler: HttpApp.PreResponseHandler): Effect.Effect<void> =>
+  FiberRef.update(HttpApp.currentPreResponseHandlers, (others) =>
+    Option.some<HttpApp.PreResponseHandler>((request, response) =>
+      Effect.flatMap(handler(request, response), (response) =>
+        Option.isSome(others) ? others.value(request, response) : Effect.succeed(response)
+      )
+    )
+  )
+
+/** The last look at the lease before the headers go out, and what follows the body from there. */
+const underLease =
+  (
+    lease: Lease,
+    request: HttpServerRequest,
+    requestScope: Scope.Scope
+  ): HttpApp.PreResponseHandler =>
+  (_, response) =>
+    Effect.matchEffect(lease.guard(Effect.void), {
+      onFailure: (lost) => Effect.succeed(answerLost(lost)),
+      onSuccess: () => {
+        const { body } = response
+        switch (body._tag) {
+          case "Stream":
+            return Effect.succeed(
+              HttpServerResponse.setBody(
+                response,
+                HttpBody.stream(
+                  streamUnder(lease, request, body.stream),
+                  body.contentType,
+                  body.contentLength
+                )
+              )
+            )
+          case "Raw":
+            // a Node stream, which the server reads by itself
+            return Predicate.hasProperty(body.body, "pipe")
+              ? Effect.as(Scope.extend(cutWhenLost(lease, request), requestScope), response)
+              : Effect.succeed(response)
+          default:
+            return Effect.succeed(response)
+        }
+      }
+    })
+
+/**
+ * A stream each of whose steps is guarded. Its scope closes at the loss, whether or not anybody
+ * asks for the next step then, which a client that does not read can put off for ever.
+ */
+const streamUnder = <E>(
+  lease: Lease,
+  request: HttpServerRequest,
+  stream: Stream.Stream<Uint8Array, E>
+): Stream.Stream<Uint8Array, E | LockLost> =>
+  Stream.fromPull(
+    Effect.gen(function* () {
+      yield* cutWhenLost(lease, request)
+      const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+      const pull = yield* Scope.extend(Stream.toPull(stream), scope)
+      const oneAtATime = Effect.unsafeMakeSemaphore(1).withPermits(1)
+      yield* Effect.interruptible(lease.awaitLost).pipe(
+        Effect.catchAll((lost) =>
+          Effect.uninterruptible(oneAtATime(Scope.close(scope, Exit.fail(lost))))
+        ),
+        Effect.forkScoped
+      )
+      return Effect.mapError(oneAtATime(lease.guard(pull)), (error): Option.Option<E | LockLost> =>
+        Option.isOption(error) ? error : Option.some(error)
+      )
+    })
+  )
+
+/**
+ * Until the scope closes, the end of the lease is the end of the connection. Node's server would
+ * end a body that fails as if it were complete.
+ */
+const cutWhenLost = (
+  { signal }: Lease,
+  request: HttpServerRequest
+): Effect.Effect<void, never, Scope.Scope> => {
+  const cut = () => cutConnection(request)
+  return Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        signal.addEventListener("abort", cut)
+        if (signal.aborted) cut()
+      }),
+      () => Effect.sync(() => signal.removeEventListener("abort", cut))
+    )
+  )
+}
+
+/** A server on Node has its `IncomingMessage` there; others fail the body by themselves. */
+const cutConnection = ({ source }: HttpServerRequest): void => {
+  if (
+    Predicate.hasProperty(source, "socket") &&
+    Predicate.hasProperty(source.socket, "destroy") &&
+    Predicate.isFunction(source.socket.destroy)
+  ) {
+    source.socket.destroy()
+  }
+}

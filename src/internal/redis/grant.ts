@@ -1,0 +1,133 @@
+/** A turn, as the holder of a lease uses it: renewed, verified, given back. */
+import * as Effect from "effect/Effect"
+import type { LockStoreError } from "../../LockError.js"
+import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
+import { retryDelay, validUntil } from "../timing.js"
+import { readFence, readOwnership } from "./answers.js"
+import type { Commands, Outcome } from "./commands.js"
+import { isTransient, storeError } from "./errors.js"
+import type { Line, Turn } from "./line.js"
+import * as scripts from "./scripts.js"
+
+export class RedisGrant implements Grant {
+  readonly token: string
+  readonly fencingToken: number
+  readonly validUntil: number
+  readonly contention: Contention | undefined
+
+  constructor(
+    private readonly commands: Commands,
+    private readonly line: Line,
+    private readonly turn: Turn
+  ) {
+    this.token = turn.tenure.token
+    this.fencingToken = turn.fencingToken
+    this.validUntil = turn.validUntil
+    this.contention = turn.contention
+  }
+
+  get renew(): Effect.Effect<Renewal, LockStoreError> {
+    return Effect.suspend(() => {
+      const { key, ttlMillis } = this.turn.claim
+      const call = this.commands.call(
+        scripts.renew,
+        this.line.keys.slice(0, 1),
+        [this.token, String(ttlMillis)],
+        this.commands.patience(ttlMillis)
+      )
+      return Effect.flatMap(call.unbounded, (outcome): Effect.Effect<Renewal, LockStoreError> => {
+        const found = this.ownership(outcome)
+        if (found === undefined) return this.fail("renew", outcome)
+        if (found !== "Ours") return Effect.succeed({ _tag: "NotOurs", reason: found })
+        const until = validUntil(call.sentAt, ttlMillis)
+        this.turn.tenure.prove(until, ttlMillis)
+        return Effect.succeed({ _tag: "Renewed", validUntil: until })
+      })
+    })
+  }
+
+  get verify(): Effect.Effect<Ownership, LockStoreError> {
+    return Effect.suspend(() => {
+      const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
+      return Effect.flatMap(call.bounded(), (outcome) => {
+        const found = this.ownership(outcome)
+        return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
+      })
+    })
+  }
+
+  get release(): Effect.Effect<Ownership, LockStoreError> {
+    return Effect.suspend(() => {
+      const { tenure } = this.turn
+      if (this.line.passOn(tenure)) return ours
+      // where nothing is answered anyway, many leases must not wait for it one after the other
+      const { pending } = tenure
+      const patience = this.commands.silent ? 100 : this.commands.timeoutMillis
+      const deadline = this.commands.clock.unsafeNow() + patience
+      return pending === undefined || pending.settled !== undefined
+        ? this.releaseBy(deadline, false)
+        : // what is still on its way about this token must not arrive behind the release
+          Effect.flatMap(pending.bounded(), () => this.releaseBy(deadline, false))
+    })
+  }
+
+  private releaseBy(
+    deadline: number,
+    sentBefore: boolean
+  ): Effect.Effect<Ownership, LockStoreError> {
+    const { clock } = this.commands
+    const { line } = this
+    const { claim, tenure } = this.turn
+    const pass = line.askToPass(tenure)
+    const call = pass?.call ?? this.commands.release(line.keys, this.token)
+    if (pass === undefined) line.tenureEnded(tenure)
+    return Effect.flatMap(call.bounded(deadline - call.sentAt), (outcome) => {
+      const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined
+      if (pass !== undefined && fencingToken !== undefined) {
+        line.kept(tenure, fencingToken, call, pass.ttlMillis)
+        return ours
+      }
+      const pause = retryDelay(claim.ttlMillis)
+      if (
+        outcome._tag === "Failed" &&
+        isTransient(outcome.error) &&
+        clock.unsafeNow() + pause < deadline
+      ) {
+        return Effect.zipRight(
+          sleep(this.commands, pause),
+          Effect.suspend(() => this.releaseBy(deadline, true))
+        )
+      }
+      if (pass !== undefined) line.tenureEnded(tenure)
+      const found = readOwnership(outcome)
+      // sent twice, the second finds the first one's work
+      if (found !== undefined) return sentBefore || call.resent ? ours : Effect.succeed(found)
+      this.commands.undo(call, line.keys, this.token, claim.ttlMillis)
+      return this.fail("release", outcome)
+    })
+  }
+
+  /** A holder that has lost its lease must not keep the callers behind it waiting. */
+  private ownership(outcome: Outcome): Ownership | undefined {
+    const found = readOwnership(outcome)
+    if (found === "Missing" || found === "Taken") this.line.tenureEnded(this.turn.tenure)
+    return found
+  }
+
+  private fail(
+    operation: "renew" | "verify" | "release",
+    outcome: Outcome
+  ): Effect.Effect<never, LockStoreError> {
+    return Effect.fail(storeError(this.commands, operation, this.turn.claim.key, outcome))
+  }
+}
+
+const ours: Effect.Effect<Ownership> = Effect.succeed("Ours")
+
+const sleep = (commands: Commands, millis: number): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const timer = commands.clock.unsafeSchedule(commands.clock.unsafeNow() + millis, () =>
+      resume(Effect.void)
+    )
+    return Effect.sync(() => timer.cancel())
+  })

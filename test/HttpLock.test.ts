@@ -1,0 +1,979 @@
+/** Over real HTTP, on a server of `@effect/platform-node`. */
+import * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { describe, expect, expectTypeOf, layer } from "@effect/vitest"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { type Lease, type Lock, LockError, LockStore, RedisLockStore } from "effect-redis-lock"
+import * as HttpLock from "effect-redis-lock/HttpLock"
+import * as Http from "node:http"
+import { Readable } from "node:stream"
+import { text } from "node:stream/consumers"
+import * as Changes from "./support/Changes.js"
+import * as FaultProxy from "./support/FaultProxy.js"
+import * as RedisServer from "./support/RedisServer.js"
+import { freshKey, memory, StoreControls } from "./support/stores.js"
+
+// -----------------------------------------------------------------------------
+// a server and its clients
+// -----------------------------------------------------------------------------
+
+/** A server on a port of its own, until the scope closes. */
+const server = Effect.map(
+  NodeHttpServer.make(() => Http.createServer(), { port: 0, host: "127.0.0.1" }),
+  (server) => ({
+    port: (server.address as HttpServer.TcpAddress).port,
+    provide: Effect.provideService(HttpServer.HttpServer, server)
+  })
+)
+
+const serve = <E, R>(app: HttpApp.Default<E, R>) =>
+  Effect.gen(function* () {
+    const { port, provide } = yield* server
+    yield* provide(HttpServer.serveEffect(app))
+    return port
+  })
+
+interface Answer {
+  readonly status: number | undefined
+  readonly headers: Http.IncomingHttpHeaders
+  /** The rest of the body; fails where it was cut off. */
+  readonly rest: Effect.Effect<string, Error>
+  /** The next bytes of the body. */
+  readonly more: Effect.Effect<string>
+}
+
+interface Exchange {
+  /** As soon as the headers are there. */
+  readonly answer: Effect.Effect<Answer, Error>
+  readonly disconnect: Effect.Effect<void>
+}
+
+/** Sends a request on a connection of its own; nothing of the body is read before it is asked for. */
+const send = (port: number, path: string, method = "GET"): Exchange => {
+  const request = Http.request({ host: "127.0.0.1", port, path, method, agent: false })
+  const answer = new Promise<Http.IncomingMessage>((resolve, reject) => {
+    request.on("response", resolve)
+    request.on("error", reject)
+  })
+  answer.catch(() => {})
+  request.end()
+  const attempt = <A>(promise: () => Promise<A>) =>
+    Effect.tryPromise({ try: promise, catch: (error) => error as Error })
+  return {
+    answer: Effect.map(
+      attempt(() => answer),
+      (message) => ({
+        status: message.statusCode,
+        headers: message.headers,
+        rest: attempt(() => text(message)),
+        more: Effect.async<string>((resume) => {
+          const read = () => {
+            const chunk = message.read() as Buffer | null
+            if (chunk !== null) resume(Effect.succeed(chunk.toString()))
+            else message.once("readable", read)
+          }
+          read()
+        })
+      })
+    ),
+    disconnect: Effect.async<void>((resume) => {
+      request.on("error", () => {})
+      request.once("close", () => resume(Effect.void))
+      request.destroy()
+    })
+  }
+}
+
+/** Status and text. */
+const received = ({ answer }: Exchange) =>
+  Effect.flatMap(answer, ({ rest, status }) => Effect.map(rest, (body) => [status, body] as const))
+
+const problemOf = ({ answer }: Exchange) =>
+  Effect.gen(function* () {
+    const { headers, rest, status } = yield* answer
+    expect(headers["content-type"]).toBe("application/problem+json")
+    const body = JSON.parse(yield* rest)
+    expect(Object.keys(body).sort()).toEqual(["code", "detail", "status", "title"])
+    expect(body.status).toBe(status)
+    return { status, code: body.code as unknown, headers, text: JSON.stringify(body) }
+  })
+
+// -----------------------------------------------------------------------------
+// a handler that the test leads
+// -----------------------------------------------------------------------------
+
+interface Stage {
+  /** The handler's part: leaves its lease, and waits to be let go. */
+  readonly play: Effect.Effect<void, never, HttpLock.CurrentLease>
+  readonly leases: ReadonlyArray<Lease.Lease>
+  readonly entered: (times?: number) => Effect.Effect<void>
+  readonly go: Effect.Effect<void>
+}
+
+const makeStage = Effect.gen(function* () {
+  const changes = Changes.make()
+  const gate = yield* Effect.makeLatch()
+  const leases: Array<Lease.Lease> = []
+  const stage: Stage = {
+    play: Effect.flatMap(HttpLock.CurrentLease, (lease) => {
+      leases.push(lease)
+      changes.announce()
+      return gate.await
+    }),
+    leases,
+    entered: (times = 1) => changes.until(() => leases.length >= times),
+    go: gate.open
+  }
+  return stage
+})
+
+/** The path's first part is the key. */
+const byPath = (options?: Lock.WaitOptions) =>
+  HttpLock.make({
+    ...options,
+    key: () => Effect.map(HttpRouter.params, ({ key }) => String(key))
+  })
+
+const routed = <E, R>(handler: HttpRouter.Route.Handler<E, R>) =>
+  HttpRouter.empty.pipe(HttpRouter.all("/:key", handler))
+
+/** Behind the holder's back the key is gone, and the holder hears of it now. */
+const lose = (lease: Lease.Lease) =>
+  Effect.gen(function* () {
+    const { takeAway } = yield* StoreControls
+    yield* takeAway(lease)
+    yield* Effect.ignore(lease.verify)
+  })
+
+/** Runs an effect when the server has heard of its client's end. */
+const onDisconnect = (effect: Effect.Effect<unknown>) =>
+  Effect.map(HttpServerRequest.HttpServerRequest, ({ source }) => {
+    const { socket } = source as Http.IncomingMessage
+    socket.once("close", () => Effect.runFork(effect))
+  })
+
+const ok = HttpServerResponse.text("ok")
+const bytes = (text: string) => new TextEncoder().encode(text)
+
+class NoSuchAccount extends Data.TaggedError("NoSuchAccount") {
+  [HttpServerRespondable.symbol]() {
+    return HttpServerResponse.text("no such account", { status: 404 })
+  }
+}
+
+const logged: Array<string> = []
+const logs = Logger.replace(
+  Logger.defaultLogger,
+  Logger.map(Logger.logfmtLogger, (line) => void logged.push(line))
+)
+
+layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it) => {
+  // ---------------------------------------------------------------------------
+  describe("a turn", () => {
+    it.scoped("is had by one request of a key at a time, in the order of their coming", () =>
+      Effect.gen(function* () {
+        const { until } = yield* StoreControls
+        const [key, other] = [freshKey(), freshKey()]
+        const stage = yield* makeStage
+        let inside = 0
+        const order: Array<string> = []
+        const port = yield* serve(
+          routed(
+            Effect.gen(function* () {
+              const params = yield* HttpRouter.params
+              if (params["key"] === other) return ok
+              expect(++inside).toBe(1)
+              yield* stage.play
+              const lease = yield* HttpLock.CurrentLease
+              expect(lease.key).toBe(key)
+              expect(yield* lease.isHeld).toBe(true)
+              order.push((yield* HttpRouter.RouteContext).params["n"] ?? "")
+              inside--
+              return HttpServerResponse.text(String(lease.fencingToken))
+            }).pipe(byPath())
+          )
+        )
+        const requests: Array<Exchange> = []
+        for (let n = 1; n <= 5; n++) {
+          requests.push(send(port, `/${key}`, "POST"))
+          yield* until(key, "acquire", n)
+        }
+        // others have the server to themselves
+        expect(yield* received(send(port, `/${other}`))).toEqual([200, "ok"])
+        expect(stage.leases).toHaveLength(1)
+        yield* stage.go
+        const answers = yield* Effect.forEach(requests, received)
+        const tokens = answers.map(([, token]) => Number(token))
+        expect(answers.map(([status]) => status)).toEqual([200, 200, 200, 200, 200])
+        expect(tokens).toEqual([...new Set(tokens)].sort((a, b) => a - b))
+        expect(tokens).toEqual(stage.leases.map((lease) => lease.fencingToken))
+        yield* until(key, "released", 5)
+      })
+    )
+
+    it.scoped("that does not come is answered 423, and the handler does not run", () =>
+      Effect.gen(function* () {
+        const { until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        const port = yield* serve(
+          Effect.as(stage.play, ok).pipe(
+            byPath({ ttl: "1 minute", waitAtMost: "30 millis", owner: "secret-host" }),
+            routed
+          )
+        )
+        const first = send(port, `/${key}`)
+        yield* stage.entered()
+        const { code, headers, status, text } = yield* problemOf(send(port, `/${key}`))
+        expect([status, code]).toEqual([423, "LockUnavailable"])
+        expect(Number(headers["retry-after"])).toBeGreaterThan(30)
+        expect(Number(headers["retry-after"])).toBeLessThanOrEqual(60)
+        // neither is the client's business
+        expect(text).not.toContain(key)
+        expect(text).not.toContain("secret-host")
+        const head = yield* send(port, `/${key}`, "HEAD").answer
+        expect([head.status, yield* head.rest]).toEqual([423, ""])
+        yield* stage.go
+        expect(yield* received(first)).toEqual([200, "ok"])
+        expect(stage.leases).toHaveLength(1)
+        yield* until(key, "released")
+      })
+    )
+
+    it.scoped("is said to come in whole seconds, one at least", () =>
+      Effect.gen(function* () {
+        const cases: ReadonlyArray<[retryAfter: number | undefined, waited: number, says: string]> =
+          [
+            [2_500, 10_000, "3"],
+            [2_000, 10_000, "2"],
+            [200, 10_000, "1"],
+            [0, 0, "1"],
+            // a key without a ttl
+            [undefined, 3_500, "4"],
+            [undefined, 0, "1"]
+          ]
+        const { clock } = yield* LockStore.LockStore
+        for (const [retryAfter, waited, says] of cases) {
+          const store: LockStore.LockStore = {
+            clock,
+            acquire: ({ key }) =>
+              Effect.fail(
+                new LockError.LockUnavailable({
+                  key,
+                  retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+                  ahead: undefined,
+                  waited: Duration.millis(waited),
+                  holder: { owner: undefined, heldFor: undefined, foreign: false }
+                })
+              )
+          }
+          const port = yield* serve(routed(byPath()(ok))).pipe(
+            Effect.provideService(LockStore.LockStore, store)
+          )
+          const { headers, status } = yield* problemOf(send(port, "/k"))
+          expect([status, headers["retry-after"]]).toEqual([423, says])
+        }
+      })
+    )
+
+    it.scoped("is waited for 10 seconds where nothing is said, and options are the lock's", () =>
+      Effect.gen(function* () {
+        const store = yield* LockStore.LockStore
+        const claims: Array<LockStore.Claim> = []
+        const recorded: LockStore.LockStore = {
+          clock: store.clock,
+          acquire: (claim, restore) => {
+            claims.push(claim)
+            return store.acquire(claim, restore)
+          }
+        }
+        const key = freshKey()
+        const options = { ttl: "7 seconds", owner: "me" } as const
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get("/default/:key", byPath()(ok)),
+            HttpRouter.get("/undefined/:key", byPath({ waitAtMost: undefined })(ok)),
+            HttpRouter.get("/own/:key", byPath({ ...options, waitAtMost: 0 })(ok))
+          )
+        ).pipe(Effect.provideService(LockStore.LockStore, recorded))
+        for (const path of ["default", "undefined", "own"]) {
+          expect(yield* received(send(port, `/${path}/${key}`))).toEqual([200, "ok"])
+        }
+        expect(claims).toEqual([
+          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined },
+          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined },
+          { key, ttlMillis: 7_000, waitMillis: 0, owner: "me" }
+        ])
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("the lease is held until the response has been sent", () => {
+    const bodies: Record<string, () => HttpServerResponse.HttpServerResponse> = {
+      empty: () => HttpServerResponse.empty(),
+      text: () => HttpServerResponse.text("abc"),
+      bytes: () => HttpServerResponse.uint8Array(bytes("abc")),
+      raw: () => HttpServerResponse.raw("abc"),
+      readable: () => HttpServerResponse.raw(Readable.from(["a", "bc"])),
+      form: () => {
+        const form = new FormData()
+        form.set("abc", "abc")
+        return HttpServerResponse.formData(form)
+      },
+      stream: () => HttpServerResponse.stream(Stream.make(bytes("a"), bytes("bc"))),
+      sized: () => HttpServerResponse.stream(Stream.make(bytes("abc")), { contentLength: 3 })
+    }
+    for (const [kind, make] of Object.entries(bodies)) {
+      it.scoped(`with a body of the kind ${kind}`, () =>
+        Effect.gen(function* () {
+          const { until } = yield* StoreControls
+          const key = freshKey()
+          const port = yield* serve(routed(byPath()(Effect.sync(make))))
+          const plain = yield* serve(routed(Effect.sync(make)))
+          const withoutBoundary = (text: string) => text.replaceAll(/-+formdata-\S+/g, "")
+          for (const [n, method] of ["GET", "HEAD", "POST"].entries()) {
+            const answer = yield* send(port, `/${key}`, method).answer
+            const expected = yield* send(plain, `/${key}`, method).answer
+            expect(answer.status).toBe(expected.status)
+            expect(answer.headers["content-length"]).toBe(expected.headers["content-length"])
+            expect(withoutBoundary(yield* answer.rest)).toBe(withoutBoundary(yield* expected.rest))
+            yield* until(key, "released", n + 1)
+          }
+        })
+      )
+    }
+
+    it.scoped("to the last chunk of a stream", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const [middle, end] = [yield* Effect.makeLatch(), yield* Effect.makeLatch()]
+        let finalized = false
+        const body = Stream.make("a").pipe(
+          Stream.concat(Stream.fromEffect(Effect.as(middle.await, "b"))),
+          Stream.concat(Stream.fromEffect(Effect.as(end.await, "c"))),
+          Stream.ensuring(
+            Effect.sync(() => {
+              expect(count(key, "release")).toBe(0)
+              finalized = true
+            })
+          ),
+          Stream.encodeText
+        )
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get("/:key", byPath()(HttpServerResponse.stream(body))),
+            HttpRouter.post("/:key", byPath()(ok))
+          )
+        )
+        const answer = yield* send(port, `/${key}`).answer
+        expect(yield* answer.more).toBe("a")
+        const next = send(port, `/${key}`, "POST")
+        yield* until(key, "acquire", 2)
+        yield* middle.open
+        expect(yield* answer.more).toBe("b")
+        expect(count(key, "release")).toBe(0)
+        yield* end.open
+        expect(yield* answer.rest).toBe("c")
+        expect(yield* received(next)).toEqual([200, "ok"])
+        expect(finalized).toBe(true)
+        yield* until(key, "released", 2)
+      })
+    )
+
+    it.scoped("to the end of a Readable", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const readable = new Readable({ read: () => {} })
+        readable.push("a")
+        const port = yield* serve(routed(byPath()(HttpServerResponse.raw(readable))))
+        const answer = yield* send(port, `/${key}`).answer
+        expect(yield* answer.more).toBe("a")
+        expect(count(key, "release")).toBe(0)
+        readable.push(null)
+        expect(yield* answer.rest).toBe("")
+        yield* until(key, "released")
+      })
+    )
+
+    it.scoped("to the last byte that a slow client takes, and to its end if it is lost", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        yield* stage.go
+        // more than the system's buffers take
+        const size = 32 * 1024 * 1024
+        const body = HttpServerResponse.uint8Array(new Uint8Array(size))
+        const port = yield* serve(routed(byPath()(Effect.as(stage.play, body))))
+        for (const lost of [false, true]) {
+          const answer = yield* send(port, `/${key}`).answer
+          expect(count(key, "release")).toBe(lost ? 1 : 0)
+          if (lost) yield* lose(stage.leases[1]!)
+          expect((yield* answer.rest).length).toBe(size)
+          yield* until(key, "released", lost ? 2 : 1)
+        }
+      })
+    )
+
+    it.scoped("and the handler's own finalizers have run", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const released: Array<number> = []
+        const handler = Effect.as(
+          Effect.addFinalizer(() => Effect.sync(() => released.push(count(key, "release")))),
+          ok
+        )
+        const port = yield* serve(routed(byPath()(handler)))
+        expect(yield* received(send(port, `/${key}`))).toEqual([200, "ok"])
+        yield* until(key, "released")
+        expect(released).toEqual([0])
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("a client that disconnects", () => {
+    for (const uninterruptible of [false, true]) {
+      it.scoped(
+        `while it waits leaves nobody in the queue${uninterruptible ? ", in an uninterruptible route, too" : ""}`,
+        () =>
+          Effect.gen(function* () {
+            const { until } = yield* StoreControls
+            const key = freshKey()
+            const stage = yield* makeStage
+            const handler = byPath({ waitAtMost: Infinity })(Effect.as(stage.play, ok))
+            const port = yield* serve(
+              HttpRouter.empty.pipe(HttpRouter.all("/:key", handler, { uninterruptible }))
+            )
+            const first = send(port, `/${key}`)
+            yield* stage.entered()
+            const second = send(port, `/${key}`)
+            yield* until(key, "acquire", 2)
+            const third = send(port, `/${key}`)
+            yield* until(key, "acquire", 3)
+            yield* second.disconnect
+            yield* until(key, "not granted")
+            yield* stage.go
+            expect(yield* received(first)).toEqual([200, "ok"])
+            expect(yield* received(third)).toEqual([200, "ok"])
+            expect(stage.leases).toHaveLength(2)
+            yield* until(key, "released", 2)
+          })
+      )
+    }
+
+    it.scoped("while it is handled ends the handler, then the lease", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        const interrupted: Array<number> = []
+        const port = yield* serve(
+          Effect.as(stage.play, ok).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => interrupted.push(count(key, "release")))),
+            byPath(),
+            routed
+          )
+        )
+        const request = send(port, `/${key}`)
+        yield* stage.entered()
+        yield* request.disconnect
+        yield* until(key, "released")
+        expect(interrupted).toEqual([0])
+      })
+    )
+
+    it.scoped("does not end a handler that is uninterruptible, and has the lock until then", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        const disconnected = yield* Effect.makeLatch()
+        const held: Array<boolean> = []
+        const finish = Effect.flatMap(HttpLock.CurrentLease, (lease) =>
+          Effect.map(lease.isHeld, (isHeld) => {
+            held.push(isHeld)
+            return ok
+          })
+        )
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get(
+              "/:key",
+              Effect.zipRight(
+                onDisconnect(disconnected.open),
+                byPath()(Effect.zipRight(stage.play, finish))
+              ),
+              { uninterruptible: true }
+            )
+          )
+        )
+        const request = send(port, `/${key}`)
+        yield* stage.entered()
+        yield* request.disconnect
+        yield* disconnected.await
+        expect(count(key, "release")).toBe(0)
+        yield* stage.go
+        yield* until(key, "released")
+        expect(held).toEqual([true])
+      })
+    )
+
+    it.scoped("while it is sent a stream ends the stream, then the lease", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const finalized: Array<number> = []
+        const body = Stream.concat(Stream.make(bytes("a")), Stream.never).pipe(
+          Stream.ensuring(Effect.sync(() => finalized.push(count(key, "release"))))
+        )
+        const port = yield* serve(routed(byPath()(HttpServerResponse.stream(body))))
+        const request = send(port, `/${key}`)
+        const answer = yield* request.answer
+        expect(yield* answer.more).toBe("a")
+        yield* request.disconnect
+        yield* until(key, "released")
+        expect(finalized).toEqual([0])
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("a lease that is lost", () => {
+    it.scoped("while the request is handled interrupts the handler, and the answer is a 500", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const stage = yield* makeStage
+        let interrupted = false
+        const port = yield* serve(
+          Effect.as(stage.play, ok).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => (interrupted = true))),
+            byPath(),
+            routed
+          )
+        )
+        const request = send(port, `/${key}`)
+        yield* stage.entered()
+        yield* lose(stage.leases[0]!)
+        const { code, headers, status, text } = yield* problemOf(request)
+        expect([status, code]).toEqual([500, "LockLost"])
+        expect(headers).not.toHaveProperty("retry-after")
+        expect(text).not.toContain(key)
+        expect(interrupted).toBe(true)
+      })
+    )
+
+    for (const outcome of ["succeeds", "fails", "dies"] as const) {
+      it.scoped(`is told to the client of a handler that ${outcome} in spite of it, too`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          const outcomes = {
+            succeeds: Effect.succeed(ok),
+            fails: Effect.fail(new NoSuchAccount()),
+            dies: Effect.die("a bug")
+          }
+          const handler = Effect.zipRight(stage.play, outcomes[outcome])
+          const port = yield* serve(routed(byPath()(Effect.uninterruptible(handler))))
+          const request = send(port, `/${key}`)
+          yield* stage.entered()
+          yield* lose(stage.leases[0]!)
+          yield* stage.go
+          const { code, status } = yield* problemOf(request)
+          expect([status, code]).toEqual([500, "LockLost"])
+          // what the client is not told
+          const alsoFailed = logged.filter((line) => line.includes("A handler failed")).join()
+          if (outcome === "fails") expect(alsoFailed).toContain("NoSuchAccount")
+          if (outcome === "dies") expect(alsoFailed).toContain("a bug")
+          logged.length = 0
+          expect(alsoFailed === "").toBe(outcome === "succeeds")
+        })
+      )
+    }
+
+    it.scoped(
+      "between the handler and the headers is told, with what others add to a response",
+      () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          yield* stage.go
+          const controls = yield* StoreControls
+          const port = yield* serve(
+            Effect.as(stage.play, ok).pipe(
+              byPath(),
+              // the handler has ended well by then
+              Effect.tap(() => Effect.suspend(() => lose(stage.leases[0]!))),
+              Effect.provideService(StoreControls, controls),
+              routed,
+              HttpMiddleware.cors()
+            )
+          )
+          const { code, headers, status } = yield* problemOf(send(port, `/${key}`))
+          expect([status, code]).toEqual([500, "LockLost"])
+          expect(headers["access-control-allow-origin"]).toBe("*")
+        })
+    )
+
+    const bodies = {
+      "of unknown length": {},
+      "of a stated length": { contentLength: 1_000 }
+    }
+    for (const [name, options] of Object.entries(bodies)) {
+      it.scoped(`while a stream ${name} is sent cuts the response off`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          yield* stage.go
+          let finalized = false
+          const body = Stream.concat(Stream.make(bytes("a")), Stream.never).pipe(
+            Stream.ensuring(Effect.sync(() => (finalized = true)))
+          )
+          const port = yield* serve(
+            HttpRouter.empty.pipe(
+              HttpRouter.get(
+                "/:key",
+                byPath()(Effect.as(stage.play, HttpServerResponse.stream(body, options)))
+              ),
+              HttpRouter.post("/:key", byPath()(ok))
+            )
+          )
+          const answer = yield* send(port, `/${key}`).answer
+          expect([answer.status, yield* answer.more]).toEqual([200, "a"])
+          yield* lose(stage.leases[0]!)
+          const error = yield* Effect.flip(answer.rest)
+          expect(error).toMatchObject({ code: "ECONNRESET" })
+          // nothing of it is left
+          expect(yield* received(send(port, `/${key}`, "POST"))).toEqual([200, "ok"])
+          expect(finalized).toBe(true)
+        })
+      )
+    }
+
+    it.scoped("while a Readable is sent destroys it, and cuts the response off", () =>
+      Effect.gen(function* () {
+        const { until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        yield* stage.go
+        const readable = new Readable({ read: () => {} })
+        readable.push("a")
+        const body = HttpServerResponse.raw(readable)
+        const port = yield* serve(routed(byPath()(Effect.as(stage.play, body))))
+        const answer = yield* send(port, `/${key}`).answer
+        expect(yield* answer.more).toBe("a")
+        yield* lose(stage.leases[0]!)
+        expect(yield* Effect.flip(answer.rest)).toMatchObject({ code: "ECONNRESET" })
+        yield* until(key, "released")
+        expect(readable.destroyed).toBe(true)
+      })
+    )
+
+    it.scoped("ends a stream that nobody reads, and fails its next step", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const stage = yield* makeStage
+        yield* stage.go
+        const finalized = yield* Effect.makeLatch()
+        const body = Stream.make(bytes("a"), bytes("b"), bytes("c")).pipe(
+          Stream.rechunk(1),
+          Stream.ensuring(finalized.open)
+        )
+        // a web handler has no connection that could be cut
+        const handle = HttpApp.toWebHandlerRuntime(yield* Effect.runtime<LockStore.LockStore>())(
+          routed(byPath()(Effect.as(stage.play, HttpServerResponse.stream(body))))
+        )
+        const response = yield* Effect.promise(() => handle(new Request(`http://localhost/${key}`)))
+        expect(response.status).toBe(200)
+        expect(count(key, "release")).toBe(0)
+        yield* lose(stage.leases[0]!)
+        yield* finalized.await
+        const error = yield* Effect.flip(
+          Effect.tryPromise({ try: () => response.text(), catch: (error) => error })
+        )
+        expect(error).toBeInstanceOf(LockError.LockLost)
+        yield* until(key, "released")
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("what is not the lock's", () => {
+    it.scoped("the errors of a handler are answered as without it, and the lock is free", () =>
+      Effect.gen(function* () {
+        const { until } = yield* StoreControls
+        const key = freshKey()
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get("/fails/:key", byPath()(Effect.fail(new NoSuchAccount()))),
+            HttpRouter.get("/dies/:key", byPath()(Effect.die("a bug"))),
+            // of a lock that the handler takes itself
+            HttpRouter.get(
+              "/other/:key",
+              byPath()(
+                Effect.fail(
+                  new LockError.LockLost({ key: "other", reason: "Missing", fencingToken: 1 })
+                )
+              )
+            )
+          )
+        )
+        expect(yield* received(send(port, `/fails/${key}`))).toEqual([404, "no such account"])
+        expect(yield* received(send(port, `/dies/${key}`))).toEqual([500, ""])
+        expect(yield* received(send(port, `/other/${key}`))).toEqual([500, ""])
+        yield* until(key, "released", 3)
+      })
+    )
+
+    it.scoped("a key that cannot be had fails the request, and nothing is locked", () =>
+      Effect.gen(function* () {
+        const { events } = yield* StoreControls
+        let ran = 0
+        const handler = Effect.sync(() => {
+          ran++
+          return ok
+        })
+        const lockedBy = (key: () => string | Effect.Effect<string, NoSuchAccount>) =>
+          HttpLock.make({ key })(handler)
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get(
+              "/throws",
+              lockedBy(() => {
+                throw new Error("a bug in the key")
+              })
+            ),
+            HttpRouter.get(
+              "/undefined",
+              lockedBy(() => undefined as never)
+            ),
+            HttpRouter.get(
+              "/empty",
+              lockedBy(() => "")
+            ),
+            HttpRouter.get(
+              "/fails",
+              lockedBy(() => Effect.fail(new NoSuchAccount()))
+            ),
+            HttpMiddleware.logger
+          )
+        )
+        logged.length = 0
+        expect(yield* received(send(port, "/throws"))).toEqual([500, ""])
+        expect(logged.join()).toContain("a bug in the key")
+        expect(yield* received(send(port, "/undefined"))).toEqual([500, ""])
+        expect(logged.join()).toContain("Impossible lock option key: undefined")
+        expect(yield* received(send(port, "/empty"))).toEqual([500, ""])
+        expect(yield* received(send(port, "/fails"))).toEqual([404, "no such account"])
+        expect(ran).toBe(0)
+        expect(events("")).toEqual([])
+      })
+    )
+
+    it.scoped("a lock inside of another: the loss of the outer one ends both", () =>
+      Effect.gen(function* () {
+        const { until } = yield* StoreControls
+        const [tenant, account] = [freshKey(), freshKey()]
+        const stage = yield* makeStage
+        const outer: Array<Lease.Lease> = []
+        const seen = Effect.map(HttpLock.CurrentLease, (lease) => outer.push(lease))
+        const port = yield* serve(
+          HttpRouter.empty.pipe(
+            HttpRouter.get("/", HttpLock.make({ key: () => account })(Effect.as(stage.play, ok))),
+            HttpRouter.use((app) => Effect.zipRight(seen, app)),
+            HttpRouter.use(HttpLock.make({ key: () => tenant }))
+          )
+        )
+        const request = send(port, "/")
+        yield* stage.entered()
+        expect([outer[0]!.key, stage.leases[0]!.key]).toEqual([tenant, account])
+        yield* lose(outer[0]!)
+        expect((yield* problemOf(request)).code).toBe("LockLost")
+        yield* until(account, "released")
+        yield* until(tenant, "released")
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("in every place that a middleware can have", () => {
+    const byUrl = HttpLock.make({ key: (request) => request.url.slice(1), waitAtMost: "1 minute" })
+    const places: Record<
+      string,
+      (
+        handler: HttpApp.Default<never, HttpLock.CurrentLease>
+      ) => Effect.Effect<number, never, LockStore.LockStore | Scope.Scope>
+    > = {
+      "a route's handler": (handler) =>
+        Effect.orDie(serve(HttpRouter.empty.pipe(HttpRouter.get("/*", byUrl(handler))))),
+      "a router": (handler) =>
+        Effect.orDie(
+          serve(HttpRouter.empty.pipe(HttpRouter.get("/*", handler), HttpRouter.use(byUrl)))
+        ),
+      "a server": (handler) =>
+        Effect.orDie(
+          Effect.gen(function* () {
+            const { port, provide } = yield* server
+            const app = HttpRouter.empty.pipe(HttpRouter.get("/*", handler))
+            yield* provide(HttpServer.serveEffect(app, byUrl))
+            return port
+          })
+        )
+    }
+    for (const [place, start] of Object.entries(places)) {
+      it.scoped(`${place}: waits, gives way to those who leave, and says what was lost`, () =>
+        Effect.gen(function* () {
+          const { until } = yield* StoreControls
+          const key = freshKey()
+          const stage = yield* makeStage
+          const port = yield* start(Effect.as(stage.play, ok))
+          const first = send(port, `/${key}`)
+          yield* stage.entered(1)
+          const second = send(port, `/${key}`)
+          yield* until(key, "acquire", 2)
+          const third = send(port, `/${key}`)
+          yield* until(key, "acquire", 3)
+          // one that waits, then one that is handled
+          yield* second.disconnect
+          yield* until(key, "not granted", 1)
+          yield* first.disconnect
+          yield* until(key, "released", 1)
+          yield* stage.entered(2)
+          yield* lose(stage.leases[1]!)
+          expect((yield* problemOf(third)).code).toBe("LockLost")
+          yield* stage.go
+          expect(yield* received(send(port, `/${key}`))).toEqual([200, "ok"])
+          yield* until(key, "released", 3)
+        })
+      )
+
+      it.scoped(`${place}: cuts off a stream whose lease is lost`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          yield* stage.go
+          const body = Stream.concat(Stream.make(bytes("a")), Stream.never)
+          const port = yield* start(Effect.as(stage.play, HttpServerResponse.stream(body)))
+          const answer = yield* send(port, `/${key}`).answer
+          expect(yield* answer.more).toBe("a")
+          yield* lose(stage.leases[0]!)
+          expect(yield* Effect.flip(answer.rest)).toMatchObject({ code: "ECONNRESET" })
+        })
+      )
+    }
+
+    it.scoped("a web handler: holds a stream's lease until it is read, or given up", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const body = Stream.concat(Stream.make(bytes("a")), Stream.never)
+        const handle = HttpApp.toWebHandlerRuntime(yield* Effect.runtime<LockStore.LockStore>())(
+          byUrl(HttpServerResponse.stream(body))
+        )
+        const response = yield* Effect.promise(() => handle(new Request(`http://localhost/${key}`)))
+        const reader = response.body!.getReader()
+        const { value } = yield* Effect.promise(() => reader.read())
+        expect(new TextDecoder().decode(value)).toBe("a")
+        expect(count(key, "release")).toBe(0)
+        yield* Effect.promise(() => reader.cancel())
+        yield* until(key, "released")
+      })
+    )
+
+    it.effect("takes the lease, and nothing else, from what the app requires", () =>
+      Effect.sync(() => {
+        const needs = Effect.as(Effect.zipRight(HttpLock.CurrentLease, HttpRouter.params), ok)
+        const app = HttpLock.make({ key: () => Effect.as(RedisServer.RedisServer, "k") })(needs)
+        expectTypeOf<Effect.Effect.Context<typeof app>>().toEqualTypeOf<
+          | HttpRouter.RouteContext
+          | RedisServer.RedisServer
+          | LockStore.LockStore
+          | Scope.Scope
+          | Effect.Effect.Context<HttpApp.HttpApp>
+        >()
+        expectTypeOf<Effect.Effect.Error<typeof app>>().toEqualTypeOf<never>()
+        expectTypeOf<
+          Effect.Effect.Success<typeof app>
+        >().toEqualTypeOf<HttpServerResponse.HttpServerResponse>()
+      })
+    )
+  })
+})
+
+layer(Layer.merge(RedisServer.layer(), logs), { excludeTestServices: true })(
+  "HttpLock on Redis",
+  (it) => {
+    const options = { ttl: "400 millis" } as const
+    const commandTimeout = "200 millis"
+
+    it.scoped("a store that is out of reach loses the lease of who is handled: 500", () =>
+      Effect.gen(function* () {
+        const redis = yield* RedisServer.RedisServer
+        const proxy = yield* FaultProxy.make(redis.port)
+        const stage = yield* makeStage
+        let interrupted = false
+        const key = freshKey()
+        const port = yield* serve(
+          Effect.as(stage.play, ok).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => (interrupted = true))),
+            byPath(options),
+            routed
+          )
+        ).pipe(
+          Effect.provide(
+            yield* Layer.build(RedisLockStore.layer({ url: proxy.url, commandTimeout }))
+          )
+        )
+        const first = send(port, `/${key}`)
+        yield* stage.entered()
+        proxy.blackHole({ drop: true })
+        expect(yield* problemOf(first)).toMatchObject({ status: 500, code: "LockLost" })
+        expect(interrupted).toBe(true)
+        // and everybody else's cannot be asked for
+        const { code, headers, status } = yield* problemOf(send(port, `/${key}`))
+        expect([status, code]).toEqual([503, "LockStoreError"])
+        expect(headers).not.toHaveProperty("retry-after")
+        expect(stage.leases).toHaveLength(1)
+      })
+    )
+
+    it.scoped("a server that has stopped: 503, and the operator reads why", () =>
+      Effect.gen(function* () {
+        const redis = yield* RedisServer.make()
+        const stage = yield* makeStage
+        yield* stage.go
+        const port = yield* serve(routed(byPath(options)(Effect.as(stage.play, ok)))).pipe(
+          Effect.provide(
+            yield* Layer.build(RedisLockStore.layer({ url: redis.url, commandTimeout }))
+          )
+        )
+        expect(yield* received(send(port, "/k"))).toEqual([200, "ok"])
+        yield* redis.kill
+        logged.length = 0
+        expect(yield* problemOf(send(port, "/k"))).toMatchObject({
+          status: 503,
+          code: "LockStoreError"
+        })
+        expect(stage.leases).toHaveLength(1)
+        expect(logged.join()).toMatch(/level=WARN .*The lock store failed \(acquire of lock/)
+      })
+    )
+  }
+)

@@ -1,0 +1,145 @@
+/** The demo and the example of a shutdown, run as a user runs them: as processes. */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { join } from "node:path"
+import * as Changes from "./support/Changes.js"
+import * as RedisServer from "./support/RedisServer.js"
+
+// ---------------------------------------------------------------- helpers
+
+interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** An example as a process, which ends with the scope at the latest. */
+const start = (name: string, redisUrl?: string) =>
+  Effect.gen(function* () {
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn(process.execPath, ["--import", "tsx", join("examples", name)], {
+          cwd: join(import.meta.dirname, ".."),
+          env: { ...process.env, REDIS_URL: redisUrl ?? "" },
+          stdio: ["ignore", "pipe", "pipe"]
+        })
+      ),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    const changes = Changes.make()
+    const output = { stdout: "", stderr: "" }
+    for (const name of ["stdout", "stderr"] as const) {
+      child[name].setEncoding("utf8").on("data", (chunk: string) => {
+        output[name] += chunk
+        changes.announce()
+      })
+    }
+    let hasClosed = false
+    const closed = once(child, "close").then(([code, signal]): Ended => {
+      hasClosed = true
+      changes.announce()
+      return { code, signal, ...output }
+    })
+    return {
+      kill: (signal: NodeJS.Signals) => Effect.sync(() => child.kill(signal)),
+      /** Waits until it has printed this; a process that ends without is a defect. */
+      printed: (text: string) =>
+        changes
+          .until(() => output.stdout.includes(text) || hasClosed)
+          .pipe(
+            Effect.filterOrDieMessage(
+              () => output.stdout.includes(text),
+              `${name} ended without printing "${text}"`
+            )
+          ),
+      ended: Effect.promise(() => closed)
+    }
+  })
+
+const run = (name: string, redisUrl?: string) =>
+  Effect.scoped(Effect.flatMap(start(name, redisUrl), (process) => process.ended))
+
+/** What the demo's summary says, in numbers; all of them at once, so that a failure shows all. */
+const summaryOf = ({ stdout }: Ended) => {
+  const number = (pattern: RegExp) => Number(pattern.exec(stdout)?.[1] ?? Number.NaN)
+  return {
+    lostWithout: number(/holds +without the lock +(\d+) of 8 updates lost/),
+    lostWith: number(/holds +with the lock +(\d+) of 8 updates lost/),
+    grants: number(/holds +fencing tokens +(\d+) grants/),
+    aheadMillis: number(/holds +a lease lost +holder interrupted (\d+) ms before/),
+    balance: number(/holds +its late write +refused by the account, balance (\d+)/)
+  }
+}
+
+const expectGoodDemo = (ended: Ended) => {
+  expect(ended).toMatchObject({ code: 0 })
+  const summary = summaryOf(ended)
+  expect(summary).toMatchObject({ lostWith: 0, grants: 10, balance: 50 })
+  expect(summary.lostWithout).toBeGreaterThan(0)
+  expect(summary.aheadMillis).toBeGreaterThan(0)
+  expect(ended.stdout).not.toContain("FALSE")
+  expect(ended.stdout.split("\n").length).toBeLessThan(45)
+}
+
+// ---------------------------------------------------------------- tests
+
+layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
+  it.effect("the demo shows what it says, on the store in memory", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("demo.ts")
+      expectGoodDemo(ended)
+      expect(ended.stdout).toContain("Leases are kept in this process's memory")
+    })
+  )
+
+  it.effect("the demo shows what it says, on Redis, and leaves nothing locked there", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const ended = yield* run("demo.ts", server.url)
+      expectGoodDemo(ended)
+      expect(ended.stdout).toContain(`Leases are kept in Redis at ${server.host}:${server.port}`)
+      for (const key of ["probe", "account:42"]) {
+        expect(yield* server.command("EXISTS", `effect-redis-lock-demo:${key}`)).toBe(0)
+      }
+    })
+  )
+
+  it.effect("the demo says in one sentence that Redis is not there", () =>
+    Effect.gen(function* () {
+      const port = yield* RedisServer.freePort
+      const ended = yield* run("demo.ts", `redis://127.0.0.1:${port}`)
+      expect(ended).toMatchObject({ code: 1, stdout: "" })
+      expect(ended.stderr).toMatch(/^The demo ended early: .*ECONNREFUSED.*$/m)
+      expect(ended.stderr).not.toMatch(/^ +at /m)
+    })
+  )
+
+  it.effect.each(["SIGINT", "SIGTERM"] as const)(
+    "a worker that gets a %s gives its lock back before it ends",
+    (signal) =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          const locked = server.command("EXISTS", "examples:indexer")
+          yield* server.flush
+          const worker = yield* start("shutdown.ts", server.url)
+
+          yield* worker.printed("has the lock")
+          expect(yield* locked).toBe(1)
+          // renewal or not, nothing but a release can end it before the end of this test
+          expect(yield* server.command("PTTL", "examples:indexer")).toBeGreaterThan(10_000)
+
+          const signalledAt = performance.now()
+          yield* worker.kill(signal)
+          const ended = yield* worker.ended
+          expect(yield* locked).toBe(0)
+          expect(performance.now() - signalledAt).toBeLessThan(5_000)
+          expect(ended).toMatchObject({ code: 0, signal: null })
+          expect(ended.stdout).toContain("interrupted: cleans up, still under the lock")
+        })
+      )
+  )
+})

@@ -1,0 +1,313 @@
+/** Rule 12: one slot for everything that belongs to a key, and a prefix is only a prefix. */
+import { expect, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import { Lock, RedisLockStore } from "effect-redis-lock"
+import { Cluster } from "ioredis"
+import * as RedisCluster from "../support/RedisCluster.js"
+import {
+  answered,
+  connectedClient,
+  environment,
+  failure,
+  failures,
+  FaultProxy,
+  foreign,
+  leftovers,
+  listeners,
+  quietly,
+  RedisServer,
+  replies,
+  storeOf,
+  timed,
+  touching
+} from "./support.js"
+
+class TestCluster extends Context.Tag("test/RedisCluster")<
+  TestCluster,
+  RedisCluster.RedisCluster
+>() {}
+
+const ttl = "1 minute"
+
+type ClientOptions = NonNullable<ConstructorParameters<typeof Cluster>[1]>
+
+/** A client of the whole cluster; where proxies are given, it reaches the nodes through them. */
+const clusterClient = (
+  cluster: RedisCluster.RedisCluster,
+  options: ConstructorParameters<typeof Cluster>[1] = {}
+) =>
+  Effect.acquireRelease(
+    Effect.async<Cluster>((resume) => {
+      const client = new Cluster([...cluster.addresses], options)
+      client.on("error", () => {})
+      client.once("ready", () => resume(Effect.succeed(client)))
+    }),
+    (client) => Effect.sync(() => client.disconnect())
+  )
+
+const flushAll = (cluster: RedisCluster.RedisCluster) =>
+  Effect.forEach(cluster.masters, (node) => node.flush, { discard: true })
+
+const allLeftovers = (cluster: RedisCluster.RedisCluster) =>
+  Effect.map(Effect.forEach(cluster.masters, leftovers), (lists) => lists.flat().sort())
+
+const keys = [
+  "plain",
+  "with:colons:in:it",
+  "{tag}",
+  "{tag}rest",
+  "before{tag}after",
+  "{tag}{second}",
+  "open{",
+  "ключ 🔑",
+  "space and 'quotes'",
+  ...Array.from({ length: 40 }, (_, index) => `slot-${index}`)
+]
+
+layer(Layer.scoped(TestCluster, RedisCluster.make()), {
+  excludeTestServices: true,
+  timeout: "30 seconds"
+})("on a Cluster", (it) => {
+  it.scoped("keys with and without hash tags are locked, renewed, verified and released", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const client = yield* clusterClient(cluster)
+      const before = listeners(client)
+      const { close, use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      for (const key of keys) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const lease = yield* Lock.acquire(key, { ttl })
+            const node = yield* cluster.nodeOf(key)
+            expect(yield* node.command("GET", key)).toBe(lease.token)
+            yield* lease.verify
+            const error = yield* Effect.flip(Effect.scoped(Lock.tryAcquire(key)))
+            expect(error).toMatchObject({ _tag: "LockUnavailable", holder: { foreign: false } })
+            yield* lease.release
+          })
+        ).pipe(use)
+      }
+      expect(yield* allLeftovers(cluster)).toEqual([])
+      // all nodes were used
+      const used = yield* Effect.forEach(cluster.masters, (node) => node.dump)
+      for (const dump of used) expect(dump.length).toBeGreaterThan(0)
+      yield* close
+      expect(listeners(client)).toEqual(before)
+    })
+  )
+
+  it.scoped("a lease is renewed, also where the node has forgotten the scripts", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const client = yield* clusterClient(cluster)
+      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      const lease = yield* Lock.acquire("{tag}k", { ttl: 5_000, renewEvery: 100 }).pipe(use)
+      const node = yield* cluster.nodeOf("{tag}k")
+      yield* node.command("SCRIPT", "FLUSH")
+      for (let i = 0; i < 3; i++) {
+        yield* node.command("PEXPIRE", "{tag}k", 3_000)
+        yield* RedisServer.eventually(
+          Effect.map(node.command("PTTL", "{tag}k"), (left) => Number(left) > 4_000)
+        )
+      }
+      expect(yield* lease.isHeld).toBe(true)
+    })
+  )
+
+  it.scoped("a release whose reply was lost is not a loss", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const { client, proxyOf } = yield* throughProxies(cluster)
+      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      for (const key of ["plain", "{tag}rest"]) {
+        const proxy = yield* proxyOf(key)
+        const lease = yield* Lock.acquire(key, { ttl }).pipe(use)
+        const lost = proxy.resetAfterApply(touching(key))
+        const { exit } = yield* timed(lease.release)
+        yield* lost.fired
+        expect(failures(exit)).toEqual([])
+        expect(yield* allLeftovers(cluster)).toEqual([])
+      }
+    })
+  )
+
+  it.scoped("an acquire whose reply was lost has the lock, and its fencing token", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const { client, proxyOf } = yield* throughProxies(cluster)
+      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      const proxy = yield* proxyOf("k")
+      const lost = proxy.resetAfterApply(touching("k"))
+      const { exit, millis } = yield* timed(Lock.tryAcquire("k", { ttl }).pipe(use))
+      yield* lost.fired
+      if (Exit.isFailure(exit)) throw new Error(String(exit))
+      expect(millis).toBeLessThan(2_500)
+      expect(String(replies(proxy, "k")[0])).toBe(String(exit.value.fencingToken))
+      yield* exit.value.release
+      expect(yield* allLeftovers(cluster)).toEqual([])
+    })
+  )
+
+  it.scoped("a node that is silent costs one command deadline", () =>
+    quietly(
+      Effect.gen(function* () {
+        const cluster = yield* TestCluster
+        yield* flushAll(cluster)
+        const { client, proxyOf } = yield* throughProxies(cluster)
+        const { use } = yield* storeOf(
+          RedisLockStore.layerFromClient(client, { commandTimeout: 400 })
+        )
+        const proxy = yield* proxyOf("k")
+        const lease = yield* Lock.acquire("k", { ttl }).pipe(use)
+        proxy.blackHole()
+        const { exit, millis } = yield* timed(lease.release)
+        expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "release" })
+        expect(millis).toBeLessThan(1_500)
+        proxy.heal()
+        yield* proxy.until(() => answered(proxy, "k") >= 2)
+        expect(yield* allLeftovers(cluster)).toEqual([])
+      })
+    )
+  )
+
+  for (const [where, options] of [
+    ["at the top", { keyPrefix: "app:" }],
+    ["for the nodes", { redisOptions: { keyPrefix: "app:" } }]
+  ] as ReadonlyArray<readonly [string, ClientOptions]>) {
+    it.scoped(`a keyPrefix of the client is only a prefix (set ${where})`, () =>
+      Effect.gen(function* () {
+        const cluster = yield* TestCluster
+        yield* flushAll(cluster)
+        const client = yield* clusterClient(cluster, options)
+        const { use } = yield* storeOf(RedisLockStore.layerFromClient(client, { prefix: "locks:" }))
+        for (const key of ["plain", "{tag}rest", "a{tag}"]) {
+          const stored = `app:locks:${key}`
+          const node = yield* cluster.nodeOf(stored)
+          const lease = yield* Lock.acquire(key, { ttl }).pipe(use)
+          expect(yield* node.command("GET", stored)).toBe(lease.token)
+          yield* lease.release
+          expect(yield* foreign(node).lock(stored, "go", 60_000)).toBe(true)
+          const error = yield* Effect.flip(Effect.scoped(Lock.tryAcquire(key)).pipe(use))
+          expect(error).toMatchObject({ _tag: "LockUnavailable", holder: { foreign: true } })
+          yield* foreign(node).unlock(stored, "go")
+        }
+        expect(yield* allLeftovers(cluster)).toEqual([])
+        const stored = (yield* Effect.forEach(cluster.masters, (node) => node.dump)).flat()
+        for (const key of stored) expect(key.startsWith("app:locks:")).toBe(true)
+      })
+    )
+  }
+
+  it.scoped("keys whose braces leave no common slot are refused before anything is sent", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const client = yield* clusterClient(cluster)
+      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      for (const key of ["a}b", "{}x", "}{", "{}", "a}b{"]) {
+        const { exit } = yield* timed(Effect.scoped(Lock.tryAcquire(key, { ttl })).pipe(use))
+        // either it works, in one slot, or it is refused as an impossible key
+        if (Exit.isFailure(exit)) expect(String(exit)).toMatch(/Impossible lock key/)
+      }
+      expect(yield* allLeftovers(cluster)).toEqual([])
+    })
+  )
+})
+
+/** The client reaches every node through a proxy of its own. */
+const throughProxies = (cluster: RedisCluster.RedisCluster) =>
+  Effect.gen(function* () {
+    const proxies = new Map<number, FaultProxy.FaultProxy>()
+    for (const { port } of cluster.masters) proxies.set(port, yield* FaultProxy.make(port))
+    const client = yield* clusterClient(cluster, {
+      natMap: Object.fromEntries(
+        [...proxies].map(([port, proxy]) => [
+          `127.0.0.1:${port}`,
+          { host: proxy.host, port: proxy.port }
+        ])
+      )
+    })
+    return {
+      client,
+      proxyOf: (key: string) => Effect.map(cluster.nodeOf(key), ({ port }) => proxies.get(port)!)
+    }
+  })
+
+layer(RedisServer.layer(), { excludeTestServices: true })("on a single server", (it) => {
+  it.scoped("a keyPrefix of the client, and a prefix of the store, are only prefixes", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      for (const keyPrefix of ["", "app:", "{app}:", "app{1}:"]) {
+        for (const prefix of ["", "locks:"]) {
+          for (const key of ["plain", "{tag}rest"]) {
+            yield* server.flush
+            const client = yield* connectedClient(server.port, { keyPrefix })
+            const { close, use } = yield* storeOf(
+              RedisLockStore.layerFromClient(client, { prefix })
+            )
+            const stored = keyPrefix + prefix + key
+            expect(yield* foreign(server).lock(stored, "go", 60_000)).toBe(true)
+            const error = yield* Effect.flip(Effect.scoped(Lock.tryAcquire(key)).pipe(use))
+            expect(error).toMatchObject({ _tag: "LockUnavailable", key })
+            yield* foreign(server).unlock(stored, "go")
+            const lease = yield* Lock.acquire(key, { ttl: 5_000, renewEvery: 50 }).pipe(use)
+            expect(lease.key).toBe(key)
+            expect(yield* server.command("GET", stored)).toBe(lease.token)
+            yield* server.command("PEXPIRE", stored, 4_000)
+            yield* RedisServer.eventually(
+              Effect.map(server.command("PTTL", stored), (left) => Number(left) > 4_500)
+            )
+            expect(Duration.toMillis(yield* lease.remaining)).toBeGreaterThan(3_000)
+            for (const companion of yield* server.dump) {
+              expect(companion.startsWith(keyPrefix + prefix)).toBe(true)
+              expect(yield* slotOf(server, companion)).toBe(yield* slotOf(server, stored))
+            }
+            yield* lease.release
+            expect(yield* leftovers(server)).toEqual([])
+            yield* close
+          }
+        }
+      }
+    })
+  )
+
+  it.scoped("companions never collide with keys of a user", () =>
+    Effect.gen(function* () {
+      const { server, use } = yield* environment()
+      yield* Effect.scoped(Lock.acquire("k", { ttl })).pipe(use)
+      for (const companion of yield* server.dump) {
+        const exit = yield* Effect.exit(Effect.scoped(Lock.tryAcquire(companion)).pipe(use))
+        expect(String(exit)).toContain("Impossible lock key")
+      }
+    })
+  )
+})
+
+const slotOf = (server: RedisServer.RedisProcess, key: string) =>
+  Effect.map(server.command("EVAL", keySlot, 1, key), Number)
+
+/** CLUSTER KEYSLOT wants a cluster; CRC16 in Lua does not. */
+const keySlot = `
+local key = KEYS[1]
+local open = string.find(key, '{', 1, true)
+if open then
+  local close = string.find(key, '}', open + 1, true)
+  if close and close > open + 1 then key = string.sub(key, open + 1, close - 1) end
+end
+local crc = 0
+for i = 1, #key do
+  crc = bit.bxor(crc, bit.lshift(string.byte(key, i), 8))
+  for _ = 1, 8 do
+    crc = bit.lshift(crc, 1)
+    if crc >= 65536 then crc = bit.bxor(bit.band(crc, 65535), 4129) end
+  end
+end
+return crc % 16384`

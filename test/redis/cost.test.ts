@@ -1,0 +1,201 @@
+/** What a lock costs: commands, connections, bytes, and nothing that outlives it. */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Lock, RedisLockStore } from "effect-redis-lock"
+import * as ChildProcess from "node:child_process"
+import {
+  answered,
+  connectedClient,
+  environment,
+  leftovers,
+  RedisServer,
+  sent,
+  storeOf
+} from "./support.js"
+
+const ttl = "1 minute"
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (it) => {
+  const ways = {
+    withLock: Lock.withLock("k", { ttl })(Effect.void),
+    "withLock of a body that suspends": Lock.withLock("k", { ttl })(Effect.sleep(1)),
+    "scoped acquire": Effect.scoped(Lock.acquire("k", { ttl })),
+    "tryAcquire and release": Effect.scoped(
+      Effect.flatMap(Lock.tryAcquire("k", { ttl }), (lease) => lease.release)
+    )
+  }
+  for (const [name, cycle] of Object.entries(ways)) {
+    it.scoped(`one command in and one out, and nothing else: ${name}`, (context) =>
+      Effect.gen(function* () {
+        const { proxy, server, use } = yield* environment()
+        // the first use brings the scripts
+        yield* cycle.pipe(use)
+        const monitor = yield* server.monitor
+        proxy.forget()
+        const cycles = 50
+        yield* Effect.repeatN(cycle, cycles - 1).pipe(use)
+        const bytes = [proxy.bytesToServer / cycles, proxy.bytesToClient / cycles] as const
+        yield* Effect.promise(() =>
+          context.annotate(`${name}: ${bytes[0]} bytes out, ${bytes[1]} bytes in per cycle`)
+        )
+        const commands = (yield* monitor.commands).filter(({ from }) => from !== "lua")
+        expect(commands).toHaveLength(2 * cycles)
+        for (const { args } of commands) expect(args[0]!.toLowerCase()).toBe("evalsha")
+        // on one connection
+        expect(new Set(commands.map(({ from }) => from)).size).toBe(1)
+        expect(yield* server.clientCount).toBe(1)
+        // key, token, digest and the protocol around them
+        expect(bytes[0]).toBeLessThan(600)
+        expect(bytes[1]).toBeLessThan(60)
+      })
+    )
+  }
+
+  it.scoped("the same where many are taken at a time: one connection, two commands at most", () =>
+    Effect.gen(function* () {
+      const { proxy, server, use } = yield* environment()
+      yield* Lock.withLock("warm", { ttl })(Effect.void).pipe(use)
+      const monitor = yield* server.monitor
+      proxy.forget()
+      yield* Effect.forEach(
+        Array.from({ length: 200 }, (_, index) => `k-${index}`),
+        (key) => Lock.withLock(key, { ttl })(Effect.sleep(1)),
+        { concurrency: 64, discard: true }
+      ).pipe(use)
+      const commands = (yield* monitor.commands).filter(({ from }) => from !== "lua")
+      expect(commands.length).toBeLessThanOrEqual(400)
+      expect(yield* server.clientCount).toBe(1)
+    })
+  )
+
+  it.scoped("no subscriber, no SELECT, no PING: an idle store sends nothing", () =>
+    Effect.gen(function* () {
+      const { server, use } = yield* environment()
+      yield* Lock.withLock("k", { ttl })(Effect.void).pipe(use)
+      const monitor = yield* server.monitor
+      yield* Effect.sleep(300)
+      expect(yield* monitor.commands).toEqual([])
+      const clients = yield* server.clients
+      expect(clients.map((client) => client["sub"])).toEqual(["0"])
+    })
+  )
+
+  it.scoped("a held lock sends one renewal in half a ttl, and nothing else", () =>
+    Effect.gen(function* () {
+      const { proxy, server, use } = yield* environment()
+      yield* Lock.withLock("k", { ttl: 100 })(Effect.sleep(120)).pipe(use)
+      proxy.forget()
+      yield* Lock.withLock("k", { ttl: 400 })(proxy.until(() => answered(proxy, "k") >= 5)).pipe(
+        use
+      )
+      // an acquire, four renewals, a release
+      expect(sent(proxy, "k")).toBe(6)
+      expect(proxy.commands).toHaveLength(6)
+      expect(yield* leftovers(server)).toEqual([])
+    })
+  )
+
+  it.scoped("one digest for each script after the server forgot them, not for each lock", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const client = yield* connectedClient(server.port)
+      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+      const cycle = Lock.withLock("k", { ttl })(Effect.void)
+      yield* cycle.pipe(use)
+      yield* server.command("SCRIPT", "FLUSH")
+      const monitor = yield* server.monitor
+      yield* Effect.repeatN(cycle, 9).pipe(use)
+      const names = (yield* monitor.commands)
+        .filter(({ from }) => from !== "lua")
+        .map(({ args }) => args[0]!.toLowerCase())
+      expect(names.filter((name) => name === "eval").length).toBeLessThanOrEqual(2)
+      expect(names.length).toBeLessThanOrEqual(22)
+    })
+  )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a process that has locked", (it) => {
+  /** Runs a program that prints "done" when its scopes are closed; says when it ended after that. */
+  const run = (source: string, env: Record<string, string>) =>
+    Effect.async<{
+      readonly output: string
+      readonly code: number | null
+      readonly millis: number
+    }>((resume) => {
+      const child = ChildProcess.spawn(
+        process.execPath,
+        ["--import", "tsx", "--input-type=module", "--eval", source],
+        { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] }
+      )
+      let output = ""
+      let doneAt = Number.NaN
+      const collect = (chunk: Buffer) => {
+        output += chunk
+        if (/^done$/m.test(output) && Number.isNaN(doneAt)) doneAt = performance.now()
+      }
+      child.stdout.on("data", collect)
+      child.stderr.on("data", collect)
+      child.once("close", (code) =>
+        resume(Effect.succeed({ output, code, millis: performance.now() - doneAt }))
+      )
+      return Effect.sync(() => child.kill("SIGKILL"))
+    })
+
+  const imports = `
+    import { Redis } from "ioredis"
+    import * as Effect from "effect/Effect"
+    import { Lock, RedisLockStore } from "effect-redis-lock"
+    const options = { ttl: "1 minute" }
+  `
+  const programs = {
+    "with a store of its own": `${imports}
+      await Effect.runPromise(
+        Effect.sleep(20).pipe(
+          Lock.withLock("k", options),
+          Effect.provide(RedisLockStore.layer({ url: process.env.URL, commandTimeout: "40 seconds" }))
+        )
+      )
+      console.log("done")`,
+    "on a client of the user's": `${imports}
+      const client = new Redis(process.env.URL)
+      await Effect.runPromise(
+        Effect.scoped(Effect.zipRight(Lock.acquire("k", options), Effect.sleep(20))).pipe(
+          Effect.provide(RedisLockStore.layerFromClient(client, { commandTimeout: "40 seconds" }))
+        )
+      )
+      await client.quit()
+      console.log("done")`,
+    "and failed to, and interrupted others": `${imports}
+      await Effect.runPromise(
+        Effect.gen(function* () {
+          const first = yield* Effect.fork(Lock.withLock("k", options)(Effect.never))
+          yield* Effect.sleep(50)
+          yield* Effect.exit(Effect.scoped(Lock.tryAcquire("k", options)))
+          const second = yield* Effect.fork(Lock.withLock("k", options)(Effect.never))
+          yield* Effect.sleep(50)
+          yield* Effect.interruptible(Effect.void)
+          yield* second.interruptAsFork(first.id())
+          yield* first.interruptAsFork(first.id())
+          yield* Effect.exit(first)
+          yield* Effect.exit(second)
+        }).pipe(
+          Effect.provide(RedisLockStore.layer({ url: process.env.URL, commandTimeout: "40 seconds" }))
+        )
+      )
+      console.log("done")`
+  }
+  for (const [name, source] of Object.entries(programs)) {
+    it.scoped(`ends by itself, and leaves nothing: ${name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const { code, millis, output } = yield* run(source, { URL: server.url })
+        expect(output.trim()).toBe("done")
+        expect(code).toBe(0)
+        // a timer of the ttl or of a deadline would keep it for half a minute
+        expect(millis).toBeLessThan(5_000)
+        expect(yield* leftovers(server)).toEqual([])
+      })
+    )
+  }
+})
