@@ -812,13 +812,21 @@ describe.each(stores)("%s", (_, rawStore) => {
           const key = freshKey()
           const controls = yield* StoreControls
           const log: Array<string> = []
-          const body = Lock.withLock(key, { ttl: "500 millis", owner: "the body" })((lease) => {
+          // a busy machine may be late by most of the margin
+          const options = {
+            ttl: "1 second",
+            renewEvery: "100 millis",
+            margin: "500 millis"
+          } as const
+          const body = Lock.withLock(
+            key,
+            options
+          )((lease) => {
             controls[fault](key)
             return Effect.never.pipe(
               Effect.onInterrupt(() =>
                 Effect.zipRight(
                   Effect.sync(() => log.push("interrupted")),
-                  // the rest of the margin, and longer
                   Effect.map(Effect.sleep(5), () => log.push(`cleaned up, ${lease.key === key}`))
                 )
               )
@@ -948,8 +956,17 @@ describe.each(stores)("%s", (_, rawStore) => {
         const guarded = yield* Effect.fork(lease.guard(Effect.never))
         yield* Effect.yieldNow()
         // an event target reports it as an uncaught exception, which is not ours to swallow
-        const listeners = process.listeners("uncaughtException")
-        process.removeAllListeners("uncaughtException")
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            const listeners = process.listeners("uncaughtException")
+            process.removeAllListeners("uncaughtException")
+            return listeners
+          }),
+          (listeners) =>
+            Effect.sync(() => {
+              for (const listener of listeners) process.on("uncaughtException", listener)
+            })
+        )
         const reported = new Promise((resolve) => process.once("uncaughtException", resolve))
         lease.signal.addEventListener("abort", () => {
           throw new Error("a listener's own")
@@ -957,7 +974,6 @@ describe.each(stores)("%s", (_, rawStore) => {
         yield* lose(lease)
         expect(yield* Effect.flip(Fiber.join(guarded))).toEqual(lossOf("Missing", lease))
         expect(yield* Effect.promise(() => reported)).toMatchObject({ message: "a listener's own" })
-        for (const listener of listeners) process.on("uncaughtException", listener)
       })
     )
   })

@@ -2,12 +2,12 @@
  * From a key and options to a running lease. Every kind of lock begins here.
  */
 import * as Cause from "effect/Cause"
-import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease } from "../Lease.js"
@@ -37,9 +37,8 @@ export const acquireLease = (
     }
     const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
     const metrics = metricsFor(resolved.name, fiber)
-    const traced = isTraced(fiber)
-    const claim = claimLease(store, key, resolved, metrics, traced, restore)
-    return traced ? traceAcquisition(claim, key, resolved) : claim
+    const claim = claimLease(store, key, resolved, metrics, fiber, restore)
+    return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
   })
 
 const claimLease = (
@@ -47,7 +46,7 @@ const claimLease = (
   key: string,
   options: LeaseOptions,
   metrics: LockMetrics,
-  traced: boolean,
+  caller: Fiber.RuntimeFiber<unknown, unknown>,
   restore: Restore
 ): Effect.Effect<HeldLease, AcquireError> => {
   const { clock } = store
@@ -66,8 +65,9 @@ const claimLease = (
         return Effect.failCause(cause)
       },
       onSuccess: (grant) => {
-        const lease = new HeldLease(key, options, grant, clock, metrics, traced, askedAt)
-        return Effect.as(lease.start, lease)
+        const lease = new HeldLease(key, options, grant, clock, metrics, askedAt)
+        lease.start(caller)
+        return Effect.succeed(lease)
       }
     }
   )
@@ -100,16 +100,8 @@ export const guardAndRelease = <A, E, R>(
   Effect.matchCauseEffect(
     restore(lease.guard(Effect.isEffect(body) ? body : Effect.suspend(() => body(lease)))),
     {
-      onFailure: (cause) =>
-        Effect.flatMap(lease.closeOrLoss, (loss) =>
-          Effect.failCause(
-            loss === undefined || Chunk.some(Cause.failures(cause), (error) => error === loss)
-              ? cause
-              : Cause.sequential(cause, Cause.fail(loss))
-          )
-        ),
-      onSuccess: (value) =>
-        Effect.flatMap(lease.closeOrLoss, (loss) => loss ?? Effect.succeed(value))
+      onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
+      onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
     }
   )
 

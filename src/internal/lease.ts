@@ -6,11 +6,17 @@
  * is guarded, whatever the renewal is waiting for at that moment.
  */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as FiberRefs from "effect/FiberRefs"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../Lease.js"
@@ -30,6 +36,21 @@ import { drift, retryDelay, sentAt } from "./timing.js"
 
 type Watcher = (lease: HeldLease) => void
 type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>
+
+const noFiberRefs = FiberRefs.empty()
+
+/**
+ * Starts a renewal fiber in place, uninterruptible, and without FiberRefs: most renewal fibers end
+ * before they have anything to do, and copying the caller's FiberRefs and a turn of the scheduler
+ * are most of what a fiber costs. The one that has something to do takes the caller's then.
+ */
+const forkRenewal = Runtime.runFork(
+  Runtime.make({
+    context: Context.empty(),
+    fiberRefs: noFiberRefs,
+    runtimeFlags: RuntimeFlags.disable(Runtime.defaultRuntimeFlags, RuntimeFlags.Interruption)
+  })
+)
 
 export class HeldLease implements Lease {
   readonly token: string
@@ -53,6 +74,7 @@ export class HeldLease implements Lease {
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
+  private callerRefs: FiberRefs.FiberRefs = noFiberRefs
   /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
   private wake: ((goOn: boolean) => void) | undefined = undefined
   private nextRenewal: ScheduledCall | undefined = undefined
@@ -66,7 +88,6 @@ export class HeldLease implements Lease {
     private readonly grant: Grant,
     private readonly clock: LockClock,
     private readonly metrics: LockMetrics,
-    private readonly traced: boolean,
     askedAt: number
   ) {
     this.token = grant.token
@@ -122,13 +143,10 @@ export class HeldLease implements Lease {
   }
 
   get release(): Effect.Effect<void, LockLost | LockStoreError> {
-    return Effect.suspend(() =>
-      this.scope === undefined
-        ? this.close
-        : Effect.zipLeft(Effect.exit(this.close), Scope.close(this.scope, Exit.void)).pipe(
-            Effect.flatten,
-            Effect.uninterruptible
-          )
+    return Effect.uninterruptible(
+      Effect.flatMap(Effect.exit(this.close), (exit) =>
+        this.scope === undefined ? exit : Effect.zipRight(Scope.close(this.scope, Exit.void), exit)
+      )
     )
   }
 
@@ -156,40 +174,39 @@ export class HeldLease implements Lease {
     return this.ended === undefined
   }
 
-  /** Starts the renewal; runs in an uninterruptible region, before anyone else sees the lease. */
-  get start(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
-      this.sleepUntilRenewal()
-      const renewal = this.traced
-        ? Effect.withTracerEnabled(this.renewUntilEnd, false)
-        : this.renewUntilEnd
-      return Effect.map(Effect.forkDaemon(renewal), (fiber) => {
-        this.renewal = fiber
-      })
-    })
+  /** Starts the renewal, before anyone else sees the lease. */
+  start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
+    this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
+    this.sleepUntilRenewal()
+    this.callerRefs = caller.getFiberRefs()
+    this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
-  /** Stops the renewal and gives the lease back, once; whoever asks again gets the same answer. */
-  get close(): Effect.Effect<void, LockLost | LockStoreError> {
-    return Effect.suspend(() => {
-      if (this.released !== undefined) return this.released
-      if (this.releasing !== undefined) {
-        const waiting = this.releasing
-        return Effect.async<void, LockLost | LockStoreError>((resume) => {
-          waiting.push(resume)
-        })
-      }
-      this.releasing = []
-      const held = this.checkHeld()
-      if (held) this.end("Released")
-      return Effect.flatMap(Effect.exit(this.traceRelease(this.grant.release)), (exit) => {
-        this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
-        for (const resume of this.releasing!) resume(this.released)
-        return this.released
+  /**
+   * Stops the renewal and gives the lease back, once; whoever asks again gets the same answer. Runs
+   * in an uninterruptible region.
+   */
+  readonly close: Effect.Effect<void, LockLost | LockStoreError> = Effect.suspend(() => {
+    if (this.released !== undefined) return this.released
+    if (this.releasing !== undefined) {
+      const waiting = this.releasing
+      return Effect.async<void, LockLost | LockStoreError>((resume) => {
+        waiting.push(resume)
       })
-    }).pipe(Effect.uninterruptible)
-  }
+    }
+    this.releasing = []
+    const held = this.checkHeld()
+    if (held) this.end("Released")
+    const done = (exit: Exit.Exit<Ownership, LockStoreError>) => {
+      this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
+      for (const resume of this.releasing!) resume(this.released)
+      return this.released
+    }
+    return Effect.matchCauseEffect(this.traceRelease(this.grant.release), {
+      onFailure: (cause) => done(Exit.failCause(cause)),
+      onSuccess: (ownership) => done(Exit.succeed(ownership))
+    })
+  })
 
   /**
    * What the close of a scope does: nobody is there to hear of a failure, so it is logged, unless
@@ -204,12 +221,21 @@ export class HeldLease implements Lease {
     })
   }
 
-  /** What the end of `withLock` does: a loss is an error there, a missing confirmation is logged. */
-  get closeOrLoss(): Effect.Effect<LockLost | undefined> {
-    return Effect.matchEffect(this.close, {
-      onFailure: (error) =>
-        error._tag === "LockLost" ? Effect.succeed(error) : Effect.as(this.warn(error), undefined),
-      onSuccess: () => Effect.succeed(undefined)
+  /**
+   * What the end of `withLock` does: a loss is an error there, added to what the body ended with; a
+   * missing confirmation is logged.
+   */
+  closeWith<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> {
+    return Effect.matchCauseEffect(this.close, {
+      onFailure: (cause) => {
+        const error = Option.getOrUndefined(Cause.failureOption(cause))
+        if (error === undefined) return Effect.failCause(cause as Cause.Cause<never>)
+        if (error._tag === "LockStoreError") return Effect.zipRight(this.warn(error), exit)
+        if (Exit.isSuccess(exit)) return error
+        const told = Chunk.some(Cause.failures(exit.cause), (failure) => failure === error)
+        return told ? exit : Effect.failCause(Cause.sequential(exit.cause, Cause.fail(error)))
+      },
+      onSuccess: () => exit
     })
   }
 
@@ -319,14 +345,19 @@ export class HeldLease implements Lease {
    * Uninterruptible but for the renewal itself: only the end of the lease ends it, by waking it
    * (an interruption costs three times as much), or by interrupting a renewal that nobody needs.
    */
-  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) =>
-    goOn
+  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) => {
+    if (!goOn && this.ended === "Released") return Effect.void
+    const step = goOn
       ? Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
           Effect.zipRight(this.renewed(exit), this.renewUntilEnd)
         )
-      : this.ended === "Released"
-        ? Effect.void
-        : this.warn(this.loss)
+      : this.warn(this.loss)
+    return Effect.zipRight(this.asCaller, Effect.withTracerEnabled(step, false))
+  })
+
+  /** Gives the fiber the FiberRefs (loggers, annotations, services) of whoever took the lease. */
+  private readonly asCaller: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.setFiberRefs(this.callerRefs)
   )
 
   private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {

@@ -50,12 +50,13 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
       )
       yield* RedisServer.eventually(Effect.map(renewals, (list) => list.length >= 6))
       const times = (yield* renewals).map(({ time }) => time * 1_000)
-      for (let i = 1; i < times.length; i++) {
-        const gap = times[i]! - times[i - 1]!
-        // timers may be a few milliseconds early; how late they are is the machine's affair
+      const gaps = times.slice(1).map((time, index) => time - times[index]!)
+      // timers may be a few milliseconds early; how late they are is the machine's affair
+      for (const gap of gaps) {
         expect(gap).toBeGreaterThan(300 - 25)
         expect(gap).toBeLessThan(600)
       }
+      expect(Math.min(...gaps)).toBeLessThan(300 + 60)
       expect(yield* pttl(server, "k")).toBeGreaterThan(0)
     })
   )
@@ -78,8 +79,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
   it.scoped("for many times its ttl, and nobody else gets it", () =>
     Effect.gen(function* () {
       const { server, use } = yield* environment()
-      const lease = yield* Lock.acquire("k", { ttl: 150 }).pipe(use)
-      const until = performance.now() + 1_200
+      const lease = yield* Lock.acquire("k", { ttl: 400 }).pipe(use)
+      const until = performance.now() + 1_600
       while (performance.now() < until) {
         expect(yield* server.command("SET", "k", "thief", "NX", "PX", 1_000)).toBe(null)
         yield* Effect.sleep(10)

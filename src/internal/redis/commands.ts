@@ -6,7 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
 import { type RedisClient, watchConnection } from "./client.js"
-import { release, type Script } from "./scripts.js"
+import * as scripts from "./scripts.js"
+import type { Script } from "./scripts.js"
 
 export type Outcome =
   | { readonly _tag: "Answered"; readonly reply: unknown }
@@ -29,13 +30,11 @@ export class Call {
   constructor(
     private readonly commands: Commands,
     /** How long a silent connection is trusted before it is replaced. */
-    private readonly patienceMillis: number,
-    reply: Promise<unknown>
+    private readonly patienceMillis: number
   ) {
     this.sentAt = commands.clock.unsafeNow()
     this.connection = commands.connection
     this.timer = commands.clock.unsafeSchedule(this.sentAt + patienceMillis, this.onTime)
-    reply.then(this.onReply, this.onError)
   }
 
   /** Whether the connection was renewed since: the command may have been applied twice. */
@@ -95,12 +94,12 @@ export class Call {
     this.onSilence = undefined
   }
 
-  private readonly onReply = (reply: unknown): void => {
+  readonly onReply = (reply: unknown): void => {
     this.commands.answered()
     this.settle({ _tag: "Answered", reply })
   }
 
-  private readonly onError = (error: unknown): void =>
+  readonly onError = (error: unknown): void =>
     this.settle({ _tag: "Failed", error: withoutCommand(error) })
 
   private settle(outcome: Outcome): void {
@@ -110,6 +109,16 @@ export class Call {
     if (this.observers !== undefined) for (const observer of this.observers) observer(outcome)
   }
 }
+
+interface Request {
+  readonly call: Call
+  readonly script: Script
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<string>
+}
+
+/** Larger ones make client and server wait for each other. */
+const batchSize = 16
 
 /** Scripts on one client. */
 export class Commands {
@@ -125,6 +134,9 @@ export class Commands {
   /** The connection that is being replaced: once is enough. */
   private suspected = -1
   private readonly loaded = new Set<Script>()
+  /** Keys of one call must be in one slot of a Cluster: there, every call stands alone. */
+  private readonly batches: boolean
+  private waiting: Array<Request> = []
   private undoing = 0
   private whenUndone: Array<() => void> = []
   private closed = false
@@ -137,6 +149,7 @@ export class Commands {
     /** Only a client of our own may be reconnected, and closed. */
     private readonly owned: boolean
   ) {
+    this.batches = client.isCluster !== true
     this.unwatch = watchConnection(client, {
       onConnect: () => {
         this.connectedAt = clock.unsafeNow()
@@ -160,7 +173,13 @@ export class Commands {
     args: ReadonlyArray<string>,
     patienceMillis = this.timeoutMillis
   ): Call {
-    return new Call(this, patienceMillis, this.execute(script, keys.length, [...keys, ...args]))
+    const call = new Call(this, patienceMillis)
+    if (this.batches && (script === scripts.acquire || script === scripts.release)) {
+      if (this.waiting.push({ call, script, keys, args }) === 1) process.nextTick(this.flush)
+    } else {
+      this.send({ call, script, keys, args })
+    }
+    return call
   }
 
   /** How long a silent connection is trusted by a command that must be answered within a ttl. */
@@ -170,7 +189,7 @@ export class Commands {
 
   /** Gives back what a token holds, or its place in the queue. */
   release(keys: ReadonlyArray<string>, token: string): Call {
-    return this.call(release, keys, [token])
+    return this.call(scripts.release, keys, [token])
   }
 
   answered(): void {
@@ -184,6 +203,10 @@ export class Commands {
 
   wentSilent(): void {
     this.silentSince = this.clock.unsafeNow()
+  }
+
+  private send({ args, call, keys, script }: Request): void {
+    this.execute(script, keys.length, [...keys, ...args]).then(call.onReply, call.onError)
   }
 
   /** By its digest; with its text the first time, and where the server has forgotten it. */
@@ -204,6 +227,51 @@ export class Commands {
     } catch (error) {
       return Promise.reject(error)
     }
+  }
+
+  /** What many callers asked for in this turn of the event loop goes out together. */
+  private readonly flush = (): void => {
+    const waiting = this.waiting
+    this.waiting = []
+    for (let i = 0; i < waiting.length; i += batchSize) {
+      const requests = waiting.slice(i, i + batchSize)
+      if (requests.length === 1) this.send(requests[0]!)
+      else this.sendTogether(requests)
+    }
+  }
+
+  private sendTogether(requests: ReadonlyArray<Request>): void {
+    const releases: Array<Request> = []
+    const acquires: Array<Request> = []
+    const keys: Array<string> = []
+    const args: Array<string> = [""]
+    for (const request of requests) {
+      if (request.script === scripts.acquire) {
+        acquires.push(request)
+        continue
+      }
+      releases.push(request)
+      keys.push(request.keys[0]!, request.keys[2]!)
+      args.push(request.args[0]!)
+    }
+    args[0] = String(releases.length)
+    for (const request of acquires) {
+      keys.push(request.keys[0]!, request.keys[2]!, request.keys[1]!)
+      args.push(request.args[0]!, request.args[1]!, request.args[2]!)
+    }
+    const answered = (answers: unknown) => {
+      releases.concat(acquires).forEach((request, index) => {
+        const answer = Array.isArray(answers) ? answers[index] : null
+        // not a free lock without a queue, or some trouble of its own: by itself, then
+        if (answer === null || answer === undefined) this.send(request)
+        else request.call.onReply(answer)
+      })
+    }
+    this.execute(scripts.batch, keys.length, keys.concat(args)).then(answered, (error) => {
+      // refused as a whole, or perhaps applied: each finds out for itself
+      if (isServerError(error)) answered(null)
+      else for (const { call } of requests) call.onError(error)
+    })
   }
 
   /**
@@ -293,6 +361,9 @@ const withoutCommand = (error: unknown): unknown => {
   if (error.stack !== undefined) clean.stack = error.stack
   return "code" in error ? Object.assign(clean, { code: error.code }) : clean
 }
+
+export const isServerError = (error: unknown): error is Error =>
+  error instanceof Error && error.name === "ReplyError"
 
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error)

@@ -39,9 +39,8 @@ export class RedisGrant implements Grant {
         const found = this.ownership(outcome)
         if (found === undefined) return this.fail("renew", outcome)
         if (found !== "Ours") return Effect.succeed({ _tag: "NotOurs", reason: found })
-        const until = validUntil(call.sentAt, ttlMillis)
-        this.turn.tenure.prove(until, ttlMillis)
-        return Effect.succeed({ _tag: "Renewed", validUntil: until })
+        this.turn.tenure.prove(call.sentAt, ttlMillis)
+        return Effect.succeed({ _tag: "Renewed", validUntil: validUntil(call.sentAt, ttlMillis) })
       })
     })
   }

@@ -83,6 +83,7 @@ export class Tenure {
   /** The last question whether it is still there. */
   check: Call | undefined = undefined
   holder: Turn | undefined = undefined
+  validUntil: number
   /** The last of the fencing tokens that were reserved for it. */
   reservedUntil: number
 
@@ -90,7 +91,8 @@ export class Tenure {
     readonly token: string,
     /** The last fencing token that was given out. */
     public fencingToken: number,
-    public validUntil: number,
+    /** When the command was sent that gave the key its present ttl (of `ttlMillis`, or less). */
+    private provenAt: number,
     public ttlMillis: number,
     /** When it was last known that no other process waits. */
     public lookedAt: number,
@@ -98,10 +100,14 @@ export class Tenure {
     readonly pending: Call | undefined
   ) {
     this.reservedUntil = fencingToken
+    this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
-  prove(until: number, ttlMillis: number): void {
-    this.validUntil = Math.max(this.validUntil, until)
+  /** The last command that was sent decides: a later one can have made the ttl shorter. */
+  prove(sentAt: number, ttlMillis: number): void {
+    if (sentAt < this.provenAt) return
+    this.provenAt = sentAt
+    this.validUntil = validUntil(sentAt, ttlMillis)
     this.ttlMillis = ttlMillis
   }
 }
@@ -111,8 +117,8 @@ interface Place {
   readonly token: string
   readonly beatMillis: number
   readonly windowMillis: number
-  /** The ttl of a grant by handoff. */
-  readonly handoffMillis: number
+  /** The ttl of a grant by handoff: of the shortest that was asked for since `provenAt`. */
+  handoffMillis: number
   /** When the last command was sent that found the token in the queue (or put it there). */
   provenAt: number
   lastAnswerAt: number
@@ -192,8 +198,19 @@ export class Line {
 
   private remove(waiter: Waiter): void {
     this.waiters.delete(waiter)
-    if (this.waiters.size === 0 && this.place !== undefined) this.withdraw(this.place)
+    const { first, place } = this
+    if (place !== undefined) {
+      if (first === undefined) this.withdraw(place)
+      else this.shortenHandoff(place, first.claim.ttlMillis)
+    }
     this.step()
+  }
+
+  /** A place goes to whoever is first then, whose ttl can be shorter than of who took it. */
+  private shortenHandoff(place: Place, ttlMillis: number): void {
+    if (ttlMillis >= place.handoffMillis) return
+    place.handoffMillis = ttlMillis
+    this.wake()
   }
 
   private get first(): Waiter | undefined {
@@ -261,13 +278,10 @@ export class Line {
     if (this.place !== place) return
     const answer = this.read(outcome)
     if (typeof answer === "number") {
-      return this.granted(place, answer, validUntil(place.call.sentAt, ttlMillis))
+      return this.granted(place, answer, place.call.sentAt, ttlMillis)
     }
     if (answer !== undefined) return this.queued(place, answer, place.call.sentAt)
-    // the first command fails its caller; the next one tries for itself
-    this.withdraw(place)
-    this.fail(this.first, outcome)
-    this.step()
+    this.failAll(place, outcome)
   }
 
   /** The token stands in the queue, or stood there when this was answered. */
@@ -348,14 +362,12 @@ export class Line {
       return this.step()
     }
     if (typeof answer === "number") {
-      return this.granted(place, answer, validUntil(call.sentAt, ttlMillis))
+      return this.granted(place, answer, call.sentAt, ttlMillis)
     }
     if (answer !== undefined) return this.queued(place, answer, call.sentAt)
     const lateMillis = this.clock.unsafeNow() - place.lastAnswerAt - place.beatMillis
     if (lateMillis >= place.windowMillis) {
-      this.withdraw(place)
-      for (const waiter of [...this.waiters]) this.fail(waiter, outcome)
-      return this.step()
+      return this.failAll(place, outcome)
     }
     if (outcome._tag === "Silent") {
       // the answer can still come; nothing else is asked before
@@ -377,13 +389,14 @@ export class Line {
     // the token is queued once, so the grant came after the last command that found it there
     const until = validUntil(place.provenAt, place.handoffMillis)
     if (fencingToken !== undefined && this.clock.unsafeNow() < until) {
-      return this.granted(place, fencingToken, until)
+      return this.granted(place, fencingToken, place.provenAt, place.handoffMillis)
     }
     // too late to be believed: whether it still holds is for the server to say
     this.wake()
   }
 
-  private granted(place: Place, fencingToken: number, until: number): void {
+  private granted(place: Place, fencingToken: number, sentAt: number, ttlMillis: number): void {
+    const until = validUntil(sentAt, ttlMillis)
     const now = this.clock.unsafeNow()
     const head = this.first
     if (now >= until || head === undefined) {
@@ -399,8 +412,8 @@ export class Line {
     this.tenure = new Tenure(
       place.token,
       fencingToken,
-      until,
-      head.claim.ttlMillis,
+      sentAt,
+      ttlMillis,
       now,
       place.call.settled === undefined ? place.call : undefined
     )
@@ -422,12 +435,14 @@ export class Line {
   }
 
   private turn(tenure: Tenure, claim: Claim, contention: Contention | undefined): Turn {
+    const now = this.clock.unsafeNow()
     return (tenure.holder = {
       tenure,
       claim,
       fencingToken: tenure.fencingToken,
-      validUntil: tenure.validUntil,
-      grantedAt: this.clock.unsafeNow(),
+      // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
+      validUntil: Math.min(tenure.validUntil, validUntil(now, claim.ttlMillis)),
+      grantedAt: now,
       contention
     })
   }
@@ -473,7 +488,7 @@ export class Line {
   /** Redis has kept the lease for this process, with more fencing tokens. */
   kept(tenure: Tenure, fencingToken: number, call: Call, ttlMillis: number): void {
     const next = this.first
-    tenure.prove(validUntil(call.sentAt, ttlMillis), ttlMillis)
+    tenure.prove(call.sentAt, ttlMillis)
     tenure.fencingToken = fencingToken
     tenure.reservedUntil = fencingToken + fencingBlock - 1
     tenure.lookedAt = call.sentAt
@@ -547,10 +562,15 @@ export class Line {
     if (this.place === place) this.place = undefined
   }
 
-  private fail(waiter: Waiter | undefined, outcome: Outcome): void {
-    if (waiter === undefined) return
-    this.waiters.delete(waiter)
-    waiter.settle(Exit.fail(storeError(this.around.commands, "acquire", this.key, outcome)))
+  /** The first command failed, or a whole claim window of heartbeats: for everyone who waits here. */
+  private failAll(place: Place, outcome: Outcome): void {
+    this.withdraw(place)
+    const waiters = [...this.waiters]
+    this.waiters.clear()
+    for (const waiter of waiters) {
+      waiter.settle(Exit.fail(storeError(this.around.commands, "acquire", this.key, outcome)))
+    }
+    this.step()
   }
 
   /** A fencing token, what is in the way, 0 where the token stands nowhere, or no usable answer. */

@@ -213,3 +213,55 @@ redis.call('PEXPIRE', lock, ARGV[2])
 return mint(now, ARGV[3], ARGV[4] - 1)
 `
 )
+
+/**
+ * Several releases and acquires of free locks in one call: what needs the queue, or fails, is
+ * answered with nothing and asked again by itself, so that one caller's trouble stays its own.
+ *
+ * KEYS: lock, queue of each release; then lock, queue, record of each acquire.
+ * ARGV: number of releases; their tokens; then token, ttl, owner of each acquire.
+ */
+export const batch = script(
+  "batch",
+  `
+local call, answers, n = redis.pcall, {}, tonumber(ARGV[1])
+for i = 1, n do
+  local lock = KEYS[2 * i - 1]
+  if call('GET', lock) == ARGV[1 + i] and call('EXISTS', KEYS[2 * i]) == 0 and call('DEL', lock) == 1 then
+    answers[i] = 1
+  else
+    answers[i] = false
+  end
+end
+local acquires = (#ARGV - 1 - n) / 3
+if acquires == 0 then return answers end
+local t = redis.call('TIME')
+local now = t[1] * 1000000 + t[2]
+local fence = string.format('%.0f', now)
+local k, a = 2 * n, n + 1
+for i = n + 1, n + acquires do
+  local lock, answer = KEYS[k + 1], false
+  if call('EXISTS', KEYS[k + 2]) == 0 then
+    local set = call('SET', lock, ARGV[a + 1], 'NX', 'PX', ARGV[a + 2])
+    if set and set.ok then
+      local last = call('SET', KEYS[k + 3], fence .. ' ' .. ARGV[a + 3], 'EX', 86400, 'GET')
+      if not last then
+        answer = fence
+      elseif type(last) == 'table' then
+        call('DEL', lock)
+      else
+        local lastFence = tonumber(string.match(last, '^%d+')) or 0
+        answer = fence
+        if lastFence >= now then
+          answer = string.format('%.0f', lastFence + 1)
+          call('SET', KEYS[k + 3], answer .. ' ' .. ARGV[a + 3], 'EX', 86400)
+        end
+      end
+    end
+  end
+  answers[i] = answer
+  k, a = k + 3, a + 3
+end
+return answers
+`
+)

@@ -80,7 +80,7 @@ export class RedisStore implements LockStore {
           return Effect.fail(tooLate(claim, now - call.sentAt))
         }
         const line = this.line(claim.key, keys)
-        const tenure = new Tenure(token, fencingToken, until, claim.ttlMillis, now, undefined)
+        const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
         return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
       }
       const busy = readBusy(reply)

@@ -1,0 +1,158 @@
+/** The processes that make load with one contender, as a scoped resource. */
+import { fork, type ChildProcess } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { now } from "./Clock.js"
+import type { Load, Settings } from "./Contender.js"
+import type { ContenderId } from "./contenders/index.js"
+import type { Opened, Request, Response, RunResult } from "./protocol.js"
+
+/** The contender cannot go on: what it said, or how its process ended. */
+export class ContenderFailed extends Data.TaggedError("ContenderFailed")<{
+  readonly message: string
+}> {}
+
+export interface Crew {
+  readonly contender: ContenderId
+  readonly about: Opened
+  /** All processes begin at the same moment. */
+  readonly run: (round: Round) => Effect.Effect<ReadonlyArray<RunResult>, ContenderFailed>
+}
+
+export interface Round {
+  readonly load: Load
+  readonly millis: number
+  readonly keepTenures: boolean
+}
+
+/** For how long those who wait at the end of a round may go on. */
+const patienceMillis = 8_000
+
+const program = fileURLToPath(new URL("worker.js", import.meta.url))
+
+export const make = (
+  contender: ContenderId,
+  processes: number,
+  settings: Settings
+): Effect.Effect<Crew, ContenderFailed, Scope.Scope> =>
+  Effect.gen(function* () {
+    const children = yield* Effect.forEach(
+      Array.from({ length: processes }, (_, index) => index),
+      (index) =>
+        Effect.gen(function* () {
+          const child = yield* spawn
+          const about = yield* ask(
+            child,
+            { _tag: "Open", contender, settings, process: index },
+            15_000
+          )
+          return { child, about }
+        }),
+      { concurrency: 4 }
+    )
+    const about = children[0]!.about
+    if (about._tag !== "Opened") return yield* unexpected(about)
+    return {
+      contender,
+      about,
+      run: ({ keepTenures, load, millis }) =>
+        Effect.suspend(() => {
+          const from = now() + 30
+          const until = from + millis
+          const request: Request = {
+            _tag: "Run",
+            load,
+            from,
+            until,
+            patienceMillis,
+            keepTenures
+          }
+          return Effect.forEach(
+            children,
+            ({ child }) =>
+              Effect.flatMap(ask(child, request, millis + patienceMillis + 5_000), (response) =>
+                response._tag === "Ran" ? Effect.succeed(response) : unexpected(response)
+              ),
+            { concurrency: "unbounded" }
+          )
+        })
+    }
+  })
+
+const unexpected = (response: Response) =>
+  new ContenderFailed({ message: response._tag === "Failed" ? response.message : response._tag })
+
+const spawn: Effect.Effect<Running, never, Scope.Scope> = Effect.acquireRelease(
+  Effect.sync(() => {
+    const child = fork(program, [], {
+      serialization: "advanced",
+      stdio: ["ignore", "ignore", "pipe", "ipc"]
+    })
+    const running: Running = { child, said: "" }
+    child.stderr!.on("data", (chunk) => (running.said = (running.said + chunk).slice(-4_000)))
+    return running
+  }),
+  ({ child }) =>
+    Effect.async<void>((resume) => {
+      if (hasEnded(child)) return resume(Effect.void)
+      const kill = setTimeout(() => child.kill("SIGKILL"), 3_000)
+      child.once("exit", () => {
+        clearTimeout(kill)
+        resume(Effect.void)
+      })
+      child.once("message", () => child.disconnect())
+      child.send({ _tag: "Close" } satisfies Request)
+    })
+)
+
+interface Running {
+  readonly child: ChildProcess
+  /** The end of what it wrote to stderr. */
+  said: string
+}
+
+const ask = (
+  running: Running,
+  request: Request,
+  millis: number
+): Effect.Effect<Response, ContenderFailed> =>
+  Effect.async<Response, ContenderFailed>((resume) => {
+    const { child } = running
+    if (hasEnded(child)) return resume(ended(running))
+    const onMessage = (response: Response) => {
+      child.off("exit", onExit)
+      resume(Effect.succeed(response))
+    }
+    const onExit = () => {
+      child.off("message", onMessage)
+      resume(ended(running))
+    }
+    child.once("message", onMessage)
+    child.once("exit", onExit)
+    child.send(request)
+    return Effect.sync(() => {
+      child.off("message", onMessage)
+      child.off("exit", onExit)
+    })
+  }).pipe(
+    Effect.timeoutFail({
+      duration: millis,
+      onTimeout: () =>
+        new ContenderFailed({ message: `did not answer within ${Math.round(millis / 1000)} s` })
+    }),
+    Effect.flatMap((response) =>
+      response._tag === "Failed" ? unexpected(response) : Effect.succeed(response)
+    )
+  )
+
+const hasEnded = (child: ChildProcess): boolean =>
+  child.exitCode !== null || child.signalCode !== null
+
+const ended = ({ child, said }: Running) =>
+  new ContenderFailed({
+    message: `its process ended (${child.signalCode ?? `exit code ${child.exitCode}`}): ${
+      /^.*(?:Error|error).*$/m.exec(said)?.[0] ?? said.trim().split("\n").at(-1) ?? ""
+    }`
+  })

@@ -1,0 +1,333 @@
+/** Puts every contender of a row under its load, in turns, and says what was seen. */
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import type * as RedisServer from "../../test/support/RedisServer.js"
+import type { Settings } from "./Contender.js"
+import type { ContenderId } from "./contenders/index.js"
+import * as Crew from "./Crew.js"
+import { counterKey, type Opened, type RunResult } from "./protocol.js"
+import type { Row } from "./Row.js"
+import { quantiles, spread, type Quantiles, type Spread } from "./Stats.js"
+
+export interface Options {
+  readonly rounds: number
+  /** Of a round of a row with `length` 1. */
+  readonly millis: number
+  readonly settings: Omit<Settings, "url">
+  readonly progress: (text: string) => void
+}
+
+/** One contender in one round. */
+interface Sample {
+  readonly cyclesPerSecond: number
+  readonly cpuMicros: number
+  readonly serverCpuMicros: number
+  readonly commands: number
+  readonly bytes: number
+  readonly connections: number
+  readonly wait: Quantiles
+  readonly handoff: Quantiles | undefined
+  readonly fewest: number
+  readonly most: number
+  readonly cycles: number
+  readonly violations: Violations
+}
+
+interface Violations {
+  /** Two holders at a time. */
+  readonly overlaps: number
+  /** Increments of a counter in Redis that were lost. */
+  readonly lostUpdates: number
+  readonly failures: number
+  readonly firstFailure: string | undefined
+  readonly stuck: number
+}
+
+/** One contender in one row. All times in milliseconds, unless a name says otherwise. */
+export interface Result {
+  readonly contender: ContenderId
+  readonly about: Opened | undefined
+  /** Why it could not do this, or not to the end. */
+  readonly problem: string | undefined
+  readonly rounds: number
+  readonly cycles: number
+  readonly cyclesPerSecond: Spread
+  /**
+   * In the same round: cycles per second as a multiple of the base's; for a handoff its median time
+   * as a multiple of the base's.
+   */
+  readonly ratio: Spread
+  /** Per cycle: of all processes that make load, and of the server. */
+  readonly cpuMicros: Spread
+  readonly serverCpuMicros: Spread
+  /** Per cycle: what clients sent, and what the server did, inside of scripts included. */
+  readonly requests: number
+  readonly commands: Spread
+  readonly bytes: Spread
+  /** Of one process, at most. */
+  readonly connections: number
+  readonly wait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
+  readonly handoff:
+    | { readonly p50: Spread; readonly p99: Spread; readonly max: number }
+    | undefined
+  /** Turns of the caller that had the fewest, and of the one that had the most, in a round. */
+  readonly fewest: Spread
+  readonly most: Spread
+  readonly violations: Violations
+}
+
+export interface RowResult {
+  readonly row: Row
+  readonly results: ReadonlyArray<Result>
+}
+
+interface Entry {
+  readonly contender: ContenderId
+  readonly crew: Crew.Crew | undefined
+  readonly samples: Map<number, Sample>
+  requests: number
+  problem: string | undefined
+}
+
+export const measure = (
+  row: Row,
+  server: RedisServer.RedisProcess,
+  { millis, progress, rounds, settings }: Options
+): Effect.Effect<RowResult> =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.scope
+    progress("starting")
+    const entries = yield* Effect.forEach(row.contenders, (contender) =>
+      open(row, contender, { ...settings, url: server.url }, scope)
+    )
+    const active = () => entries.filter(({ problem }) => problem === undefined)
+    const length = millis * row.length
+    // What a contender does wrong ends its part, and nobody else's.
+    const turn = (entry: Entry, doing: Effect.Effect<void, Crew.ContenderFailed>) =>
+      Effect.catchAll(doing, ({ message }) => Effect.sync(() => (entry.problem = message)))
+
+    const checking = row.group === "check"
+    for (const entry of active()) {
+      progress(`warming up ${entry.contender}`)
+      yield* turn(entry, Effect.asVoid(round(row, entry.crew!, server, length / 2)))
+      if (!checking) {
+        progress(`counting requests of ${entry.contender}`)
+        yield* turn(
+          entry,
+          Effect.map(requestsPerCycle(row, entry.crew!, server, length / 2), (requests) => {
+            entry.requests = requests
+          })
+        )
+      }
+    }
+    const times = checking ? 1 : rounds
+    for (let index = 0; index < times; index++) {
+      for (const entry of active()) {
+        progress(`round ${index + 1} of ${times}: ${entry.contender}`)
+        yield* turn(
+          entry,
+          Effect.map(round(row, entry.crew!, server, length), (sample) => {
+            entry.samples.set(index, sample)
+            const { stuck } = sample.violations
+            if (stuck > 0) entry.problem = `${stuck} callers still waited 8 s after the round's end`
+          })
+        )
+      }
+    }
+    const base = entries.find(({ contender }) => contender === row.base)!
+    return { row, results: entries.map((entry) => summary(row, entry, base)) }
+  }).pipe(Effect.scoped)
+
+const open = (
+  row: Row,
+  contender: ContenderId,
+  settings: Settings,
+  scope: Scope.Scope
+): Effect.Effect<Entry> =>
+  Effect.gen(function* () {
+    const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
+    const crew = yield* Crew.make(contender, row.processes, settings).pipe(
+      Scope.extend(own),
+      Effect.tapError((error) => Scope.close(own, Exit.fail(error))),
+      Effect.either
+    )
+    const entry = { contender, samples: new Map(), requests: 0 }
+    return crew._tag === "Right"
+      ? { ...entry, crew: crew.right, problem: undefined }
+      : { ...entry, crew: undefined, problem: crew.left.message }
+  })
+
+const round = (
+  row: Row,
+  crew: Crew.Crew,
+  server: RedisServer.RedisProcess,
+  millis: number
+): Effect.Effect<Sample, Crew.ContenderFailed> =>
+  Effect.gen(function* () {
+    const counting = row.load.body === "counter"
+    yield* server.command("FLUSHALL")
+    if (counting) yield* server.command("SET", counterKey, 0)
+    yield* server.resetStats
+    const before = yield* usage(server)
+    // What looking costs by itself.
+    const again = yield* usage(server)
+    const results = yield* crew.run({ load: row.load, millis, keepTenures: row.processes > 1 })
+    const after = yield* usage(server)
+    const calls = Object.values(yield* server.commandStats).reduce(
+      (sum, command) => sum + command.calls,
+      0
+    )
+    const cycles = sum(results, ({ allCycles }) => allCycles)
+    const each = (total: number) => (cycles === 0 ? 0 : total / cycles)
+    const turns = results.flatMap((result) => result.turns)
+    const tenures = sortedTenures(results)
+    const handoffs = row.group === "handoff" ? handoffTimes(tenures) : undefined
+    const inRedis = counting ? Number(yield* server.command("GET", counterKey)) : cycles
+    return {
+      cycles,
+      cyclesPerSecond: sum(results, (result) => result.cycles) / (millis / 1_000),
+      cpuMicros: each(sum(results, ({ cpuMicros }) => cpuMicros)),
+      serverCpuMicros: each(after.cpuMicros - again.cpuMicros),
+      commands: each(calls),
+      bytes: each(after.bytes - again.bytes - (again.bytes - before.bytes)),
+      connections: Math.max(...results.map(({ connections }) => connections)),
+      wait: quantiles(concat(results.map(({ waits }) => waits))),
+      handoff: handoffs === undefined ? undefined : quantiles(handoffs),
+      fewest: Math.min(...turns),
+      most: Math.max(...turns),
+      violations: {
+        overlaps: sum(results, ({ overlaps }) => overlaps) + overlapsOf(tenures),
+        lostUpdates: cycles - inRedis,
+        failures: sum(results, ({ failures }) => failures),
+        firstFailure: results.find((result) => result.firstFailure !== undefined)?.firstFailure,
+        stuck: sum(results, ({ stuck }) => stuck)
+      }
+    }
+  })
+
+/** What clients send, seen by MONITOR: this slows the server down, so it has a round of its own. */
+const requestsPerCycle = (
+  row: Row,
+  crew: Crew.Crew,
+  server: RedisServer.RedisProcess,
+  millis: number
+): Effect.Effect<number, Crew.ContenderFailed> =>
+  Effect.gen(function* () {
+    const monitor = yield* server.monitor
+    const results = yield* crew.run({ load: row.load, millis, keepTenures: false })
+    const sent = (yield* monitor.commands).filter(({ from }) => from !== "lua").length
+    const cycles = sum(results, ({ allCycles }) => allCycles)
+    return cycles === 0 ? 0 : sent / cycles
+  }).pipe(Effect.scoped)
+
+const usage = (server: RedisServer.RedisProcess) =>
+  Effect.map(server.command("INFO", "stats", "cpu"), (info) => {
+    const field = (name: string) =>
+      Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(String(info))?.[1] ?? Number.NaN)
+    return {
+      bytes: field("total_net_input_bytes") + field("total_net_output_bytes"),
+      cpuMicros: 1e6 * (field("used_cpu_sys") + field("used_cpu_user"))
+    }
+  })
+
+interface Tenure {
+  readonly process: number
+  readonly key: number
+  readonly from: number
+  readonly to: number
+}
+
+/** Who was under a lock when, of all processes, by key and time. */
+const sortedTenures = (results: ReadonlyArray<RunResult>): ReadonlyArray<Tenure> =>
+  results
+    .flatMap(({ tenures }, process) =>
+      tenures === undefined
+        ? []
+        : Array.from(tenures.keys, (key, index) => ({
+            process,
+            key,
+            from: tenures.from[index]!,
+            to: tenures.to[index]!
+          }))
+    )
+    .sort((a, b) => a.key - b.key || a.from - b.from)
+
+/** Overlaps within a process are counted there. */
+const overlapsOf = (tenures: ReadonlyArray<Tenure>): number =>
+  tenures.filter((tenure, index) => {
+    const last = tenures[index - 1]
+    return (
+      last !== undefined &&
+      last.key === tenure.key &&
+      last.process !== tenure.process &&
+      tenure.from < last.to
+    )
+  }).length
+
+/** From the last line of a tenure in one process to the first line of the next in another. */
+const handoffTimes = (tenures: ReadonlyArray<Tenure>): Float64Array =>
+  Float64Array.from(
+    tenures.flatMap((tenure, index) => {
+      const last = tenures[index - 1]
+      return last !== undefined && last.process !== tenure.process ? [tenure.from - last.to] : []
+    })
+  )
+
+const summary = (row: Row, entry: Entry, base: Entry): Result => {
+  const samples = [...entry.samples.values()]
+  const of = (value: (sample: Sample) => number) => spread(samples.map(value))
+  const score = (sample: Sample | undefined) =>
+    row.group === "handoff" ? sample?.handoff?.p50 : sample?.cyclesPerSecond
+  const ratios = [...entry.samples].flatMap(([index, sample]) => {
+    const mine = score(sample)
+    const theirs = score(base.samples.get(index))
+    return mine === undefined || theirs === undefined || theirs === 0 ? [] : [mine / theirs]
+  })
+  const all = (value: (sample: Sample) => Quantiles) => ({
+    p50: of((sample) => value(sample).p50),
+    p99: of((sample) => value(sample).p99),
+    max: of((sample) => value(sample).max).max
+  })
+  const violations = samples.map((sample) => sample.violations)
+  return {
+    contender: entry.contender,
+    about: entry.crew?.about,
+    problem: entry.problem,
+    rounds: samples.length,
+    cycles: sum(samples, ({ cycles }) => cycles),
+    cyclesPerSecond: of(({ cyclesPerSecond }) => cyclesPerSecond),
+    ratio: spread(ratios),
+    cpuMicros: of(({ cpuMicros }) => cpuMicros),
+    serverCpuMicros: of(({ serverCpuMicros }) => serverCpuMicros),
+    requests: entry.requests,
+    commands: of(({ commands }) => commands),
+    bytes: of(({ bytes }) => bytes),
+    connections: Math.max(0, ...samples.map(({ connections }) => connections)),
+    wait: all(({ wait }) => wait),
+    handoff: samples[0]?.handoff === undefined ? undefined : all(({ handoff }) => handoff!),
+    fewest: of(({ fewest }) => fewest),
+    most: of(({ most }) => most),
+    violations: {
+      overlaps: sum(violations, ({ overlaps }) => overlaps),
+      lostUpdates: sum(violations, ({ lostUpdates }) => lostUpdates),
+      failures: sum(violations, ({ failures }) => failures),
+      firstFailure: violations.find((each) => each.firstFailure !== undefined)?.firstFailure,
+      stuck: sum(violations, ({ stuck }) => stuck)
+    }
+  }
+}
+
+const sum = <A>(values: ReadonlyArray<A>, of: (value: A) => number): number =>
+  values.reduce((total, value) => total + of(value), 0)
+
+const concat = (arrays: ReadonlyArray<Float64Array>): Float64Array => {
+  const all = new Float64Array(sum(arrays, ({ length }) => length))
+  let at = 0
+  for (const array of arrays) {
+    all.set(array, at)
+    at += array.length
+  }
+  return all
+}

@@ -1,0 +1,38 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as ManagedRuntime from "effect/ManagedRuntime"
+import { DistributedSemaphore, RedisBacking } from "effect-distributed-lock"
+import { Redis } from "ioredis5"
+import type { Contender } from "../Contender.js"
+import { callers, criticalSection } from "./effect.js"
+
+export const effectDistributedLock: Contender = {
+  id: "effect-distributed-lock",
+  package: "effect-distributed-lock",
+  setUp: "a semaphore of one permit per turn, on ioredis 5, as it asks; waits on pub/sub",
+  leavesOut: "no queue, no fencing token, no deadline per command",
+  open: async ({ ttlMillis, url }) => {
+    const client = new Redis(url)
+    const runtime = ManagedRuntime.make(RedisBacking.layer(client as never))
+    await runtime.runtime()
+    const config = { limit: 1, ttl: Duration.millis(ttlMillis) }
+    return {
+      run: (load, meter) =>
+        runtime.runPromise(
+          callers(load, meter, (caller) => {
+            const work = criticalSection(caller, meter)
+            return (key) =>
+              Effect.flatMap(DistributedSemaphore.make(key, config), (semaphore) =>
+                load.shape === "withLock"
+                  ? semaphore.withPermits(1)(work)
+                  : Effect.scoped(Effect.zipRight(semaphore.take(1), work))
+              )
+          })
+        ),
+      close: async () => {
+        await runtime.dispose()
+        client.disconnect()
+      }
+    }
+  }
+}

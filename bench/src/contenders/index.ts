@@ -1,0 +1,28 @@
+/** Everyone who takes part. A contender is loaded in a process of its own, when it is wanted. */
+import type { Contender } from "../Contender.js"
+
+const all = {
+  raw: async () => (await import("./raw.js")).plain,
+  "raw + autoPipelining": async () => (await import("./raw.js")).pipelined,
+  "effect-redis-lock": async () => (await import("./ours.js")).byDefault,
+  "effect-redis-lock, localHandoff 0": async () => (await import("./ours.js")).throughRedis,
+  "redis-semaphore": async () => (await import("./redisSemaphore.js")).redisSemaphore,
+  redlock: async () => (await import("./redlock.js")).redlock,
+  "@sesamecare-oss/redlock": async () => (await import("./sesamecare.js")).sesamecare,
+  "redlock-universal": async () => (await import("./redlockUniversal.js")).redlockUniversal,
+  "effect-distributed-lock": async () =>
+    (await import("./effectDistributedLock.js")).effectDistributedLock,
+  echo: async () => (await import("./echo.js")).echo
+} satisfies Readonly<Record<string, () => Promise<Contender>>>
+
+export type ContenderId = keyof typeof all
+
+export const load = (id: ContenderId): Promise<Contender> => all[id]()
+
+export const peers = [
+  "redis-semaphore",
+  "redlock",
+  "@sesamecare-oss/redlock",
+  "redlock-universal",
+  "effect-distributed-lock"
+] as const satisfies ReadonlyArray<ContenderId>

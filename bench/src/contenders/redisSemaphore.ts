@@ -1,0 +1,38 @@
+import { Redis } from "ioredis"
+import { Mutex } from "redis-semaphore"
+import { disconnect, sessionOf, type Contender } from "../Contender.js"
+
+export const redisSemaphore: Contender = {
+  id: "redis-semaphore",
+  package: "redis-semaphore",
+  setUp: "a `Mutex` per turn, no time limit; polls",
+  leavesOut: "no queue, no fencing token, no deadline per command",
+  open: async ({ pollMillis: [least, most], ttlMillis, url }) => {
+    const client = new Redis(url)
+    const mutex = (key: string) =>
+      new Mutex(client, key, {
+        lockTimeout: ttlMillis,
+        acquireTimeout: Number.POSITIVE_INFINITY,
+        retryInterval: (least + most) / 2
+      })
+    return sessionOf(
+      {
+        acquire: async (key) => {
+          const lock = mutex(key)
+          await lock.acquire()
+          return () => lock.release()
+        },
+        withLock: async (key, work) => {
+          const lock = mutex(key)
+          await lock.acquire()
+          try {
+            await work()
+          } finally {
+            await lock.release()
+          }
+        }
+      },
+      disconnect(client)
+    )
+  }
+}

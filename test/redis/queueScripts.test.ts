@@ -1,0 +1,232 @@
+/**
+ * Rule 2: whatever is sent again after a lost reply has the effect that it had. Each script is sent
+ * twice by hand, from every state of the queue, and the server's state compared.
+ */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as scripts from "../../src/internal/redis/scripts.js"
+import { keysOf, send, strangeToken } from "../support/Queue.js"
+import { leftovers, RedisServer, serverMicros } from "./support.js"
+
+type Server = RedisServer.RedisProcess
+
+const key = "k"
+const [lock, record, queue, waiters] = keysOf(key)
+const [ours, theirs, third] = [strangeToken(), strangeToken(), strangeToken()]
+const ttl = 60_000
+const window = 3_000
+
+const acquire = (server: Server, token: string) =>
+  send(server, scripts.acquire, key, token, ttl, "me")
+const stand = (server: Server, token: string) =>
+  send(server, scripts.acquire, key, token, ttl, "me", window, window)
+const beat = (server: Server, token: string) =>
+  send(server, scripts.heartbeat, key, token, ttl, "me", window, window)
+const release = (server: Server, token: string) => send(server, scripts.release, key, token)
+const pass = (server: Server, token: string) =>
+  send(server, scripts.pass, key, token, ttl, "me", 256)
+
+/** Who holds the lock, who waits, who is known to wait; and the last grant. */
+const stateOf = (server: Server) =>
+  Effect.gen(function* () {
+    return {
+      lock: yield* server.command("GET", lock),
+      queue: yield* server.command("ZRANGE", queue, 0, -1, "WITHSCORES"),
+      known: ((yield* server.command("HKEYS", waiters)) as Array<string>).sort(),
+      record: yield* server.command("GET", record),
+      expires: Number(yield* server.command("PTTL", lock)) > 0,
+      keys: yield* leftovers(server)
+    }
+  })
+
+const setting = (...steps: ReadonlyArray<(server: Server) => Effect.Effect<unknown>>) => steps
+const none = setting()
+const free = (server: Server) => server.command("DEL", lock)
+const foreign = (server: Server) => server.command("SET", lock, "a program", "PX", ttl)
+const by =
+  (script: (server: Server, token: string) => Effect.Effect<unknown>, token: string) =>
+  (server: Server) =>
+    script(server, token)
+
+const oursHeld = setting(by(acquire, ours))
+const theirsHeld = setting(by(acquire, theirs))
+const oursHeldTheyWait = setting(by(acquire, ours), by(stand, theirs), by(stand, third))
+const oursWaits = setting(by(acquire, theirs), by(stand, third), by(stand, ours))
+const oursWaitsFirst = setting(by(acquire, theirs), by(stand, ours), by(stand, third))
+const oursWaitsFirstAndFree = setting(...oursWaitsFirst, free)
+const oursWaitsLastAndFree = setting(...oursWaits, free)
+const foreignHeld = setting(foreign, by(stand, ours))
+
+const states = {
+  "a free key": none,
+  "ours already": oursHeld,
+  "another's": theirsHeld,
+  "ours, others wait": oursHeldTheyWait,
+  "another's, we wait behind a third": oursWaits,
+  "another's, we wait before a third": oursWaitsFirst,
+  "free, we are first in the queue": oursWaitsFirstAndFree,
+  "free, we are last in the queue": oursWaitsLastAndFree,
+  "a foreign program's, we wait": foreignHeld
+}
+
+const renew = (server: Server, token: string) =>
+  server.command("EVAL", scripts.renew.lua, 1, lock, token, ttl)
+const verify = (server: Server, token: string) =>
+  server.command("EVAL", scripts.verify.lua, 1, lock, token)
+
+const sends = { acquire, "acquire, to wait": stand, heartbeat: beat, renew, verify, release, pass }
+
+/** Digits of times differ between two calls; what they say does not. */
+const shape = (reply: unknown): unknown =>
+  Array.isArray(reply) ? ["busy", reply[1], reply[2], reply[4]] : reply
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent twice", (it) => {
+  for (const [script, call] of Object.entries(sends)) {
+    for (const [state, steps] of Object.entries(states)) {
+      it.scoped(`does what it did: ${script}, where the key is ${state}`, () =>
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          yield* server.flush
+          for (const step of steps) yield* step(server)
+          const first = yield* call(server, ours)
+          const once = yield* stateOf(server)
+          const second = yield* call(server, ours)
+          const twice = yield* stateOf(server)
+          if (script === "pass" && once.lock === ours) {
+            // kept: new fencing tokens each time, all of them greater
+            expect({ ...twice, record: "" }).toEqual({ ...once, record: "" })
+            expect(Number(second)).toBeGreaterThanOrEqual(Number(first) + 256)
+            return
+          }
+          expect(twice).toEqual(once)
+          // a release that is sent again finds its own work: nobody, or whom it was handed to
+          if (script === "release" || script === "pass") expect([0, 2]).toContain(second)
+          else expect(shape(second)).toEqual(shape(first))
+        })
+      )
+    }
+  }
+
+  it.scoped("queues a token once, however often it is sent, at its first place", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      yield* acquire(server, theirs)
+      yield* stand(server, ours)
+      yield* stand(server, third)
+      for (const again of [stand, beat, stand, beat]) yield* again(server, ours)
+      expect(yield* server.command("ZRANGE", queue, 0, -1)).toEqual([ours, third])
+    })
+  )
+
+  it.scoped("never queues by a heartbeat: not after a grant, a release, or an expiry", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      for (const end of [release, free]) {
+        yield* server.flush
+        yield* acquire(server, theirs)
+        yield* stand(server, ours)
+        yield* release(server, theirs)
+        expect(yield* server.command("GET", lock)).toBe(ours)
+        yield* end(server, ours)
+        expect(yield* beat(server, ours)).toBe(0)
+        expect(yield* leftovers(server)).toEqual([])
+      }
+    })
+  )
+
+  it.scoped(
+    "a heartbeat that claims a grant says the grant's fencing token, and gives the full ttl",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        yield* acquire(server, theirs)
+        yield* stand(server, ours)
+        yield* release(server, theirs)
+        expect(Number(yield* server.command("PTTL", lock))).toBeLessThanOrEqual(window)
+        const granted = String(yield* server.command("GET", record)).split(" ")[0]
+        expect(yield* beat(server, ours)).toBe(granted)
+        expect(Number(yield* server.command("PTTL", lock))).toBeGreaterThan(window)
+        expect(yield* beat(server, ours)).toBe(granted)
+      })
+  )
+
+  it.scoped(
+    "a release serves the first whose heartbeat is fresh, and forgets the dead before it",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        yield* acquire(server, theirs)
+        for (const token of [strangeToken(), strangeToken(), strangeToken()]) {
+          yield* send(server, scripts.acquire, key, token, ttl, "dead", 0, window)
+        }
+        yield* RedisServer.eventually(
+          Effect.map(server.command("TIME"), () => performance.now() > 0)
+        )
+        yield* Effect.sleep(5)
+        yield* stand(server, ours)
+        yield* release(server, theirs)
+        expect(yield* server.command("GET", lock)).toBe(ours)
+        expect(yield* leftovers(server)).toEqual([lock])
+      })
+  )
+
+  it.scoped("queue and waiters end by themselves, even if every process dies", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      yield* acquire(server, theirs)
+      yield* stand(server, ours)
+      for (const name of [queue, waiters]) {
+        const left = Number(yield* server.command("PTTL", name))
+        // longer than a claim window: who is alive must not lose its place
+        expect(left).toBeGreaterThan(window)
+        expect(left).toBeLessThanOrEqual(60_000)
+      }
+    })
+  )
+
+  it.scoped("the order of arrival is kept where the server's clock goes back", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      yield* acquire(server, theirs)
+      yield* stand(server, third)
+      // as if it had arrived an hour later by the clock of then
+      yield* server.command("ZADD", queue, (Date.now() + 3_600_000) * 1_000, third)
+      yield* stand(server, ours)
+      expect(yield* server.command("ZRANGE", queue, 0, -1)).toEqual([third, ours])
+    })
+  )
+
+  it.scoped("operations on a long queue do not get slower with its length", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const cost = (length: number) =>
+        Effect.gen(function* () {
+          yield* server.flush
+          yield* acquire(server, theirs)
+          const fill = `for i = 1, tonumber(ARGV[1]) do
+            local token = 'erl1:crowd.' .. i
+            redis.call('ZADD', KEYS[1], i, token)
+            redis.call('HSET', KEYS[2], token, ARGV[2] .. ' 600000 1000 crowd')
+          end`
+          yield* server.command("EVAL", fill, 2, queue, waiters, length, Date.now())
+          yield* stand(server, ours)
+          const { usec: before = 0 } = (yield* server.commandStats)["eval"] ?? {}
+          let holder = theirs
+          for (let i = 0; i < 50; i++) {
+            yield* beat(server, ours)
+            yield* release(server, holder)
+            holder = String(yield* server.command("GET", lock))
+          }
+          return ((yield* server.commandStats)["eval"]?.usec ?? 0) - before
+        })
+      const short = yield* cost(100)
+      const long = yield* cost(50_000)
+      expect(long).toBeLessThan(short * 5 + 20_000)
+    })
+  )
+})

@@ -1,0 +1,217 @@
+/**
+ * The queue of a key, seen from outside (what the server has) and from inside (what a store keeps),
+ * and the callers that stand in it.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { Lock, RedisLockStore, type Lease, type LockError, type LockStore } from "effect-redis-lock"
+import { type LockKeys, lockKeys } from "../../src/internal/redis/layout.js"
+import type { Script } from "../../src/internal/redis/scripts.js"
+import * as scripts from "../../src/internal/redis/scripts.js"
+import * as FaultProxy from "./FaultProxy.js"
+import * as RedisServer from "./RedisServer.js"
+import { storeOf, type Environment } from "../redis/support.js"
+
+// -----------------------------------------------------------------------------
+// stores
+// -----------------------------------------------------------------------------
+
+/** As many stores on one empty server, each behind a proxy of its own. */
+export const environments = (
+  options: ReadonlyArray<RedisLockStore.Options>
+): Effect.Effect<
+  ReadonlyArray<Environment>,
+  LockError.LockStoreError,
+  RedisServer.RedisServer | Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const server = yield* RedisServer.RedisServer
+    yield* server.flush
+    return yield* Effect.forEach(options, (own) =>
+      Effect.gen(function* () {
+        const proxy = yield* FaultProxy.make(server.port)
+        const store = yield* storeOf(RedisLockStore.layer({ url: proxy.url, ...own }))
+        return { server, proxy, ...store }
+      })
+    )
+  })
+
+/** Every lease goes through Redis. */
+export const strict: RedisLockStore.Options = { localHandoff: 0 }
+
+interface Internals {
+  readonly lines: ReadonlyMap<string, unknown>
+  readonly around: {
+    readonly storeId: string
+    readonly messages: {
+      readonly listeners: ReadonlyMap<string, unknown>
+      readonly foreignKeys: ReadonlyMap<string, unknown>
+    }
+  }
+}
+
+/** The only place where tests look into a store in Redis. */
+export const internals = (store: LockStore.LockStore) => {
+  const { around, lines } = store as unknown as Internals
+  return {
+    /** Also the channel on which the store is told of grants. */
+    storeId: around.storeId,
+    /** Everything that a store keeps for a key: nothing, where nobody holds it or waits for it. */
+    size: () => ({
+      lines: lines.size,
+      listeners: around.messages.listeners.size,
+      foreignKeys: around.messages.foreignKeys.size
+    })
+  }
+}
+
+export const nothing = { lines: 0, listeners: 0, foreignKeys: 0 }
+
+/** Waits until a store keeps nothing; a test that waits in vain runs into its timeout. */
+export const idle = (store: LockStore.LockStore): Effect.Effect<void> =>
+  RedisServer.eventually(
+    Effect.sync(() => JSON.stringify(internals(store).size()) === JSON.stringify(nothing))
+  )
+
+// -----------------------------------------------------------------------------
+// callers
+// -----------------------------------------------------------------------------
+
+type LeaseExit = Exit.Exit<Lease.Lease, LockError.LockUnavailable | LockError.LockStoreError>
+
+/** Somebody who wants the lock, and keeps it until told otherwise. */
+export interface Caller {
+  readonly fiber: Fiber.RuntimeFiber<
+    Lease.Lease,
+    LockError.LockUnavailable | LockError.LockStoreError
+  >
+  /** The lease; dies if it cannot be had. */
+  readonly lease: Effect.Effect<Lease.Lease>
+  readonly state: () => "waiting" | "granted" | "cancelled" | "failed"
+  readonly release: Effect.Effect<void>
+  readonly interrupt: Effect.Effect<LeaseExit>
+}
+
+export const caller = (
+  use: Environment["use"],
+  key: string,
+  options?: Lock.WaitOptions
+): Effect.Effect<Caller, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.acquireRelease(Scope.make(), (scope) =>
+      Scope.close(scope, Exit.void)
+    )
+    const fiber = yield* Lock.acquire(key, options).pipe(
+      Scope.extend(scope),
+      use,
+      Effect.interruptible,
+      Effect.forkScoped
+    )
+    return {
+      fiber,
+      lease: Effect.orDie(Fiber.join(fiber)),
+      state: () => {
+        const exit = fiber.unsafePoll()
+        if (exit === null) return "waiting"
+        if (Exit.isSuccess(exit)) return "granted"
+        return Exit.isInterrupted(exit) ? "cancelled" : "failed"
+      },
+      release: Scope.close(scope, Exit.void),
+      interrupt: Fiber.interrupt(fiber)
+    }
+  })
+
+/** A caller that stands in the queue in Redis, behind so many others. */
+export const queuedCaller = (
+  { server, use }: Pick<Environment, "server" | "use">,
+  key: string,
+  behind: number,
+  options?: Lock.WaitOptions
+): Effect.Effect<Caller, never, Scope.Scope> =>
+  Effect.zipLeft(caller(use, key, options), awaitQueued(server, key, behind + 1))
+
+// -----------------------------------------------------------------------------
+// the server's side
+// -----------------------------------------------------------------------------
+
+/** The four keys of a lock that is stored under exactly this key. */
+export const keysOf = (key: string): LockKeys => {
+  const keys = lockKeys("", "", key)
+  if (typeof keys === "string") throw new Error(keys)
+  return keys
+}
+
+/** The tokens in the queue, in order. */
+export const queueOf = (
+  server: RedisServer.RedisProcess,
+  key: string
+): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.map(
+    server.command("ZRANGE", keysOf(key)[2], 0, -1),
+    (tokens) => tokens as ReadonlyArray<string>
+  )
+
+export const awaitQueued = (
+  server: RedisServer.RedisProcess,
+  key: string,
+  count: number
+): Effect.Effect<void> =>
+  RedisServer.eventually(Effect.map(queueOf(server, key), (tokens) => tokens.length === count))
+
+/** A script, sent by hand. */
+export const send = (
+  server: RedisServer.RedisProcess,
+  script: Script,
+  key: string,
+  ...args: ReadonlyArray<string | number>
+): Effect.Effect<unknown> => {
+  const keys = keysOf(key)
+  return server.command("EVAL", script.lua, keys.length, ...keys, ...args)
+}
+
+let tokens = 0
+
+/** A token as another process of ours would make it. */
+export const strangeToken = (): string =>
+  `erl1:stranger${++tokens}.${String(tokens).padStart(22, "0")}`
+
+/** What a process that died in the queue leaves there: a place that nobody keeps alive. */
+export const deadWaiter = (
+  server: RedisServer.RedisProcess,
+  key: string,
+  { windowMillis, grantMillis }: { readonly windowMillis: number; readonly grantMillis: number }
+): Effect.Effect<string> => {
+  const token = strangeToken()
+  return Effect.as(
+    send(server, scripts.acquire, key, token, grantMillis, "dead", windowMillis, grantMillis),
+    token
+  )
+}
+
+/** What a process that died with the lock leaves there. */
+export const deadHolder = (
+  server: RedisServer.RedisProcess,
+  key: string,
+  ttlMillis: number
+): Effect.Effect<string> => {
+  const token = strangeToken()
+  return Effect.as(send(server, scripts.acquire, key, token, ttlMillis, "dead"), token)
+}
+
+// -----------------------------------------------------------------------------
+// what is asserted
+// -----------------------------------------------------------------------------
+
+/** Milliseconds from the event to the end of the effect. */
+export const since = <A, E, R>(
+  event: Effect.Effect<unknown, E, R>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<number, E, R> =>
+  Effect.gen(function* () {
+    const startedAt = performance.now()
+    yield* event
+    yield* effect
+    return performance.now() - startedAt
+  })
