@@ -20,58 +20,21 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { acquireLease, guardAndRelease, scopedLease } from "./internal/acquire.js"
-import type { Lease } from "./Lease.js"
+import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
 
 /**
- * What every way of taking a lock accepts. An impossible option is a defect (an
- * `IllegalArgumentException` that names the option and its value), raised before anything is sent.
+ * What every way of taking a lock accepts; see `Lease`.
  *
  * @since 0.1.0
  * @category models
  */
-export interface Options {
-  /**
-   * How long the store keeps the lease if nobody renews it. The longer, the longer a crash keeps
-   * others out; the shorter, the sooner a slow network loses the lease. Default: 5 seconds; at
-   * least 10 ms.
-   */
-  readonly ttl?: Duration.DurationInput | undefined
-  /** Time between renewals. Default: half of `ttl`. */
-  readonly renewEvery?: Duration.DurationInput | undefined
-  /**
-   * How long before the end of its proven validity an unconfirmed lease is given up: guarded code
-   * is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
-   * `ttl`, less where `renewEvery` leaves less room.
-   */
-  readonly margin?: Duration.DurationInput | undefined
-  /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
-  readonly owner?: string | undefined
-  /**
-   * A name for metrics and spans, for all locks of one purpose. Unlike a key it must be one of a
-   * few: metrics keep every name for ever. Default: `"default"`.
-   */
-  readonly name?: string | undefined
-}
-
-/**
- * @since 0.1.0
- * @category models
- */
-export interface WaitOptions extends Options {
-  /**
-   * How long to wait while somebody else has the lock, before failing with `LockUnavailable`.
-   * Unlike `Effect.timeout` around `withLock` it does not bound the protected code. Default: no
-   * limit.
-   */
-  readonly waitAtMost?: Duration.DurationInput | undefined
-}
+export type { Options, WaitOptions } from "./Lease.js"
 
 /**
  * Takes the lock, waiting for its turn, and gives it back when the scope closes. The lease is

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import type * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
 import * as Runtime from "effect/Runtime"
@@ -73,10 +74,22 @@ const conclude = <A, E>(
   exit: Exit.Exit<A, E>
 ): Effect.Effect<A, E | LockLost> => {
   const outcome = lease.checkHeld() ? exit : Exit.failCause(followedBy(ownCause(exit), lease.loss))
-  // a body that set no FiberRef has none to give back
-  return child.getFiberRefs() === given
+  return given !== undefined && unchanged(given, child.getFiberRefs())
     ? outcome
     : Effect.zipRight(Fiber.inheritAll(child), outcome)
+}
+
+/** Joining FiberRefs copies them several times; most bodies have set none. */
+const unchanged = (before: FiberRefs.FiberRefs, after: FiberRefs.FiberRefs): boolean => {
+  if (before.locals.size !== after.locals.size) return false
+  for (const [fiberRef, values] of after.locals) {
+    const given = before.locals.get(fiberRef)
+    // (asking for the FiberRefs writes the runtime flags anew)
+    const same =
+      fiberRef === FiberRef.currentRuntimeFlags ? given?.[0][1] === values[0][1] : given === values
+    if (!same) return false
+  }
+  return true
 }
 
 const followedBy = <E>(cause: Cause.Cause<E>, loss: LockLost): Cause.Cause<E | LockLost> =>

@@ -13,10 +13,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../Lease.js"
@@ -37,17 +39,22 @@ import { drift, retryDelay, sentAt } from "./timing.js"
 type Watcher = (lease: HeldLease) => void
 type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>
 
-const noFiberRefs = FiberRefs.empty()
-
 /**
- * Starts a renewal fiber in place, uninterruptible, and without FiberRefs: most renewal fibers end
- * before they have anything to do, and copying the caller's FiberRefs and a turn of the scheduler
- * are most of what a fiber costs. The one that has something to do takes the caller's then.
+ * Starts a renewal fiber in place, uninterruptible, and with a scheduler that resumes it in place
+ * as well. Most renewal fibers end before they have anything to do, and copying the caller's
+ * FiberRefs and two turns of its scheduler are most of what a fiber costs. The one that has
+ * something to do takes the caller's FiberRefs, scheduler and all, then.
  */
 const forkRenewal = Runtime.runFork(
   Runtime.make({
     context: Context.empty(),
-    fiberRefs: noFiberRefs,
+    fiberRefs: FiberRefs.unsafeMake(new Map()).pipe(
+      FiberRefs.updateAs({
+        fiberId: FiberId.unsafeMake(),
+        fiberRef: FiberRef.currentScheduler,
+        value: Scheduler.make((task) => task())
+      })
+    ),
     runtimeFlags: RuntimeFlags.disable(Runtime.defaultRuntimeFlags, RuntimeFlags.Interruption)
   })
 )
@@ -74,7 +81,7 @@ export class HeldLease implements Lease {
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
-  private callerRefs: FiberRefs.FiberRefs = noFiberRefs
+  private caller: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
   /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
   private wake: ((goOn: boolean) => void) | undefined = undefined
   private nextRenewal: ScheduledCall | undefined = undefined
@@ -178,7 +185,7 @@ export class HeldLease implements Lease {
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
     this.sleepUntilRenewal()
-    this.callerRefs = caller.getFiberRefs()
+    this.caller = caller
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
@@ -218,7 +225,7 @@ export class HeldLease implements Lease {
       return Effect.catchAll(this.close, (error) =>
         told || error === this.error ? Effect.void : this.warn(error)
       )
-    })
+    }).pipe(Effect.uninterruptible)
   }
 
   /**
@@ -345,19 +352,27 @@ export class HeldLease implements Lease {
    * Uninterruptible but for the renewal itself: only the end of the lease ends it, by waking it
    * (an interruption costs three times as much), or by interrupting a renewal that nobody needs.
    */
-  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) => {
-    if (!goOn && this.ended === "Released") return Effect.void
-    const step = goOn
-      ? Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
-          Effect.zipRight(this.renewed(exit), this.renewUntilEnd)
-        )
-      : this.warn(this.loss)
-    return Effect.zipRight(this.asCaller, Effect.withTracerEnabled(step, false))
-  })
+  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) =>
+    !goOn && this.ended === "Released"
+      ? Effect.void
+      : Effect.zipRight(this.asCaller, goOn ? this.renewLoop : this.warn(this.loss))
+  )
 
-  /** Gives the fiber the FiberRefs (loggers, annotations, services) of whoever took the lease. */
-  private readonly asCaller: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.setFiberRefs(this.callerRefs)
+  private readonly renewLoop: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
+      Effect.flatMap(Effect.zipRight(this.renewed(exit), this.due), (goOn) =>
+        goOn ? this.renewLoop : this.ended === "Released" ? Effect.void : this.warn(this.loss)
+      )
+    )
+  )
+
+  /** Gives the fiber what a fork of the caller would have: loggers, annotations, services. */
+  private readonly asCaller: Effect.Effect<void> = Effect.withFiberRuntime((fiber) =>
+    Effect.zipRight(
+      Effect.setFiberRefs(FiberRefs.forkAs(this.caller!.getFiberRefs(), fiber.id())),
+      // a span of a renewal would hang under one that may have ended
+      FiberRef.set(FiberRef.currentTracerEnabled, false)
+    )
   )
 
   private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {

@@ -4,25 +4,29 @@
  */
 import { Redis, type RedisOptions } from "ioredis"
 
+/** As ioredis types the arguments of its listeners, and of `duplicate`. */
+// oxlint-disable-next-line typescript/no-explicit-any
+type Loosely = Array<any>
+
 export interface RedisClient {
   readonly status: string
   readonly options?:
     { readonly keyPrefix?: string | undefined; readonly db?: number | undefined } | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
-  on(event: string, listener: (...args: Array<any>) => void): unknown
-  off(event: string, listener: (...args: Array<any>) => void): unknown
+  on(event: string, listener: (...args: Loosely) => void): unknown
+  off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
   readonly isCluster?: boolean
   nodes?(role: "all"): Array<EventTarget>
-  duplicate(...args: Array<any>): SubscriberClient
+  duplicate(...args: Loosely): SubscriberClient
 }
 
 export interface SubscriberClient {
   readonly status: string
   subscribe(...channels: Array<string>): Promise<unknown>
   unsubscribe(...channels: Array<string>): Promise<unknown>
-  on(event: string, listener: (...args: Array<any>) => void): unknown
+  on(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(): void
 }
 
@@ -84,7 +88,7 @@ const watches = new WeakMap<RedisClient, Watch>()
 const startWatching = (client: RedisClient): Watch => {
   const followers = new Set<ConnectionEvents>()
   const listeners: Array<() => void> = []
-  const listen = (target: EventTarget, event: string, listener: (...args: Array<any>) => void) => {
+  const listen = (target: EventTarget, event: string, listener: (...args: Loosely) => void) => {
     target.on(event, listener)
     listeners.push(() => target.off(event, listener))
   }
@@ -102,8 +106,8 @@ const startWatching = (client: RedisClient): Watch => {
 }
 
 interface EventTarget {
-  on(event: string, listener: (...args: Array<any>) => void): unknown
-  off(event: string, listener: (...args: Array<any>) => void): unknown
+  on(event: string, listener: (...args: Loosely) => void): unknown
+  off(event: string, listener: (...args: Loosely) => void): unknown
 }
 
 /** Another connection to the same place, for messages only. */

@@ -28,7 +28,7 @@ export class RedisGrant implements Grant {
 
   get renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.suspend(() => {
-      const { key, ttlMillis } = this.turn.claim
+      const { ttlMillis } = this.turn.claim
       const call = this.commands.call(
         scripts.renew,
         this.line.keys.slice(0, 1),

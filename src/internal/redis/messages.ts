@@ -68,7 +68,7 @@ export class Messages {
       () => {
         // what was said before this moment may have been missed
         if (channel === this.channel) {
-          for (const listener of [...this.listeners.values()]) listener(undefined)
+          this.listeners.forEach((listener) => listener(undefined))
         }
       },
       (error) => {
