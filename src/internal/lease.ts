@@ -15,6 +15,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
+import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
@@ -155,6 +156,15 @@ export class HeldLease implements Lease {
         this.scope === undefined ? exit : Effect.zipRight(Scope.close(this.scope, Exit.void), exit)
       )
     )
+  }
+
+  /** What a log shows of it: not the token. */
+  toJSON(): unknown {
+    return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
+  }
+
+  [Inspectable.NodeInspectSymbol](): unknown {
+    return this.toJSON()
   }
 
   // ---------------------------------------------------------------- what the inside sees

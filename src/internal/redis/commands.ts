@@ -24,6 +24,8 @@ export class Call {
   private readonly connection: number
   private observers: Array<(outcome: Outcome) => void> | undefined = undefined
   private timer: ScheduledCall
+  private dueAt: number
+  private looked = false
   private silentAt = Number.POSITIVE_INFINITY
   private onSilence: (() => void) | undefined = undefined
 
@@ -34,7 +36,8 @@ export class Call {
   ) {
     this.sentAt = commands.clock.unsafeNow()
     this.connection = commands.connection
-    this.timer = commands.clock.unsafeSchedule(this.sentAt + patienceMillis, this.onTime)
+    this.dueAt = this.sentAt + patienceMillis
+    this.timer = commands.clock.unsafeSchedule(this.dueAt, this.onTime)
   }
 
   /** Whether the connection was renewed since: the command may have been applied twice. */
@@ -74,12 +77,19 @@ export class Call {
   }
 
   private tickAt(at: number): void {
+    this.dueAt = at
     this.timer.cancel()
     this.timer = this.commands.clock.unsafeSchedule(at, this.onTime)
   }
 
   private readonly onTime = (): void => {
     const now = this.commands.clock.unsafeNow()
+    if (now - this.dueAt > 20 && !this.looked) {
+      // this process was stopped or busy: the answer may be here already, unread
+      this.looked = true
+      return this.tickAt(now + 1)
+    }
+    this.looked = false
     if (this.commands.hasForgotten(this.connection, this.patienceMillis / 2)) {
       return this.settle({ _tag: "Failed", error: new Error("Connection is closed.") })
     }
@@ -95,7 +105,7 @@ export class Call {
   }
 
   readonly onReply = (reply: unknown): void => {
-    this.commands.answered()
+    this.commands.answered(this.sentAt)
     this.settle({ _tag: "Answered", reply })
   }
 
@@ -128,6 +138,8 @@ export class Commands {
   lastError: unknown = undefined
 
   private lastAnswerAt = 0
+  /** The slowest answer of late: a fading maximum. */
+  private slowest = 0
   private silentSince = 0
   private connectedAt = 0
   private readyAt = 0
@@ -182,9 +194,12 @@ export class Commands {
     return call
   }
 
-  /** How long a silent connection is trusted by a command that must be answered within a ttl. */
+  /**
+   * How long a silent connection is trusted by a command that must be answered within a ttl: long
+   * enough for several answers as slow as the slowest of late, since a new connection takes three.
+   */
   patience(ttlMillis: number): number {
-    return Math.min(this.timeoutMillis, Math.max(50, ttlMillis / 6))
+    return Math.min(this.timeoutMillis, Math.max(50, ttlMillis / 6, 4 * this.slowest))
   }
 
   /** Gives back what a token holds, or its place in the queue. */
@@ -192,8 +207,9 @@ export class Commands {
     return this.call(scripts.release, keys, [token])
   }
 
-  answered(): void {
+  answered(sentAt: number): void {
     this.lastAnswerAt = this.clock.unsafeNow()
+    this.slowest = Math.max(this.lastAnswerAt - sentAt, this.slowest * 0.99)
   }
 
   /** Some command was not answered in its time, and nothing has been answered since. */
@@ -308,10 +324,11 @@ export class Commands {
   /**
    * Whether the client will never say what became of a command of an earlier connection: the
    * present one has had the time to answer it. (ioredis drops such commands without a word where it
-   * is told not to send them again.)
+   * is told not to send them again, as a user's client can be.)
    */
   hasForgotten(connection: number, patienceMillis: number): boolean {
     return (
+      !this.owned &&
       connection !== this.connection &&
       this.client.status === "ready" &&
       this.clock.unsafeNow() >= this.readyAt + patienceMillis

@@ -26,6 +26,10 @@ export class RedisGrant implements Grant {
     this.contention = turn.contention
   }
 
+  toJSON(): unknown {
+    return { _id: "Grant", key: this.turn.claim.key, fencingToken: this.fencingToken }
+  }
+
   get renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.suspend(() => {
       const { ttlMillis } = this.turn.claim
