@@ -26,7 +26,8 @@ export interface Options {
   /**
    * How long before the end of its proven validity an unconfirmed lease is given up: guarded code
    * is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
-   * `ttl`, less where `renewEvery` leaves less room.
+   * `ttl`, less where `renewEvery` leaves less room. Where less than the ttl is proven (right after a
+   * handoff, until the first renewal), it is less in proportion.
    */
   readonly margin?: Duration.DurationInput | undefined
   /** A description of the holder, shown to people who inspect the lock. Default: the store's. */

@@ -35,7 +35,10 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
    */
   readonly retryAfter: Duration.Duration | undefined
   readonly holder: Holder
-  /** How many stood in the queue before this caller; `undefined` for a single attempt. */
+  /**
+   * How many stood in the queue before this caller (a process with several callers counts as one,
+   * but for the caller's own); `undefined` for a single attempt.
+   */
   readonly ahead: number | undefined
   /** How long this caller had waited. Zero for a single attempt. */
   readonly waited: Duration.Duration

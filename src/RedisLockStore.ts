@@ -1,5 +1,6 @@
 /**
- * Leases in Redis: one server, or a Sentinel group, through ioredis 5 or 6.
+ * Leases in Redis: one server, a Sentinel group, or a Cluster (through `layerFromClient`), with ioredis
+ * 5 or 6.
  *
  * @since 0.1.0
  */
@@ -146,8 +147,9 @@ export interface ConfigOptions extends StoreOptions {
  * A store on a client that the user has already. The client is left as it was found: nothing is
  * defined on it, none of its options are changed, and it is not closed.
  *
- * How long a command waits for a lost connection is then the client's affair, within
- * `commandTimeout`.
+ * How long a command waits for a lost connection, and whether a silent one is replaced, is then the
+ * client's affair, within `commandTimeout`. When the first waiter comes, a second connection is
+ * opened with `client.duplicate()`, on which the store is told of grants; it is closed with the store.
  *
  * @since 0.1.0
  * @category layers

@@ -58,8 +58,9 @@ const claimLease = (
     {
       onFailure: (cause) => {
         const failure = Cause.failureOption(cause)
-        if (Option.isSome(failure) && failure.value._tag === "LockUnavailable") {
-          metrics.unavailable(clock.unsafeNow() - askedAt)
+        if (Option.isSome(failure)) {
+          if (failure.value._tag === "LockStoreError") metrics.failed()
+          else metrics.unavailable(clock.unsafeNow() - askedAt)
         }
         return Effect.failCause(cause)
       },

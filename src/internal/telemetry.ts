@@ -21,6 +21,7 @@ export interface LockMetrics {
   readonly ended: (heldMillis: number) => void
   readonly acquired: (waitedMillis: number, contended: boolean) => void
   readonly unavailable: (waitedMillis: number) => void
+  readonly failed: () => void
   readonly lost: (reason: LossReason) => void
   readonly renewalFailed: () => void
   readonly releaseFailed: () => void
@@ -60,6 +61,7 @@ const makeNamed = (name: string) => {
     acquired: counter("acquired", "Leases granted", labels),
     contended: counter("contended", "Acquisitions that found the lock taken", labels),
     unavailable: counter("unavailable", "Acquisitions that ended without the lock", labels),
+    failures: counter("failures", "Acquisitions that failed with a LockStoreError", labels),
     renewalFailures: counter("renewal_failures", "Renewals without a usable answer", labels),
     releaseFailures: counter("release_failures", "Releases that were not confirmed", labels),
     wait: histogram("wait_millis", "Time from the request to the grant", labels),
@@ -103,6 +105,9 @@ class FiberMetrics implements LockMetrics {
     this.named.contended.unsafeUpdate(1, this.labels)
     this.named.unavailable.unsafeUpdate(1, this.labels)
     this.named.wait.unsafeUpdate(waitedMillis, this.labels)
+  }
+  failed() {
+    this.named.failures.unsafeUpdate(1, this.labels)
   }
   lost(reason: LossReason) {
     this.named.lost[reason].unsafeUpdate(1, this.labels)

@@ -94,12 +94,12 @@ export class Call {
       return this.settle({ _tag: "Failed", error: new Error("Connection is closed.") })
     }
     if (now + 10 >= this.sentAt + this.patienceMillis) this.commands.suspect(this.sentAt)
+    if (now + 10 >= this.sentAt + this.commands.timeoutMillis) this.commands.wentSilent()
     const next = now + this.patienceMillis / 2
     // timers may come a little early
     if (now + 10 < this.silentAt) return this.tickAt(Math.min(next, this.silentAt))
     this.tickAt(next)
     if (this.onSilence === undefined) return
-    this.commands.wentSilent()
     this.onSilence()
     this.onSilence = undefined
   }

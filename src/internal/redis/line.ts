@@ -115,6 +115,8 @@ export class Tenure {
 /** A token that was sent to be granted or queued. */
 interface Place {
   readonly token: string
+  /** The ttl of a grant of a free lock: what a grant that nobody wants lasts at most. */
+  readonly ttlMillis: number
   readonly beatMillis: number
   readonly windowMillis: number
   /** The ttl of a grant by handoff: of the shortest that was asked for since `provenAt`. */
@@ -257,6 +259,7 @@ export class Line {
     ])
     const place: Place = {
       token,
+      ttlMillis,
       beatMillis,
       windowMillis,
       handoffMillis,
@@ -552,7 +555,7 @@ export class Line {
   /** Gives up a place: whatever it has got, or will have when its command settles, is given back. */
   private withdraw(place: Place): void {
     this.drop(place)
-    this.around.commands.undo(place.call, this.keys, place.token, place.windowMillis)
+    this.around.commands.undo(place.call, this.keys, place.token, place.ttlMillis)
   }
 
   private drop(place: Place): void {
