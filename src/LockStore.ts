@@ -52,6 +52,11 @@ export interface Grant {
   /** Asks whether the lease is still ours, and changes nothing. */
   readonly verify: Effect.Effect<Ownership, LockStoreError>
   /**
+   * Where a store can find out by itself that the lease is gone, it says so here. Called once, in
+   * the step that begins the lease.
+   */
+  readonly whenLost?: (listener: (reason: "Missing" | "Taken") => void) => void
+  /**
    * Gives the lease back; the next waiter is served. Takes a bounded time. `Ours` is also the
    * answer where the store cannot tell a loss from a release that was sent twice.
    */

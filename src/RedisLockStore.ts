@@ -13,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { maxOwnerLength } from "./internal/options.js"
 import { makeRedisStore, storeFromClient } from "./internal/redis/make.js"
 import { LockStoreError } from "./LockError.js"
 import { LockStore } from "./LockStore.js"
@@ -220,6 +221,12 @@ const decode = (
       const prefix: unknown = options.prefix ?? ""
       if (typeof prefix !== "string") {
         return yield* Either.left(impossible("prefix", prefix, "It is a string."))
+      }
+      const owner: unknown = options.owner
+      if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
+        return yield* Either.left(
+          impossible("owner", "…", `It is a string of at most ${maxOwnerLength} characters.`)
+        )
       }
       return {
         url,

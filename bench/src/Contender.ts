@@ -96,7 +96,9 @@ export const sessionOf = (lock: PromiseLock, close: () => Promise<void>): Sessio
   }
   return {
     run: async (load, meter) => {
-      await Promise.all(Array.from({ length: load.callers }, (_, index) => caller(index, load, meter)))
+      await Promise.all(
+        Array.from({ length: load.callers }, (_, index) => caller(index, load, meter))
+      )
     },
     close
   }

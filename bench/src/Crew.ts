@@ -3,7 +3,9 @@ import { fork, type ChildProcess } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
 import { now } from "./Clock.js"
 import type { Load, Settings } from "./Contender.js"
 import type { ContenderId } from "./contenders/index.js"
@@ -28,7 +30,7 @@ export interface Round {
 }
 
 /** For how long those who wait at the end of a round may go on. */
-const patienceMillis = 8_000
+export const patienceMillis = 5_000
 
 const program = fileURLToPath(new URL("worker.js", import.meta.url))
 
@@ -77,6 +79,43 @@ export const make = (
               ),
             { concurrency: "unbounded" }
           )
+        })
+    }
+  })
+
+/** Crews that work in several rows: started when they are first wanted, stopped with the scope. */
+export interface Pool {
+  readonly get: (contender: ContenderId, processes: number) => Effect.Effect<Crew, ContenderFailed>
+  /** Stops one that went wrong: who asks again gets a new one. */
+  readonly discard: (crew: Crew) => Effect.Effect<void>
+}
+
+export const pool = (settings: Settings): Effect.Effect<Pool, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => {
+    const crews = new Map<string, { readonly crew: Crew; readonly scope: Scope.CloseableScope }>()
+    return {
+      get: (contender, processes) =>
+        Effect.gen(function* () {
+          const name = `${processes} × ${contender}`
+          const known = crews.get(name)
+          if (known !== undefined) return known.crew
+          const own = yield* Scope.fork(scope, ExecutionStrategy.parallel)
+          const crew = yield* make(contender, processes, settings).pipe(
+            Scope.extend(own),
+            Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
+          )
+          crews.set(name, { crew, scope: own })
+          return crew
+        }),
+      discard: (crew) =>
+        Effect.suspend(() => {
+          for (const [name, known] of crews) {
+            if (known.crew === crew) {
+              crews.delete(name)
+              return Scope.close(known.scope, Exit.void)
+            }
+          }
+          return Effect.void
         })
     }
   })

@@ -1,10 +1,6 @@
 /** Puts every contender of a row under its load, in turns, and says what was seen. */
 import * as Effect from "effect/Effect"
-import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
-import * as Scope from "effect/Scope"
 import type * as RedisServer from "../../test/support/RedisServer.js"
-import type { Settings } from "./Contender.js"
 import type { ContenderId } from "./contenders/index.js"
 import * as Crew from "./Crew.js"
 import { counterKey, type Opened, type RunResult } from "./protocol.js"
@@ -15,7 +11,9 @@ export interface Options {
   readonly rounds: number
   /** Of a round of a row with `length` 1. */
   readonly millis: number
-  readonly settings: Omit<Settings, "url">
+  /** Before the rounds: code that has just been loaded is slow, the more of it the slower. */
+  readonly warmUpMillis: number
+  readonly crews: Crew.Pool
   readonly progress: (text: string) => void
 }
 
@@ -29,8 +27,10 @@ interface Sample {
   readonly connections: number
   readonly wait: Quantiles
   readonly handoff: Quantiles | undefined
+  readonly changes: number
   readonly fewest: number
   readonly most: number
+  readonly equalShare: number
   readonly cycles: number
   readonly violations: Violations
 }
@@ -69,12 +69,13 @@ export interface Result {
   /** Of one process, at most. */
   readonly connections: number
   readonly wait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
-  readonly handoff:
-    | { readonly p50: Spread; readonly p99: Spread; readonly max: number }
-    | undefined
+  readonly handoff: { readonly p50: Spread; readonly p99: Spread; readonly max: number } | undefined
+  /** The share of turns after which another process had the next one. */
+  readonly changes: Spread
   /** Turns of the caller that had the fewest, and of the one that had the most, in a round. */
   readonly fewest: Spread
   readonly most: Spread
+  readonly equalShare: Spread
   readonly violations: Violations
 }
 
@@ -94,31 +95,39 @@ interface Entry {
 export const measure = (
   row: Row,
   server: RedisServer.RedisProcess,
-  { millis, progress, rounds, settings }: Options
+  { crews, millis, progress, rounds, warmUpMillis }: Options
 ): Effect.Effect<RowResult> =>
   Effect.gen(function* () {
-    const scope = yield* Effect.scope
     progress("starting")
     const entries = yield* Effect.forEach(row.contenders, (contender) =>
-      open(row, contender, { ...settings, url: server.url }, scope)
+      open(row, contender, crews)
     )
     const active = () => entries.filter(({ problem }) => problem === undefined)
     const length = millis * row.length
     // What a contender does wrong ends its part, and nobody else's.
     const turn = (entry: Entry, doing: Effect.Effect<void, Crew.ContenderFailed>) =>
-      Effect.catchAll(doing, ({ message }) => Effect.sync(() => (entry.problem = message)))
+      Effect.catchAll(doing, ({ message }) => Effect.sync(() => (entry.problem = message))).pipe(
+        Effect.zipRight(
+          Effect.suspend(() =>
+            entry.problem === undefined ? Effect.void : crews.discard(entry.crew!)
+          )
+        )
+      )
 
     const checking = row.group === "check"
     for (const entry of active()) {
       progress(`warming up ${entry.contender}`)
-      yield* turn(entry, Effect.asVoid(round(row, entry.crew!, server, length / 2)))
+      yield* turn(entry, Effect.asVoid(round(row, entry.crew!, server, warmUpMillis)))
       if (!checking) {
         progress(`counting requests of ${entry.contender}`)
         yield* turn(
           entry,
-          Effect.map(requestsPerCycle(row, entry.crew!, server, length / 2), (requests) => {
-            entry.requests = requests
-          })
+          Effect.map(
+            requestsPerCycle(row, entry.crew!, server, Math.min(length, 200)),
+            (requests) => {
+              entry.requests = requests
+            }
+          )
         )
       }
     }
@@ -131,29 +140,19 @@ export const measure = (
           Effect.map(round(row, entry.crew!, server, length), (sample) => {
             entry.samples.set(index, sample)
             const { stuck } = sample.violations
-            if (stuck > 0) entry.problem = `${stuck} callers still waited 8 s after the round's end`
+            if (stuck > 0)
+              entry.problem = `${stuck} callers still waited ${Crew.patienceMillis / 1_000} s after the end of a round`
           })
         )
       }
     }
     const base = entries.find(({ contender }) => contender === row.base)!
     return { row, results: entries.map((entry) => summary(row, entry, base)) }
-  }).pipe(Effect.scoped)
+  })
 
-const open = (
-  row: Row,
-  contender: ContenderId,
-  settings: Settings,
-  scope: Scope.Scope
-): Effect.Effect<Entry> =>
-  Effect.gen(function* () {
-    const own = yield* Scope.fork(scope, ExecutionStrategy.sequential)
-    const crew = yield* Crew.make(contender, row.processes, settings).pipe(
-      Scope.extend(own),
-      Effect.tapError((error) => Scope.close(own, Exit.fail(error))),
-      Effect.either
-    )
-    const entry = { contender, samples: new Map(), requests: 0 }
+const open = (row: Row, contender: ContenderId, crews: Crew.Pool): Effect.Effect<Entry> =>
+  Effect.map(Effect.either(crews.get(contender, row.processes)), (crew) => {
+    const entry = { contender, samples: new Map<number, Sample>(), requests: 0 }
     return crew._tag === "Right"
       ? { ...entry, crew: crew.right, problem: undefined }
       : { ...entry, crew: undefined, problem: crew.left.message }
@@ -195,8 +194,10 @@ const round = (
       connections: Math.max(...results.map(({ connections }) => connections)),
       wait: quantiles(concat(results.map(({ waits }) => waits))),
       handoff: handoffs === undefined ? undefined : quantiles(handoffs),
+      changes: handoffs === undefined ? 0 : handoffs.length / Math.max(1, tenures.length - 1),
       fewest: Math.min(...turns),
       most: Math.max(...turns),
+      equalShare: sum(turns, (each) => each) / turns.length,
       violations: {
         overlaps: sum(results, ({ overlaps }) => overlaps) + overlapsOf(tenures),
         lostUpdates: cycles - inRedis,
@@ -307,8 +308,10 @@ const summary = (row: Row, entry: Entry, base: Entry): Result => {
     connections: Math.max(0, ...samples.map(({ connections }) => connections)),
     wait: all(({ wait }) => wait),
     handoff: samples[0]?.handoff === undefined ? undefined : all(({ handoff }) => handoff!),
+    changes: of(({ changes }) => changes),
     fewest: of(({ fewest }) => fewest),
     most: of(({ most }) => most),
+    equalShare: of(({ equalShare }) => equalShare),
     violations: {
       overlaps: sum(violations, ({ overlaps }) => overlaps),
       lostUpdates: sum(violations, ({ lostUpdates }) => lostUpdates),

@@ -14,7 +14,9 @@ export interface Readings {
   /** How often somebody came in while another one of this process was still under the lock. */
   readonly overlaps: number
   /** Who was under the lock when: key, came, left; for the comparison with other processes. */
-  readonly tenures: { readonly keys: Float64Array; readonly from: Float64Array; readonly to: Float64Array } | undefined
+  readonly tenures:
+    | { readonly keys: Float64Array; readonly from: Float64Array; readonly to: Float64Array }
+    | undefined
   readonly failures: number
   readonly firstFailure: string | undefined
   /** Callers that were still waiting when the patience after the end of the round was over. */

@@ -2,7 +2,7 @@
 import * as Plot from "@observablehq/plot"
 import { parseHTML } from "linkedom"
 import type { Result } from "./Measure.js"
-import { isMeasured, rowsOf, type Report } from "./Report.js"
+import { isMeasured, number, rowsOf, type Report } from "./Report.js"
 import type { Group } from "./Row.js"
 
 interface Mark {
@@ -19,9 +19,13 @@ interface Picture {
   readonly group: Group
   readonly label: string
   readonly scale: "linear" | "log"
-  readonly values: (result: Result) => readonly [least: number, middle: number, most: number] | undefined
+  readonly values: (
+    result: Result
+  ) => readonly [least: number, middle: number, most: number] | undefined
   /** A line to compare with. */
   readonly reference?: number
+  /** Where the axis ends, however far a line goes. */
+  readonly cutAt?: number
 }
 
 const pictures: ReadonlyArray<Picture> = [
@@ -62,13 +66,15 @@ const pictures: ReadonlyArray<Picture> = [
     name: "hot-key-fairness",
     alt: "Turns of single callers on one key",
     group: "hot",
-    label: "turns of a caller ÷ an equal share: line from the fewest to the most",
+    label: "turns of a caller ÷ an equal share: line from the fewest to the most (cut off at 6)",
     scale: "linear",
     reference: 1,
-    values: ({ cycles, fewest, most, rounds }) => {
-      const share = cycles / rounds / callersOf
-      return [fewest.median / share, 1, most.median / share]
-    }
+    cutAt: 6,
+    values: ({ equalShare, fewest, most }) => [
+      fewest.median / equalShare.median,
+      1,
+      most.median / equalShare.median
+    ]
   },
   {
     name: "handoff",
@@ -88,4 +94,99 @@ export interface Svg {
   readonly alt: string
   readonly group: Group
   readonly text: string
+}
+
+/** A picture for each group of rows that was measured. */
+export const plots = (report: Report): ReadonlyArray<Svg> =>
+  pictures.flatMap((picture) => {
+    const marks = marksOf(report, picture)
+    const { alt, group, name } = picture
+    return marks.length === 0 ? [] : [{ name, alt, group, text: draw(picture, marks) }]
+  })
+
+const marksOf = (report: Report, { group, values }: Picture): ReadonlyArray<Mark> =>
+  rowsOf(report, group).flatMap(({ results, row }) =>
+    results.filter(isMeasured).flatMap((result) => {
+      const found = values(result)
+      if (found === undefined || !found.every(Number.isFinite)) return []
+      const [least, middle, most] = found
+      return [{ row: row.title, contender: result.contender, least, middle, most }]
+    })
+  )
+
+const colorOf = ({ contender }: Mark): string =>
+  contender.startsWith("effect-redis-lock")
+    ? "#0b62c4"
+    : contender.startsWith("raw") || contender === "echo"
+      ? "#333333"
+      : "#b3541e"
+
+const draw = (
+  { alt, cutAt, label, reference, scale }: Picture,
+  marks: ReadonlyArray<Mark>
+): string => {
+  const { document } = parseHTML("<!doctype html><html><body></body></html>")
+  const contenders = [...new Set(marks.map(({ contender }) => contender))]
+  const titles = [...new Set(marks.map(({ row }) => row))]
+  const lineHeight = 17
+  // A log scale has no zero; half of the least that is there stands in for it.
+  const floor =
+    Math.min(
+      ...marks.flatMap(({ least, middle, most }) => [least, middle, most]).filter((it) => it > 0)
+    ) / 2
+  const at = (value: number) => (scale === "log" ? Math.max(value, floor) : value)
+  const svg = Plot.plot({
+    document: document as never,
+    width: 820,
+    height: 60 + titles.length * (contenders.length * lineHeight + 34),
+    marginLeft: 220,
+    marginRight: 24,
+    marginTop: 30,
+    marginBottom: 44,
+    ariaLabel: alt,
+    style: { background: "white", color: "#1a1a1a", fontFamily: "sans-serif", fontSize: "12px" },
+    x: {
+      type: scale,
+      label,
+      labelAnchor: "center",
+      labelArrow: "none",
+      labelOffset: 38,
+      grid: true,
+      nice: true,
+      ...(scale === "linear" ? { zero: true } : { ticks: 6, tickFormat: number }),
+      ...(cutAt === undefined ? {} : { domain: [0, cutAt], clamp: true })
+    },
+    y: { domain: contenders, label: null, padding: 0.4, tickSize: 0 },
+    fy: { domain: titles, axis: null, padding: 0.16 },
+    marks: [
+      Plot.frame({ stroke: "#d0d0d0" }),
+      Plot.text(titles, {
+        fy: (title: string) => title,
+        text: (title: string) => title,
+        frameAnchor: "top-left",
+        dy: -15,
+        fontWeight: "bold"
+      }),
+      ...(reference === undefined
+        ? []
+        : [Plot.ruleX([reference], { stroke: "#888888", strokeDasharray: "4 3" })]),
+      Plot.ruleY(marks, {
+        fy: "row",
+        y: "contender",
+        x1: (mark: Mark) => at(mark.least),
+        x2: (mark: Mark) => at(mark.most),
+        stroke: colorOf,
+        strokeWidth: 2
+      }),
+      Plot.dot(marks, {
+        fy: "row",
+        y: "contender",
+        x: (mark: Mark) => at(mark.middle),
+        fill: colorOf,
+        r: 4
+      })
+    ]
+  })
+  svg.setAttribute("xmlns", "http://www.w3.org/2000/svg")
+  return `${svg.outerHTML}\n`
 }

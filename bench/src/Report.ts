@@ -65,9 +65,7 @@ export const isMeasured = ({ cycles, rounds }: Result): boolean => rounds > 0 &&
 export const number = (value: number): string => {
   if (value === 0 || !Number.isFinite(value)) return Number.isFinite(value) ? "0" : "–"
   const rounded = Number(value.toPrecision(3))
-  return Math.abs(rounded) >= 1_000
-    ? rounded.toLocaleString("en-US")
-    : String(rounded)
+  return Math.abs(rounded) >= 1_000 ? rounded.toLocaleString("en-US") : String(rounded)
 }
 
 /** A time in milliseconds, with a unit that suits it. */

@@ -66,7 +66,9 @@ const columns: Readonly<Record<Group, ReadonlyArray<Column>>> = {
     ratioColumn("× echo"),
     { title: "p99", cell: ({ handoff }) => time(handoff?.p99.median ?? Number.NaN) },
     { title: "max", cell: ({ handoff }) => time(handoff?.max ?? Number.NaN) },
+    { title: "changes hands", cell: ({ changes }) => `${Math.round(100 * changes.median)} %` },
     cycles,
+    ...wait,
     ...cost.slice(2)
   ]
 }

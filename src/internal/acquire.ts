@@ -115,9 +115,11 @@ const traceAcquisition = (
     "lock.name": options.name ?? "default",
     ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
   }
+  let taken: HeldLease | undefined
   return claim.pipe(
-    Effect.onExit((exit) =>
-      Effect.annotateCurrentSpan(
+    Effect.onExit((exit) => {
+      if (Exit.isSuccess(exit)) taken = exit.value
+      return Effect.annotateCurrentSpan(
         Exit.isSuccess(exit)
           ? {
               "lock.outcome": "acquired",
@@ -127,7 +129,7 @@ const traceAcquisition = (
             }
           : outcomeOf(exit.cause)
       )
-    ),
+    }),
     Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
     Effect.tap((lease) =>
       Effect.map(
@@ -139,7 +141,9 @@ const traceAcquisition = (
           lease.span = span
         }
       )
-    )
+    ),
+    // a tracer that throws must not leave a lease behind that nobody has
+    Effect.onError(() => taken?.closeQuietly ?? Effect.void)
   )
 }
 

@@ -82,7 +82,7 @@ export class HeldLease implements Lease {
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
-  private caller: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
+  private callerRefs: FiberRefs.FiberRefs | undefined = undefined
   /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
   private wake: ((goOn: boolean) => void) | undefined = undefined
   private nextRenewal: ScheduledCall | undefined = undefined
@@ -195,7 +195,8 @@ export class HeldLease implements Lease {
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
     this.sleepUntilRenewal()
-    this.caller = caller
+    this.grant.whenLost?.((reason) => this.lose(reason))
+    this.callerRefs = caller.getFiberRefs()
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
@@ -318,11 +319,12 @@ export class HeldLease implements Lease {
     this.metrics.ended(this.clock.unsafeNow() - this.grantedAt)
     this.nextRenewal?.cancel()
     this.expiry?.cancel()
-    if (this.wake !== undefined) this.wake(false)
-    else this.renewal?.unsafeInterruptAsFork(FiberId.none)
     const watchers = this.watchers
     this.watchers = undefined
     if (watchers !== undefined) for (const watcher of watchers) watcher(this)
+    // only now: the renewal fiber runs in place, and may log
+    if (this.wake !== undefined) this.wake(false)
+    else this.renewal?.unsafeInterruptAsFork(FiberId.none)
   }
 
   // ---------------------------------------------------------------- renewal
@@ -379,7 +381,7 @@ export class HeldLease implements Lease {
   /** Gives the fiber what a fork of the caller would have: loggers, annotations, services. */
   private readonly asCaller: Effect.Effect<void> = Effect.withFiberRuntime((fiber) =>
     Effect.zipRight(
-      Effect.setFiberRefs(FiberRefs.forkAs(this.caller!.getFiberRefs(), fiber.id())),
+      Effect.setFiberRefs(FiberRefs.forkAs(this.callerRefs!, fiber.id())),
       // a span of a renewal would hang under one that may have ended
       FiberRef.set(FiberRef.currentTracerEnabled, false)
     )

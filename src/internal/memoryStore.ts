@@ -33,8 +33,8 @@ interface Holding {
 interface Waiter {
   readonly claim: Claim
   readonly contention: Contention
-  /** A grant is kept here: an interrupted fiber can drop the value that it was resumed with. */
-  grant: Grant | undefined
+  /** What came of it. Kept here: an interrupted fiber can drop the value it was resumed with. */
+  exit: Exit.Exit<Grant, LockUnavailable> | undefined
   resume: ((exit: Exit.Exit<Grant, LockUnavailable>) => void) | undefined
 }
 
@@ -75,26 +75,33 @@ class MemoryStore implements LockStore {
     const waiter: Waiter = {
       claim,
       contention: this.contention(entry, entry.waiters.size),
-      grant: undefined,
+      exit: undefined,
       resume: undefined
     }
+    const settle = (exit: Exit.Exit<Grant, LockUnavailable>) => {
+      waiter.exit = exit
+      waiter.resume?.(exit)
+    }
     entry.waiters.add(waiter)
-    this.watchExpiry(claim.key, entry)
+    // (also where a lease has just run out, and its timer not fired yet)
+    this.serve(claim.key, entry)
     const deadline = Number.isFinite(claim.waitMillis)
       ? this.clock.unsafeSchedule(askedAt + claim.waitMillis, () => {
           const ahead = [...entry.waiters].indexOf(waiter)
           if (!entry.waiters.delete(waiter)) return
-          waiter.resume?.(Exit.fail(this.unavailable(entry, claim, ahead, askedAt)))
+          settle(Exit.fail(this.unavailable(entry, claim, ahead, askedAt)))
         })
       : undefined
     const turn = Effect.async<Grant, LockUnavailable>((resume) => {
-      if (waiter.grant !== undefined) resume(Exit.succeed(waiter.grant))
+      if (waiter.exit !== undefined) resume(waiter.exit)
       else waiter.resume = resume
     })
     return Effect.onExit(restore(turn), (exit) => {
       deadline?.cancel()
       if (Exit.isSuccess(exit)) return Effect.void
-      if (waiter.grant !== undefined) return Effect.ignore(waiter.grant.release)
+      if (waiter.exit !== undefined && Exit.isSuccess(waiter.exit)) {
+        return Effect.ignore(waiter.exit.value.release)
+      }
       entry.waiters.delete(waiter)
       this.forgetIfIdle(claim.key, entry)
       return Effect.void
@@ -158,8 +165,8 @@ class MemoryStore implements LockStore {
     if (this.current(entry) === undefined) {
       for (const waiter of entry.waiters) {
         entry.waiters.delete(waiter)
-        waiter.grant = this.give(entry, waiter.claim, waiter.contention)
-        waiter.resume?.(Exit.succeed(waiter.grant))
+        waiter.exit = Exit.succeed(this.give(entry, waiter.claim, waiter.contention))
+        waiter.resume?.(waiter.exit)
         break
       }
     }

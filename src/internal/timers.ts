@@ -55,8 +55,18 @@ const fire = (slot: number): void => {
   while (head.next !== head) {
     const entry = head.next
     entry.cancel()
-    if (entry.at - slot > 8) insert(entry)
-    else entry.callback()
+    if (entry.at - slot > 8) {
+      insert(entry)
+      continue
+    }
+    // one caller's trouble is its own
+    try {
+      entry.callback()
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error
+      })
+    }
   }
 }
 

@@ -83,7 +83,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left behin
       proxy.delay({})
       yield* nothingLeft(server)
       yield* allEnded(running)
-      expect(granted).toBeGreaterThanOrEqual(300)
+      expect(granted).toBeGreaterThanOrEqual(250)
       yield* close
       expect(yield* leftovers(server)).toEqual([])
     })

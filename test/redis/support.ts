@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Context from "effect/Context"
-import type * as Fiber from "effect/Fiber"
+import * as Fiber from "effect/Fiber"
 import * as Supervisor from "effect/Supervisor"
 import { LockStore, RedisLockStore, type LockError } from "effect-redis-lock"
 import { Redis, type RedisOptions } from "ioredis"
@@ -200,22 +200,27 @@ export const collectWarnings = <A, E, R>(
 export const quietly = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   collectWarnings(() => effect)
 
-/** Runs an effect and says which of the fibers that began in it are still running. */
+type Running = Effect.Effect<ReadonlyArray<Fiber.RuntimeFiber<unknown, unknown>>>
+
+/**
+ * Runs an effect and says which of the fibers that began in it are still running: its descendants,
+ * and whatever else was started meanwhile and belongs to nobody.
+ */
 export const supervised = <A, E, R>(
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<
-  readonly [A, Effect.Effect<ReadonlyArray<Fiber.RuntimeFiber<unknown, unknown>>>],
-  E,
-  R
-> =>
-  Effect.flatMap(Supervisor.track, (supervisor) =>
-    Effect.map(Effect.supervised(effect, supervisor), (value) => [value, supervisor.value] as const)
-  )
+): Effect.Effect<readonly [A, Running], E, R> =>
+  Effect.gen(function* () {
+    const supervisor = yield* Supervisor.track
+    const before = new Set(yield* Fiber.roots)
+    const value = yield* Effect.supervised(effect, supervisor)
+    const running = Effect.zipWith(supervisor.value, Fiber.roots, (descendants, roots) => [
+      ...new Set([...descendants, ...Array.from(roots).filter((fiber) => !before.has(fiber))])
+    ])
+    return [value, running] as const
+  })
 
 /** Waits until none of them runs. */
-export const allEnded = (
-  running: Effect.Effect<ReadonlyArray<Fiber.RuntimeFiber<unknown, unknown>>>
-): Effect.Effect<void> =>
+export const allEnded = (running: Running): Effect.Effect<void> =>
   RedisServer.eventually(Effect.map(running, (fibers) => fibers.length === 0))
 
 /** How many finalizers a scope has (Effect keeps that to itself). */

@@ -46,7 +46,7 @@ interface Internals {
   readonly around: {
     readonly storeId: string
     readonly messages: {
-      readonly listeners: ReadonlyMap<string, unknown>
+      readonly listeners: Map<string, (fencingToken: number | undefined) => void>
       readonly foreignKeys: ReadonlyMap<string, unknown>
     }
   }
@@ -63,6 +63,17 @@ export const internals = (store: LockStore.LockStore) => {
       lines: lines.size,
       listeners: around.messages.listeners.size,
       foreignKeys: around.messages.foreignKeys.size
+    })
+  }
+}
+
+/** Calls back in the very tick in which a waiter of the store is told of its grant. */
+export const onGrant = (store: LockStore.LockStore, callback: () => void): void => {
+  const { listeners } = (store as unknown as Internals).around.messages
+  for (const [token, listener] of listeners) {
+    listeners.set(token, (fencingToken) => {
+      listener(fencingToken)
+      if (fencingToken !== undefined) callback()
     })
   }
 }

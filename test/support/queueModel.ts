@@ -47,7 +47,12 @@ export const replay = (): { seed?: number; path?: string } => ({
   ...(process.env["QUEUE_PATH"] === undefined ? {} : { path: process.env["QUEUE_PATH"] })
 })
 
-const dead = -1
+/** How many runs: `QUEUE_RUNS` times as many as usual. */
+export const runs = (usual: number): number => usual * Number(process.env["QUEUE_RUNS"] ?? 1)
+
+/** A dead process that the server still takes for a live one, and one that it does not. */
+const fresh = -1
+const stale = -2
 
 export class Model {
   readonly callers: Array<{ readonly store: number; state: State }> = []
@@ -93,9 +98,8 @@ export class Model {
     this.stand(store)
   }
 
-  dieWaiting(): void {
-    // a lock that is free would be this process's until its ttl: that is the death of a holder
-    if (this.holder !== undefined) this.queue.push(dead)
+  dieWaiting(isFresh: boolean): void {
+    this.queue.push(isFresh ? fresh : stale)
   }
 
   /** A store with callers, and neither the lock nor a place, takes a place. */
@@ -110,7 +114,12 @@ export class Model {
     for (;;) {
       const store = this.queue.shift()
       if (store === undefined) return
-      if (store === dead) continue
+      if (store === stale) continue
+      if (store === fresh) {
+        // it has the lock for a moment; then somebody must be there to see that it is free
+        if (this.queue.some((other) => other >= 0)) continue
+        return
+      }
       const who = this.line(store).shift()!
       this.callers[who]!.state = "granted"
       this.holder = who

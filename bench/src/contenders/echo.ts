@@ -4,7 +4,7 @@
  * processes with one caller each.
  */
 import { Redis } from "ioredis"
-import { pause, type Contender } from "../Contender.js"
+import type { Contender } from "../Contender.js"
 
 export const echo: Contender = {
   id: "echo",
@@ -16,27 +16,37 @@ export const echo: Contender = {
     const subscriber = new Redis(url)
     const mine = `echo:${index}`
     const theirs = `echo:${1 - index}`
-    let receive = () => {}
-    subscriber.on("message", () => receive())
+    // Nothing that arrives early is lost: messages are counted until somebody waits for them.
+    const arrived = { ball: 0, ready: 0 }
+    let wake = () => {}
+    subscriber.on("message", (_, message) => {
+      arrived[message as keyof typeof arrived]++
+      wake()
+    })
+    const take = async (message: keyof typeof arrived) => {
+      while (arrived[message] === 0) await new Promise<void>((resolve) => (wake = resolve))
+      arrived[message]--
+    }
     await subscriber.subscribe(mine)
     await publisher.ping()
     return {
       run: async (_, meter) => {
-        let serves = index === 0
-        const next = () => new Promise<void>((resolve) => (receive = resolve))
-        let message = next()
-        if (serves) await pause(20)
-        for (let key = meter.begin(0); key !== undefined; key = meter.begin(0)) {
-          if (!serves) await message
-          serves = false
-          message = next()
+        if (index === 0) {
+          await take("ready")
+          arrived.ball = 1
+        } else {
+          arrived.ball = 0
+          await publisher.publish(theirs, "ready")
+        }
+        while (meter.begin(0) !== undefined) {
+          await take("ball")
           meter.enter(0)
           if (meter.work !== undefined) await meter.work()
           meter.leave(0)
-          await publisher.publish(theirs, "")
+          await publisher.publish(theirs, "ball")
         }
         // The other one may still wait.
-        await publisher.publish(theirs, "")
+        await publisher.publish(theirs, "ball")
       },
       close: async () => {
         publisher.disconnect()

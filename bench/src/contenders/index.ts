@@ -12,6 +12,7 @@ const all = {
   "redlock-universal": async () => (await import("./redlockUniversal.js")).redlockUniversal,
   "effect-distributed-lock": async () =>
     (await import("./effectDistributedLock.js")).effectDistributedLock,
+  "no lock": async () => (await import("./none.js")).none,
   echo: async () => (await import("./echo.js")).echo
 } satisfies Readonly<Record<string, () => Promise<Contender>>>
 

@@ -18,6 +18,9 @@ export const readFence = (reply: unknown): number | undefined =>
     ? Number(reply)
     : undefined
 
+/** Of a heartbeat: the token is neither queued nor granted. */
+export const isNowhere = (reply: unknown): boolean => String(reply) === "0"
+
 export const readBusy = (reply: unknown): Busy | undefined => {
   if (!Array.isArray(reply) || reply.length !== 5) return undefined
   const left = Number(reply[0])
@@ -35,12 +38,12 @@ export const readBusy = (reply: unknown): Busy | undefined => {
 
 export const readOwnership = (outcome: Outcome): Ownership | undefined => {
   if (outcome._tag !== "Answered") return undefined
-  switch (Number(outcome.reply)) {
-    case 1:
+  switch (String(outcome.reply)) {
+    case "1":
       return "Ours"
-    case 0:
+    case "0":
       return "Missing"
-    case 2:
+    case "2":
       return "Taken"
     default:
       return undefined

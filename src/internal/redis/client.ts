@@ -27,7 +27,7 @@ export interface SubscriberClient {
   subscribe(...channels: Array<string>): Promise<unknown>
   unsubscribe(...channels: Array<string>): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
-  disconnect(): void
+  disconnect(reconnect?: boolean): void
 }
 
 /** Options of a client of our own: a command waits for the connection, and never for ever. */
@@ -51,7 +51,24 @@ export const connect = (
     commandTimeout: undefined as never
   }
   delete merged.commandTimeout
-  return (url === undefined ? new Redis(merged) : new Redis(url, merged)) as RedisClient
+  return (
+    url === undefined ? new Redis(merged) : new Redis(withoutOverrides(url), merged)
+  ) as RedisClient
+}
+
+/** What a URL's query says wins over options, in ioredis; these are not for the user to say. */
+const withoutOverrides = (url: string): string => {
+  const parsed = new URL(url)
+  if (parsed.search === "") return url
+  for (const option of [
+    "maxRetriesPerRequest",
+    "enableOfflineQueue",
+    "autoResendUnfulfilledCommands",
+    "commandTimeout"
+  ]) {
+    parsed.searchParams.delete(option)
+  }
+  return parsed.href
 }
 
 export interface ConnectionEvents {
@@ -98,9 +115,14 @@ const startWatching = (client: RedisClient): Watch => {
   listen(client, "close", onClose)
   listen(client, "error", (error) => followers.forEach((follower) => follower.onError(error)))
   if (client.isCluster === true && client.nodes !== undefined) {
-    const watchNode = (node: EventTarget) => listen(node, "close", onClose)
+    const nodes = new Set<EventTarget>()
+    const watchNode = (node: EventTarget) => nodes.add(node.on("close", onClose) as EventTarget)
     client.nodes("all").forEach(watchNode)
     listen(client, "+node", watchNode)
+    listen(client, "-node", (node: EventTarget) =>
+      nodes.delete(node.off("close", onClose) as EventTarget)
+    )
+    listeners.push(() => nodes.forEach((node) => node.off("close", onClose)))
   }
   return { followers, stop: () => listeners.forEach((remove) => remove()) }
 }

@@ -52,17 +52,22 @@ export class Call {
     else this.observers.push(observer)
   }
 
-  /** Calls back once: when the command has settled, or so many ms after it was sent. For one caller. */
+  /** Calls back once: when the command has settled, or so many ms after it was sent. */
   within(millis: number, observer: (outcome: Outcome) => void): void {
+    if (this.settled !== undefined) return observer(this.settled)
     let called = false
     const once = (outcome: Outcome) => {
       if (called) return
       called = true
       observer(outcome)
     }
-    this.onSilence = () => once({ _tag: "Silent" })
-    this.silentAt = this.sentAt + millis
-    if (millis < this.patienceMillis && this.settled === undefined) this.tickAt(this.silentAt)
+    const earlier = this.onSilence
+    this.onSilence = () => {
+      earlier?.()
+      once({ _tag: "Silent" })
+    }
+    this.silentAt = Math.min(this.silentAt, this.sentAt + millis)
+    if (millis < this.patienceMillis) this.tickAt(this.silentAt)
     this.whenSettled(once)
   }
 
@@ -87,8 +92,10 @@ export class Call {
     if (now - this.dueAt > 20 && !this.looked) {
       // this process was stopped or busy: the answer may be here already, unread
       this.looked = true
-      return this.tickAt(now + 1)
+      setImmediate(this.onTime)
+      return
     }
+    if (this.settled !== undefined) return
     this.looked = false
     if (this.commands.hasForgotten(this.connection, this.patienceMillis / 2)) {
       return this.settle({ _tag: "Failed", error: new Error("Connection is closed.") })
@@ -116,7 +123,17 @@ export class Call {
     if (this.settled !== undefined) return
     this.timer.cancel()
     this.settled = outcome
-    if (this.observers !== undefined) for (const observer of this.observers) observer(outcome)
+    if (this.observers === undefined) return
+    for (const observer of this.observers) {
+      // one caller's trouble is its own
+      try {
+        observer(outcome)
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error
+        })
+      }
+    }
   }
 }
 
@@ -147,8 +164,10 @@ export class Commands {
   private suspected = -1
   private readonly loaded = new Set<Script>()
   /** Keys of one call must be in one slot of a Cluster: there, every call stands alone. */
-  private readonly batches: boolean
+  private batches: boolean
   private waiting: Array<Request> = []
+  /** Whether the client is known to send unfulfilled commands again. */
+  private readonly resends: boolean
   private undoing = 0
   private whenUndone: Array<() => void> = []
   private closed = false
@@ -162,6 +181,7 @@ export class Commands {
     private readonly owned: boolean
   ) {
     this.batches = client.isCluster !== true
+    this.resends = owned || client.isCluster === true
     this.unwatch = watchConnection(client, {
       onConnect: () => {
         this.connectedAt = clock.unsafeNow()
@@ -222,22 +242,26 @@ export class Commands {
   }
 
   private send({ args, call, keys, script }: Request): void {
-    this.execute(script, keys.length, [...keys, ...args]).then(call.onReply, call.onError)
+    // given up meanwhile, and undone: it must not come behind that
+    if (call.settled !== undefined) return
+    this.execute(script, keys.length, [...keys, ...args], call).then(call.onReply, call.onError)
   }
 
   /** By its digest; with its text the first time, and where the server has forgotten it. */
   private execute(
     script: Script,
     numberOfKeys: number,
-    keysAndArgs: Array<string>
+    keysAndArgs: Array<string>,
+    call?: Call
   ): Promise<unknown> {
+    if (this.closed) return Promise.reject(new Error("The lock store is closed."))
     try {
       if (!this.loaded.has(script)) {
         this.loaded.add(script)
         return this.client.eval(script.lua, numberOfKeys, ...keysAndArgs)
       }
       return this.client.evalsha(script.sha, numberOfKeys, ...keysAndArgs).catch((error) => {
-        if (!messageOf(error).startsWith("NOSCRIPT")) throw error
+        if (!messageOf(error).startsWith("NOSCRIPT") || call?.settled !== undefined) throw error
         return this.client.eval(script.lua, numberOfKeys, ...keysAndArgs)
       })
     } catch (error) {
@@ -285,6 +309,8 @@ export class Commands {
     }
     this.execute(scripts.batch, keys.length, keys.concat(args)).then(answered, (error) => {
       // refused as a whole, or perhaps applied: each finds out for itself
+      // (a proxy in front of a Cluster refuses every batch)
+      if (messageOf(error).startsWith("CROSSSLOT")) this.batches = false
       if (isServerError(error)) answered(null)
       else for (const { call } of requests) call.onError(error)
     })
@@ -299,6 +325,21 @@ export class Commands {
     const attempted = this.begin()
     call.whenSettled(() =>
       this.attemptUntil(() => this.release(keys, token), call.sentAt + ttlMillis, attempted)
+    )
+  }
+
+  /** Gives back what a token holds, behind what may still be on its way about it. */
+  giveBack(
+    pending: Call | undefined,
+    keys: ReadonlyArray<string>,
+    token: string,
+    ttlMillis: number
+  ): void {
+    if (pending !== undefined) return this.undo(pending, keys, token, ttlMillis)
+    this.attemptUntil(
+      () => this.release(keys, token),
+      this.clock.unsafeNow() + ttlMillis,
+      this.begin()
     )
   }
 
@@ -328,7 +369,7 @@ export class Commands {
    */
   hasForgotten(connection: number, patienceMillis: number): boolean {
     return (
-      !this.owned &&
+      !this.resends &&
       connection !== this.connection &&
       this.client.status === "ready" &&
       this.clock.unsafeNow() >= this.readyAt + patienceMillis

@@ -81,5 +81,5 @@ export const explain = (error: unknown): string => {
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */
 export const isTransient = (error: unknown): boolean =>
-  !isServerError(error) ||
-  /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY )/.test(error.message)
+  (!isServerError(error) && messageOf(error) !== "The lock store is closed.") ||
+  /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY )/.test(messageOf(error))

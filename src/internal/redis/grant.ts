@@ -4,10 +4,11 @@ import type { LockStoreError } from "../../LockError.js"
 import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { readFence, readOwnership } from "./answers.js"
-import type { Commands, Outcome } from "./commands.js"
+import { type Commands, isServerError, type Outcome } from "./commands.js"
 import { isTransient, storeError } from "./errors.js"
-import type { Line, Turn } from "./line.js"
+import type { Line } from "./line.js"
 import * as scripts from "./scripts.js"
+import type { Turn } from "./tenure.js"
 
 export class RedisGrant implements Grant {
   readonly token: string
@@ -24,6 +25,10 @@ export class RedisGrant implements Grant {
     this.fencingToken = turn.fencingToken
     this.validUntil = turn.validUntil
     this.contention = turn.contention
+  }
+
+  whenLost(listener: (reason: "Missing" | "Taken") => void): void {
+    this.turn.onLost = listener
   }
 
   toJSON(): unknown {
@@ -83,7 +88,7 @@ export class RedisGrant implements Grant {
     const { claim, tenure } = this.turn
     const pass = line.askToPass(tenure)
     const call = pass?.call ?? this.commands.release(line.keys, this.token)
-    if (pass === undefined) line.tenureEnded(tenure)
+    if (pass === undefined) line.ended(tenure)
     return Effect.flatMap(call.bounded(deadline - call.sentAt), (outcome) => {
       const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined
       if (pass !== undefined && fencingToken !== undefined) {
@@ -98,10 +103,13 @@ export class RedisGrant implements Grant {
       ) {
         return Effect.zipRight(
           sleep(this.commands, pause),
-          Effect.suspend(() => this.releaseBy(deadline, true))
+          // a server's refusal says that nothing was done
+          Effect.suspend(() =>
+            this.releaseBy(deadline, sentBefore || !isServerError(outcome.error))
+          )
         )
       }
-      if (pass !== undefined) line.tenureEnded(tenure)
+      if (pass !== undefined) line.ended(tenure)
       const found = readOwnership(outcome)
       // sent twice, the second finds the first one's work
       if (found !== undefined) return sentBefore || call.resent ? ours : Effect.succeed(found)
@@ -113,7 +121,7 @@ export class RedisGrant implements Grant {
   /** A holder that has lost its lease must not keep the callers behind it waiting. */
   private ownership(outcome: Outcome): Ownership | undefined {
     const found = readOwnership(outcome)
-    if (found === "Missing" || found === "Taken") this.line.tenureEnded(this.turn.tenure)
+    if (found === "Missing" || found === "Taken") this.line.lost(this.turn.tenure, found)
     return found
   }
 

@@ -45,7 +45,7 @@ const scopedStore = (
       const warn = (message: string) => void log(Effect.logWarning(message))
       const commands = new Commands(client(), processClock, settings.commandTimeoutMillis, owned)
       const storeId = makeStoreId()
-      const messages = new Messages(commands.client, storeId, warn)
+      const messages = new Messages(commands.client, storeId, processClock, warn)
       const store = new RedisStore(
         {
           commands,
@@ -61,9 +61,10 @@ const scopedStore = (
       )
       return { commands, messages, store }
     }),
-    ({ commands, messages }) =>
-      Effect.zipRight(
-        commands.close,
-        Effect.sync(() => messages.close())
-      )
+    ({ commands, messages, store }) =>
+      Effect.suspend(() => {
+        store.close()
+        messages.close()
+        return commands.close
+      })
   ).pipe(Effect.map(({ store }) => store))

@@ -3,7 +3,8 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { readFence } from "./answers.js"
+import type { LockClock } from "../../LockStore.js"
+import { type Busy, readFence } from "./answers.js"
 import { type RedisClient, type SubscriberClient, subscriberOf } from "./client.js"
 import { messageOf } from "./commands.js"
 
@@ -14,13 +15,19 @@ export class Messages {
   private client: SubscriberClient | undefined = undefined
   private readonly listeners = new Map<string, Listener>()
   private readonly foreignKeys = new Map<string, () => void>()
+  private readonly foreverLocked = new Set<string>()
   private warned = false
   private closed = false
+  /** Counts the messages, to see whether the connection still brings any. */
+  private received = 0
+  private replaceNotBefore = 0
+  private replacePauseMillis = 1_000
 
   constructor(
     private readonly commandClient: RedisClient,
     /** The channel on which this store is told of grants. */
     private readonly channel: string,
+    private readonly clock: LockClock,
     private readonly warn: (message: string) => void
   ) {}
 
@@ -47,15 +54,53 @@ export class Messages {
     if (this.client?.status === "ready") this.client.unsubscribe(channel).catch(() => {})
   }
 
+  /** A foreign program's key without a ttl is worth a warning, once. */
+  foreign(storedKey: string, key: string, busy: Busy | undefined): void {
+    if (busy === undefined || !busy.foreign || busy.leftMillis !== undefined) {
+      this.foreverLocked.delete(storedKey)
+    } else if (!this.foreverLocked.has(storedKey)) {
+      this.foreverLocked.add(storedKey)
+      this.warn(
+        `Lock ${JSON.stringify(key.slice(0, 200))} is held by a program that does not use this library, and its key has no ttl: it stays locked until somebody deletes it.`
+      )
+    }
+  }
+
+  /**
+   * A grant was found by asking, and no message told of it. If none comes in a while the connection
+   * may have died in silence, as idle ones do behind a firewall: it is replaced, less and less often
+   * where that does not help.
+   */
+  missed(): void {
+    const { received } = this
+    this.clock.unsafeSchedule(this.clock.unsafeNow() + 500, () => {
+      const now = this.clock.unsafeNow()
+      if (this.received !== received || now < this.replaceNotBefore || this.closed) return
+      if (this.client?.status !== "ready") return
+      this.replaceNotBefore = now + this.replacePauseMillis
+      this.replacePauseMillis = Math.min(60_000, 2 * this.replacePauseMillis)
+      this.client.disconnect(true)
+    })
+  }
+
   open(): void {
     if (this.client !== undefined || this.closed) return
-    const client = (this.client = subscriberOf(this.commandClient))
+    try {
+      this.client = this.connect()
+    } catch (error) {
+      this.warnOnce(`a second connection could not be opened (${messageOf(error)})`)
+    }
+  }
+
+  private connect(): SubscriberClient {
+    const client = subscriberOf(this.commandClient)
     client.on("error", () => {})
     client.on("message", this.onMessage)
     client.on("ready", () => {
       this.subscribe(client, this.channel)
       for (const channel of this.foreignKeys.keys()) this.subscribe(client, channel)
     })
+    return client
   }
 
   close(): void {
@@ -72,14 +117,18 @@ export class Messages {
         }
       },
       (error) => {
-        if (this.warned || this.closed || channel !== this.channel) return
-        this.warned = true
-        this.warn(
-          `Waiters will poll at their heartbeat: Redis refused the subscription to ${channel} (${messageOf(error)}). ` +
-            "An ACL needs &erl1:* and +subscribe for handoffs without delay."
+        if (channel !== this.channel) return
+        this.warnOnce(
+          `Redis refused the subscription to ${channel} (${messageOf(error)}). An ACL needs &erl1:* and +subscribe`
         )
       }
     )
+  }
+
+  private warnOnce(why: string): void {
+    if (this.warned || this.closed) return
+    this.warned = true
+    this.warn(`Waiters poll at their heartbeat, handoffs have that delay: ${why}.`)
   }
 
   private readonly onMessage = (channel: string, message: string): void => {
@@ -87,6 +136,8 @@ export class Messages {
       if (message === "del" || message === "expired") this.foreignKeys.get(channel)?.()
       return
     }
+    this.received++
+    this.replacePauseMillis = 1_000
     const [token = "", fence] = message.split(" ")
     const fencingToken = readFence(fence)
     if (fencingToken !== undefined) this.listeners.get(token)?.(fencingToken)

@@ -159,12 +159,16 @@ local token = redis.call('GET', KEYS[1])
 if token ~= ARGV[1] then return token and 2 or 0 end
 `
 
-/** ARGV: token, ttl. Check and expire. 1: renewed. 0: the lock is gone. 2: another token. */
+/**
+ * ARGV: token, ttl. Check and expire. 1: renewed. 0: the lock is gone. 2: another token.
+ *
+ * It never shortens the ttl: sent again behind a `pass` to a caller with a longer one, it would.
+ */
 export const renew = script(
   "renew",
   unlessOurs,
   `
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 1
 `
 )

@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { type LockStoreError, LockUnavailable } from "../../LockError.js"
+import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, LockStore, Restore } from "../../LockStore.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
@@ -11,13 +11,16 @@ import { readBusy, readFence } from "./answers.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
-import { contentionOf, Line, type Surroundings, Tenure, type Turn, Waiter } from "./line.js"
+import { contentionOf, Line, Waiter } from "./line.js"
 import * as scripts from "./scripts.js"
+import type { Surroundings } from "./surroundings.js"
+import { Tenure, type Turn } from "./tenure.js"
 
 type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
 export class RedisStore implements LockStore {
   private readonly lines = new Map<string, Line>()
+  private closed = false
 
   constructor(
     private readonly around: Surroundings,
@@ -33,6 +36,7 @@ export class RedisStore implements LockStore {
       const { keyPrefix = "" } = this.around.commands.client.options ?? {}
       const keys = lockKeys(keyPrefix, this.prefix, claim.key)
       if (typeof keys === "string") return Effect.die(new Cause.IllegalArgumentException(keys))
+      if (this.closed) return Effect.fail(this.closedError(claim.key))
       return claim.waitMillis === 0
         ? this.acquireNow(claim, keys, restore)
         : this.acquireInTurn(claim, keys, restore)
@@ -92,6 +96,20 @@ export class RedisStore implements LockStore {
       return Effect.fail(
         new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
       )
+    })
+  }
+
+  /** Nobody is served any more; what is granted or queued for those who waited is given back. */
+  close(): void {
+    this.closed = true
+    for (const line of [...this.lines.values()]) line.close(this.closedError(line.key))
+  }
+
+  private closedError(key: string): LockStoreError {
+    return new LockStoreError({
+      operation: "acquire",
+      key,
+      detail: "The store is closed: its layer's scope has ended."
     })
   }
 

@@ -1,0 +1,224 @@
+/**
+ * A place in the queue in Redis: a token that was sent to be granted or queued, and is kept alive by
+ * a heartbeat until it is granted, given up, or found to stand nowhere.
+ *
+ * A place belongs to a line of callers; whoever is first when the grant comes gets it.
+ */
+import type { Claim, ScheduledCall } from "../../LockStore.js"
+import { retryDelay, validUntil } from "../timing.js"
+import { makeToken } from "../token.js"
+import { type Busy, isNowhere, readBusy, readFence } from "./answers.js"
+import type { Call, Outcome } from "./commands.js"
+import type { LockKeys } from "./layout.js"
+import * as scripts from "./scripts.js"
+import type { Surroundings } from "./surroundings.js"
+
+/** What becomes of a place; each of these but `onBusy` is its end. */
+export interface PlaceEvents {
+  /** Who is first in the line now. */
+  readonly first: () => Claim | undefined
+  /** Granted, by a command (or a proof) of that moment, with that ttl. */
+  readonly onGranted: (place: Place, fencingToken: number, sentAt: number, ttl: number) => void
+  /** Queued, or queued still. */
+  readonly onBusy: (place: Place) => void
+  /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
+  readonly onGone: (place: Place) => void
+  /** The first command failed, or a whole claim window of heartbeats. */
+  readonly onFailed: (place: Place, outcome: Outcome) => void
+}
+
+/** How a caller's ttl shapes its waiting, in milliseconds. */
+interface Shape {
+  readonly beat: number
+  readonly window: number
+  /** The ttl of a grant by handoff: a waiter that has died costs no more than the window. */
+  readonly handoff: number
+}
+
+export class Place {
+  readonly token: string
+  /** What the last answer said, and when; `undefined` before the first. */
+  busy: (Busy & { readonly at: number }) | undefined = undefined
+  /** The last command that was sent for it. */
+  call: Call
+
+  /** The longest ttl that it can have been granted with. */
+  private longestTtl = 0
+  /** What the last answered command said of it, and when that was sent: the grant came after it. */
+  private provenAt: number
+  private proven: Shape
+  /** What the last command said. */
+  private sent: Shape
+  private lastAnswerAt: number
+  private nextBeat: ScheduledCall | undefined = undefined
+  private over = false
+
+  constructor(
+    private readonly around: Surroundings,
+    private readonly keys: LockKeys,
+    claim: Claim,
+    private readonly events: PlaceEvents
+  ) {
+    this.token = makeToken(around.storeId)
+    this.sent = this.proven = this.shape(claim)
+    // a grant comes on another connection, and can overtake the answer "queued"
+    around.messages.listen(this.token, this.onMessage)
+    const { ttlMillis } = claim
+    const call = (this.call = this.send(scripts.acquire, claim))
+    this.provenAt = this.lastAnswerAt = call.sentAt
+    call.within(around.commands.timeoutMillis, (outcome) => this.onFirst(call, ttlMillis, outcome))
+  }
+
+  /** Gives the place up: what it has got, or will have when its command settles, is given back. */
+  withdraw(): void {
+    this.end()
+    this.around.commands.undo(this.call, this.keys, this.token, this.longestTtl)
+  }
+
+  /** Asks now, because something may have happened. */
+  readonly wake = (): void => {
+    if (this.busy !== undefined) this.beat()
+  }
+
+  /** The first caller has changed. */
+  reshape(claim: Claim): void {
+    if (this.shape(claim).handoff !== this.sent.handoff) this.wake()
+  }
+
+  private end(): void {
+    this.over = true
+    this.nextBeat?.cancel()
+    this.around.messages.unlisten(this.token)
+    this.around.messages.unwatchKey(this.keys[0], this.wake)
+  }
+
+  private get now(): number {
+    return this.around.commands.clock.unsafeNow()
+  }
+
+  private shape({ ttlMillis }: Claim): Shape {
+    const beat = Math.max(10, Math.min(this.around.heartbeatMillis, ttlMillis / 3))
+    const window = Math.ceil(3 * beat)
+    return { beat, window, handoff: Math.min(ttlMillis, window) }
+  }
+
+  private send(script: scripts.Script, claim: Claim): Call {
+    const { commands, owner } = this.around
+    this.sent = this.shape(claim)
+    this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
+    return commands.call(
+      script,
+      this.keys,
+      [
+        this.token,
+        String(claim.ttlMillis),
+        claim.owner ?? owner,
+        String(this.sent.window),
+        String(this.sent.handoff)
+      ],
+      script === scripts.heartbeat ? commands.patience(this.sent.window) : undefined
+    )
+  }
+
+  private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {
+    if (this.over) return
+    const reply = replyOf(outcome)
+    const fencingToken = readFence(reply)
+    if (fencingToken !== undefined) return this.granted(fencingToken, call.sentAt, ttlMillis)
+    const busy = readBusy(reply)
+    if (busy !== undefined) return this.queued(busy, call)
+    this.withdraw()
+    this.events.onFailed(this, outcome)
+  }
+
+  private granted(fencingToken: number, sentAt: number, ttlMillis: number): void {
+    this.end()
+    this.events.onGranted(this, fencingToken, sentAt, ttlMillis)
+  }
+
+  /** The token stands in the queue, or stood there when this was answered. */
+  private queued(busy: Busy, call: Call): void {
+    const { foreignPollMillis, messages } = this.around
+    this.provenAt = call.sentAt
+    this.proven = this.sent
+    this.lastAnswerAt = this.now
+    this.busy = { ...busy, at: this.lastAnswerAt }
+    messages.open()
+    if (busy.foreign) messages.watchKey(this.keys[0], this.wake)
+    this.events.onBusy(this)
+    if (this.over) return
+    // the first in the queue is there when the lease runs out, or asks often where nobody will
+    // tell; the others only keep their places
+    let pause = this.sent.beat * (0.9 + Math.random() / 10)
+    if (busy.rank === 0) {
+      if (busy.leftMillis !== undefined) pause = Math.min(pause, busy.leftMillis + 1)
+      if (busy.foreign) pause = Math.min(pause, foreignPollMillis)
+    }
+    this.beatIn(pause)
+  }
+
+  private beatIn(millis: number): void {
+    this.nextBeat?.cancel()
+    this.nextBeat = this.around.commands.clock.unsafeSchedule(this.now + millis, () => this.beat())
+  }
+
+  private beat(): void {
+    const claim = this.events.first()
+    // never more than one command on its way
+    if (this.over || claim === undefined || this.call.settled === undefined) return
+    this.nextBeat?.cancel()
+    const { ttlMillis } = claim
+    const call = (this.call = this.send(scripts.heartbeat, claim))
+    call.within(this.around.commands.timeoutMillis, (outcome) =>
+      this.onBeat(call, ttlMillis, outcome)
+    )
+  }
+
+  private onBeat(call: Call, ttlMillis: number, outcome: Outcome): void {
+    if (this.over) return
+    const reply = replyOf(outcome)
+    if (isNowhere(reply)) {
+      this.end()
+      return this.events.onGone(this)
+    }
+    const fencingToken = readFence(reply)
+    if (fencingToken !== undefined) {
+      this.around.messages.missed()
+      return this.granted(fencingToken, call.sentAt, ttlMillis)
+    }
+    const busy = readBusy(reply)
+    if (busy !== undefined) return this.queued(busy, call)
+    const lateMillis = this.now - this.lastAnswerAt - this.sent.beat
+    if (lateMillis >= this.sent.window) {
+      this.withdraw()
+      return this.events.onFailed(this, outcome)
+    }
+    if (outcome._tag !== "Silent") {
+      return this.beatIn(Math.min(this.sent.beat, retryDelay(ttlMillis)))
+    }
+    // the answer can still come; nothing else is asked before
+    call.whenSettled((late) => this.onBeat(call, ttlMillis, late))
+    this.nextBeat = this.around.commands.clock.unsafeSchedule(
+      this.now + this.sent.window - lateMillis,
+      () => {
+        if (call.settled === undefined) this.onBeat(call, ttlMillis, outcome)
+      }
+    )
+  }
+
+  /** A message: the token was granted; or (undefined) messages may have been missed. */
+  private readonly onMessage = (fencingToken: number | undefined): void => {
+    if (this.over) return
+    // the token is queued once, so the grant came after the last command that found it there; what
+    // is on its way can have changed the grant's ttl before
+    const ttl = Math.min(this.proven.handoff, this.sent.handoff)
+    if (fencingToken !== undefined && this.now < validUntil(this.provenAt, ttl)) {
+      return this.granted(fencingToken, this.provenAt, ttl)
+    }
+    // too late to be believed: whether it still holds is for the server to say
+    this.wake()
+  }
+}
+
+const replyOf = (outcome: Outcome): unknown =>
+  outcome._tag === "Answered" ? outcome.reply : undefined

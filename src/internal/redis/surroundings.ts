@@ -1,0 +1,19 @@
+import type { Commands } from "./commands.js"
+import type { Messages } from "./messages.js"
+
+/** What everything in a store shares. */
+export interface Surroundings {
+  readonly commands: Commands
+  readonly messages: Messages
+  /** The part that all tokens of the store share, and the channel on which it is told of grants. */
+  readonly storeId: string
+  /** The description of holders that give none. */
+  readonly owner: string
+  /** How often a waiter says that it is there (a third of the ttl, if that is less). */
+  readonly heartbeatMillis: number
+  /** How often the first in the queue asks while a foreign program holds the key. */
+  readonly foreignPollMillis: number
+  /** How long a lease is passed on within this process before the others' queue is looked at. */
+  readonly localHandoffMillis: number
+  readonly warn: (message: string) => void
+}

@@ -1,0 +1,64 @@
+import type { Claim, Contention } from "../../LockStore.js"
+import { validUntil } from "../timing.js"
+import type { Call } from "./commands.js"
+
+/** The lock, as long as one token of this process holds it, whoever of its callers has it. */
+export class Tenure {
+  /** The present holder. */
+  holder: Turn | undefined = undefined
+  validUntil: number
+  /** The last of the fencing tokens that were reserved for it. */
+  reservedUntil: number
+  /** The last question whether it is still there. */
+  check: Call | undefined = undefined
+
+  constructor(
+    readonly token: string,
+    /** The last fencing token that was given out. */
+    public fencingToken: number,
+    /** When the command was sent that gave the key its present ttl. */
+    private provenAt: number,
+    public ttlMillis: number,
+    /** When it was last known that no other process waits. */
+    public lookedAt: number,
+    /** A command about this token that may still be on its way. */
+    readonly pending: Call | undefined
+  ) {
+    this.reservedUntil = fencingToken
+    this.validUntil = validUntil(provenAt, ttlMillis)
+  }
+
+  /** The last command that was sent decides: a later one can have made the ttl shorter. */
+  prove(sentAt: number, ttlMillis: number): void {
+    if (sentAt < this.provenAt) return
+    this.provenAt = sentAt
+    this.validUntil = validUntil(sentAt, ttlMillis)
+    this.ttlMillis = ttlMillis
+  }
+
+  /** Gives it to a caller. */
+  turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
+    return (this.holder = {
+      tenure: this,
+      claim,
+      fencingToken: this.fencingToken,
+      // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
+      validUntil: Math.min(this.validUntil, validUntil(now, claim.ttlMillis)),
+      grantedAt: now,
+      contention,
+      onLost: undefined
+    })
+  }
+}
+
+/** What one caller has of a tenure. */
+export interface Turn {
+  readonly tenure: Tenure
+  readonly claim: Claim
+  readonly fencingToken: number
+  readonly validUntil: number
+  readonly grantedAt: number
+  readonly contention: Contention | undefined
+  /** Who wants to know when the store finds out that the lock is gone. */
+  onLost: ((reason: "Missing" | "Taken") => void) | undefined
+}
