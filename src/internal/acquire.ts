@@ -85,6 +85,7 @@ export const scopedLease = (
         // a child scope, so that an early release takes its finalizer out of a long-lived scope
         Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) => {
           lease.scope = scope
+          lease.keepRefs()
           return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
         })
       )

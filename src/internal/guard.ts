@@ -24,6 +24,8 @@ export interface Losable {
   readonly checkHeld: () => boolean
   readonly loss: LockLost
   readonly watch: (watcher: () => void) => () => void
+  /** Offers the FiberRefs of a caller, for what the lease has to log. */
+  readonly keepRefs: (refs: FiberRefs.FiberRefs) => void
 }
 
 export const guard = <A, E, R>(
@@ -32,11 +34,13 @@ export const guard = <A, E, R>(
 ): Effect.Effect<A, E | LockLost, R> =>
   Effect.withFiberRuntime<A, E | LockLost, R>((caller, status) => {
     if (!lease.checkHeld()) return lease.loss
+    const refs = caller.getFiberRefs()
+    lease.keepRefs(refs)
     let given: FiberRefs.FiberRefs | undefined
     const child = Runtime.runFork(
       Runtime.make({
         context: caller.currentContext as never,
-        fiberRefs: caller.getFiberRefs(),
+        fiberRefs: refs,
         runtimeFlags: status.runtimeFlags
       })
     )(effect, {

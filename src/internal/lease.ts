@@ -82,6 +82,7 @@ export class HeldLease implements Lease {
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
+  private caller: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
   private callerRefs: FiberRefs.FiberRefs | undefined = undefined
   /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
   private wake: ((goOn: boolean) => void) | undefined = undefined
@@ -196,7 +197,7 @@ export class HeldLease implements Lease {
     this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
     this.sleepUntilRenewal()
     this.grant.whenLost?.((reason) => this.lose(reason))
-    this.callerRefs = caller.getFiberRefs()
+    this.caller = caller
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
@@ -370,22 +371,32 @@ export class HeldLease implements Lease {
       : Effect.zipRight(this.asCaller, goOn ? this.renewLoop : this.warn(this.loss))
   )
 
-  private readonly renewLoop: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
+  private get renewLoop(): Effect.Effect<void> {
+    return Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
       Effect.flatMap(Effect.zipRight(this.renewed(exit), this.due), (goOn) =>
         goOn ? this.renewLoop : this.ended === "Released" ? Effect.void : this.warn(this.loss)
       )
     )
-  )
+  }
 
   /** Gives the fiber what a fork of the caller would have: loggers, annotations, services. */
-  private readonly asCaller: Effect.Effect<void> = Effect.withFiberRuntime((fiber) =>
-    Effect.zipRight(
-      Effect.setFiberRefs(FiberRefs.forkAs(this.callerRefs!, fiber.id())),
-      // a span of a renewal would hang under one that may have ended
-      FiberRef.set(FiberRef.currentTracerEnabled, false)
+  private get asCaller(): Effect.Effect<void> {
+    return Effect.withFiberRuntime((fiber) =>
+      Effect.zipRight(
+        Effect.setFiberRefs(FiberRefs.forkAs(this.keepRefs(), fiber.id())),
+        // a span of a renewal would hang under one that may have ended
+        FiberRef.set(FiberRef.currentTracerEnabled, false)
+      )
     )
-  )
+  }
+
+  /**
+   * Keeps the caller's FiberRefs, as they are when it takes the lease, for what is logged. (Asking
+   * for them copies them: where the caller goes on to run something under the lease, it has them.)
+   */
+  keepRefs(refs?: FiberRefs.FiberRefs): FiberRefs.FiberRefs {
+    return (this.callerRefs ??= refs ?? this.caller!.getFiberRefs())
+  }
 
   private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {
     if (this.ended !== undefined) return Effect.void

@@ -365,6 +365,29 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
     })
   )
 
+  it.scoped("a grant whose message was late proves what is left of it", () =>
+    Effect.gen(function* () {
+      const [a, b] = yield* pair()
+      const held = yield* caller(a.use, key, { ttl })
+      yield* held.lease
+      const waiting = yield* queuedCaller(b, key, 0, { ttl })
+      yield* subscribed(b)
+      b.proxy.holdMessages()
+      b.proxy.holdReplies({ where: (connection) => !connection.subscriber })
+      yield* held.release
+      yield* b.proxy.heldMessages
+      yield* RedisServer.eventually(Effect.map(pttl(a.server, key), (left) => left < 2_300))
+      b.proxy.releaseMessages()
+      const lease = yield* waiting.lease
+      const left = Duration.toMillis(yield* lease.remaining)
+      expect(left).toBeLessThan(2_300)
+      expect(left).toBeGreaterThan(0)
+      b.proxy.releaseReplies()
+      yield* waiting.release
+      yield* nothingLeft(a.server)
+    })
+  )
+
   it.scoped("a grant by message proves no more than its window", () =>
     Effect.gen(function* () {
       const [a, b] = yield* pair()

@@ -499,7 +499,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("gives each holder its own ttl, and proves no more than the server does", () =>
     Effect.gen(function* () {
-      const [{ server, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [Environment]
+      const [{ proxy, server, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
+        Environment
+      ]
       const key = freshKey()
       for (const [first, second] of [
         [60_000, 2_000],
@@ -510,8 +512,11 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
         yield* held.lease
         const next = yield* caller(use, key, { ttl: second })
         yield* Effect.yieldNow()
+        // late answers: what counts is when the command was sent
+        proxy.delay({ toClient: 150 })
         yield* held.release
         const lease = yield* next.lease
+        proxy.delay({})
         const left = Duration.toMillis(yield* lease.remaining)
         const onServer = yield* pttl(server, key)
         expect(onServer).toBeLessThanOrEqual(second)
@@ -640,6 +645,36 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
         })
     )
   }
+
+  it.scoped("a line that ended does not take the next one of its key with it", () =>
+    Effect.gen(function* () {
+      const [{ server, store, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
+        Environment
+      ]
+      const key = freshKey()
+      const options = { ttl: 300 }
+      const first = yield* caller(use, key, options)
+      yield* first.lease
+      // while it waits, the lease is looked after, every 100 ms
+      const gone = yield* caller(use, key, options)
+      yield* Effect.yieldNow()
+      yield* gone.interrupt
+      yield* first.release
+      yield* idle(store)
+      const second = yield* caller(use, key, options)
+      yield* second.lease
+      yield* Effect.sleep(250)
+      expect(internals(store).size().lines).toBe(1)
+      const third = yield* caller(use, key, options)
+      yield* Effect.sleep(50)
+      expect(yield* queueOf(server, key)).toEqual([])
+      expect(internals(store).size().lines).toBe(1)
+      yield* second.release
+      yield* third.lease
+      yield* third.release
+      yield* idle(store)
+    })
+  )
 
   it.scoped("a caller that leaves the moment its grant comes from Redis hands it on", () =>
     Effect.gen(function* () {

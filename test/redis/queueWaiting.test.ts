@@ -548,10 +548,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter is told", (i
         ...expected,
         "lock.outcome": "unavailable"
       })
+      yield* awaitQueued(a.server, key, 0)
       const waiting = yield* Effect.fork(
-        traced(Effect.scoped(Lock.acquire(key, { ttl })).pipe(b.use))
+        traced(Effect.scoped(Lock.acquire(key, { ttl: 900 })).pipe(b.use))
       )
       yield* awaitQueued(a.server, key, 1)
+      b.proxy.forget()
+      // a heartbeat comes after the answer that says what is in the way
+      yield* b.proxy.awaitCommand(touching(key))
       yield* held.release
       yield* Fiber.join(waiting)
       expect(Object.fromEntries(attributes[1]!)).toMatchObject({

@@ -77,7 +77,11 @@ export class Line implements PlaceEvents {
         this.place = undefined
         place.withdraw()
       }
-      if (tenure === undefined) this.onIdle()
+      if (tenure === undefined) {
+        this.tenureWatch?.cancel()
+        this.tenureWatch = undefined
+        this.onIdle()
+      }
     } else if (place !== undefined) {
       place.reshape(head.claim)
     } else if (tenure !== undefined) {
@@ -166,31 +170,28 @@ export class Line implements PlaceEvents {
 
   // ---------------------------------------------------------------- what becomes of the place
 
-  readonly first = (): Claim | undefined => this.head?.claim
+  first(): Claim | undefined {
+    return this.head?.claim
+  }
 
-  readonly onBusy = (place: Place): void => {
+  onBusy(place: Place): void {
     let ahead = 0
     for (const waiter of this.waiters) waiter.contention ??= this.contention(ahead++)
     this.around.messages.foreign(this.keys[0], this.key, place.busy)
     this.giveUpOverdue()
   }
 
-  readonly onGone = (place: Place): void => {
+  onGone(place: Place): void {
     this.dropPlace(place)
     this.update()
   }
 
-  readonly onFailed = (place: Place, outcome: Outcome): void => {
+  onFailed(place: Place, outcome: Outcome): void {
     this.dropPlace(place)
     this.close(storeError(this.around.commands, "acquire", this.key, outcome))
   }
 
-  readonly onGranted = (
-    place: Place,
-    fencingToken: number,
-    sentAt: number,
-    ttlMillis: number
-  ): void => {
+  onGranted(place: Place, fencingToken: number, sentAt: number, ttlMillis: number): void {
     const { commands } = this.around
     const { head, now } = this
     const pending = place.call.settled === undefined ? place.call : undefined
@@ -202,6 +203,8 @@ export class Line implements PlaceEvents {
         head.settle(Exit.fail(tooLate(head.claim, now - sentAt)))
       }
     } else {
+      // a grant by handoff can overtake the answer that says what was in the way
+      if (pending !== undefined) head.contention ??= this.contention(0)
       this.begin(new Tenure(place.token, fencingToken, sentAt, ttlMillis, now, pending))
       this.giveTo(head)
       this.giveUpOverdue()

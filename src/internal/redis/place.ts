@@ -16,15 +16,15 @@ import type { Surroundings } from "./surroundings.js"
 /** What becomes of a place; each of these but `onBusy` is its end. */
 export interface PlaceEvents {
   /** Who is first in the line now. */
-  readonly first: () => Claim | undefined
+  first(): Claim | undefined
   /** Granted, by a command (or a proof) of that moment, with that ttl. */
-  readonly onGranted: (place: Place, fencingToken: number, sentAt: number, ttl: number) => void
+  onGranted(place: Place, fencingToken: number, sentAt: number, ttl: number): void
   /** Queued, or queued still. */
-  readonly onBusy: (place: Place) => void
+  onBusy(place: Place): void
   /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
-  readonly onGone: (place: Place) => void
+  onGone(place: Place): void
   /** The first command failed, or a whole claim window of heartbeats. */
-  readonly onFailed: (place: Place, outcome: Outcome) => void
+  onFailed(place: Place, outcome: Outcome): void
 }
 
 /** How a caller's ttl shapes its waiting, in milliseconds. */

@@ -116,7 +116,10 @@ export class RedisStore implements LockStore {
   private line(key: string, keys: LockKeys): Line {
     let line = this.lines.get(key)
     if (line === undefined) {
-      line = new Line(key, keys, this.around, () => this.lines.delete(key))
+      const made = new Line(key, keys, this.around, () => {
+        if (this.lines.get(key) === made) this.lines.delete(key)
+      })
+      line = made
       this.lines.set(key, line)
     }
     return line
