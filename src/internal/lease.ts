@@ -368,13 +368,13 @@ export class HeldLease implements Lease {
   private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) =>
     !goOn && this.ended === "Released"
       ? Effect.void
-      : Effect.zipRight(this.asCaller, goOn ? this.renewLoop : this.warn(this.loss))
+      : Effect.zipRight(this.asCaller, goOn ? this.renewLoop() : this.warn(this.loss))
   )
 
-  private get renewLoop(): Effect.Effect<void> {
+  private renewLoop(): Effect.Effect<void> {
     return Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
       Effect.flatMap(Effect.zipRight(this.renewed(exit), this.due), (goOn) =>
-        goOn ? this.renewLoop : this.ended === "Released" ? Effect.void : this.warn(this.loss)
+        goOn ? this.renewLoop() : this.ended === "Released" ? Effect.void : this.warn(this.loss)
       )
     )
   }

@@ -102,7 +102,7 @@ export class RedisStore implements LockStore {
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
   close(): void {
     this.closed = true
-    for (const line of [...this.lines.values()]) line.close(this.closedError(line.key))
+    for (const line of this.lines.values()) line.close(this.closedError(line.key))
   }
 
   private closedError(key: string): LockStoreError {
