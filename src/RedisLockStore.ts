@@ -14,7 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { maxOwnerLength } from "./internal/options.js"
-import { makeRedisStore, storeFromClient } from "./internal/redis/make.js"
+import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
 import { LockStoreError } from "./LockError.js"
 import { LockStore } from "./LockStore.js"
 
@@ -163,14 +163,6 @@ export const layerFromClient = (
     LockStore,
     Effect.flatMap(decode(options), ({ settings }) => storeFromClient(client, settings))
   )
-
-interface Settings {
-  readonly prefix: string
-  readonly owner: string | undefined
-  readonly commandTimeoutMillis: number
-  readonly foreignPollMillis: number
-  readonly localHandoffMillis: number
-}
 
 const decode = (
   options: Options
