@@ -131,7 +131,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a silent network", (i
     quietly(
       Effect.gen(function* () {
         const { proxy, server, use } = yield* environment()
-        const lease = yield* Lock.acquire("k", { ttl: 500 }).pipe(use)
+        const lease = yield* Lock.acquire("k", { ttl: 2_000 }).pipe(use)
         const { signal } = lease
         let left = 0
         signal.addEventListener("abort", () => {

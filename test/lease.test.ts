@@ -1,0 +1,328 @@
+/** The life of a lease where its caller, its scope, its tracer or its logger misbehave. */
+import { describe, expect, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
+import * as Tracer from "effect/Tracer"
+import { type Lease, Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
+import { inspect } from "node:util"
+import { memory, StoreControls } from "./support/stores.js"
+
+/** Lets every fiber run that can. */
+const settle = Effect.replicateEffect(Effect.yieldNow(), 20, { discard: true })
+
+const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.zipLeft(Effect.fork(effect), settle)
+
+describe("a lock that is taken by a finalizer", () => {
+  for (const [name, finalizer] of Object.entries({
+    onInterrupt: <R>(effect: Effect.Effect<unknown, never, R>) =>
+      Effect.onInterrupt(Effect.never, () => effect),
+    ensuring: <R>(effect: Effect.Effect<unknown, never, R>) =>
+      Effect.ensuring(Effect.never, effect),
+    "the finalizer of a scope": <R>(effect: Effect.Effect<unknown, never, R>) =>
+      Effect.scoped(
+        Effect.zipRight(
+          Effect.addFinalizer(() => effect),
+          Effect.never
+        )
+      )
+  })) {
+    it.effect(`of a fiber that was interrupted is renewed (${name})`, () =>
+      Effect.gen(function* () {
+        const { count } = yield* StoreControls
+        const ended = yield* Deferred.make<Exit.Exit<string, unknown>>()
+        const fiber = yield* forkSettled(
+          finalizer(
+            Lock.withLock("key", { ttl: 200 })(Effect.as(Effect.sleep(700), "whole")).pipe(
+              Effect.exit,
+              Effect.flatMap((exit) => Deferred.succeed(ended, exit))
+            )
+          )
+        )
+        yield* Effect.zipRight(Fiber.interruptFork(fiber), settle)
+        yield* TestClock.adjust(700)
+        expect(yield* Deferred.await(ended)).toEqual(Exit.succeed("whole"))
+        expect(count("key", "renewed")).toBeGreaterThan(2)
+      }).pipe(Effect.provide(memory))
+    )
+  }
+
+  it.effect("a lock whose holder is interrupted is renewed until its body has cleaned up", () =>
+    Effect.gen(function* () {
+      const { count } = yield* StoreControls
+      let cleaned = false
+      const fiber = yield* forkSettled(
+        Lock.withLock("key", { ttl: 200 })((lease) =>
+          Effect.onInterrupt(Effect.never, () =>
+            Effect.zipRight(
+              Effect.sleep(700),
+              Effect.map(lease.isHeld, (isHeld) => (cleaned = isHeld))
+            )
+          )
+        )
+      )
+      yield* Effect.zipRight(Fiber.interruptFork(fiber), settle)
+      yield* TestClock.adjust(700)
+      const exit = yield* Fiber.await(fiber)
+      expect(Exit.isInterrupted(exit)).toBe(true)
+      expect(Exit.isFailure(exit) && [...Cause.failures(exit.cause)]).toEqual([])
+      expect(cleaned).toBe(true)
+      expect(count("key", "renewed")).toBeGreaterThan(2)
+    }).pipe(Effect.provide(memory))
+  )
+})
+
+describe("a lease that is held for long", () => {
+  /** The frames on the stack of the renewal fiber (Effect keeps them to itself). */
+  const frames = (lease: Lease.Lease): number =>
+    (lease as unknown as { readonly renewal: { readonly _stack: ReadonlyArray<unknown> } }).renewal
+      ._stack.length
+
+  it.effect("its renewal fiber does not grow", () =>
+    Effect.gen(function* () {
+      const { count } = yield* StoreControls
+      const lease = yield* Lock.acquire("key", { ttl: "1 second", renewEvery: "100 millis" })
+      yield* TestClock.adjust("1 second")
+      const before = { frames: frames(lease), renewals: count("key", "renewed") }
+      yield* TestClock.adjust("10 seconds")
+      expect(count("key", "renewed")).toBeGreaterThanOrEqual(before.renewals + 100)
+      expect(frames(lease)).toBe(before.frames)
+      expect(before.frames).toBeLessThan(30)
+      yield* lease.verify
+    }).pipe(Effect.scoped, Effect.provide(memory))
+  )
+
+  it.effect("nor where renewals fail now and then", () =>
+    Effect.gen(function* () {
+      const { count, failRenewals, heal } = yield* StoreControls
+      const lease = yield* Lock.acquire("key", { ttl: "10 seconds", renewEvery: "1 second" })
+      yield* TestClock.adjust("10 seconds")
+      const before = frames(lease)
+      for (let i = 0; i < 10; i++) {
+        failRenewals("key")
+        yield* TestClock.adjust("2 seconds")
+        heal("key")
+        yield* TestClock.adjust("2 seconds")
+      }
+      expect(count("key", "renew")).toBeGreaterThan(count("key", "renewed") + 20)
+      expect(frames(lease)).toBe(before)
+      yield* lease.verify
+    }).pipe(Effect.scoped, Effect.provide(memory))
+  )
+})
+
+describe("the close of a scope that is interrupted", () => {
+  /** A store whose releases wait. */
+  const slowReleases = (asked: Deferred.Deferred<void>, gate: Deferred.Deferred<void>) =>
+    Layer.map(MemoryLockStore.layer, (context) => {
+      const store = Context.get(context, LockStore.LockStore)
+      return Context.make(LockStore.LockStore, {
+        clock: store.clock,
+        acquire: (claim, restore) =>
+          Effect.map(store.acquire(claim, restore), (grant) => ({
+            ...grant,
+            release: Deferred.succeed(asked, undefined).pipe(
+              Effect.zipRight(Deferred.await(gate)),
+              Effect.zipRight(grant.release)
+            )
+          }))
+      })
+    })
+
+  it.effect("has released; whoever releases meanwhile, or later, is told so", () =>
+    Effect.gen(function* () {
+      const asked = yield* Deferred.make<void>()
+      const gate = yield* Deferred.make<void>()
+      yield* Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const lease = yield* Scope.extend(Lock.acquire("key"), scope)
+        const closing = yield* forkSettled(Scope.close(scope, Exit.void))
+        yield* Deferred.await(asked)
+        const joined = yield* forkSettled(Effect.exit(lease.release))
+        const interruption = yield* forkSettled(Fiber.interrupt(closing))
+        yield* Deferred.succeed(gate, undefined)
+        yield* settle
+        const exits = [closing, joined, interruption].map((fiber) => fiber.unsafePoll() !== null)
+        expect(exits).toEqual([true, true, true])
+        expect(yield* Fiber.join(joined)).toEqual(Exit.void)
+        const again = yield* forkSettled(Effect.exit(lease.release))
+        expect(again.unsafePoll()).toEqual(Exit.succeed(Exit.void))
+        // and it is free
+        yield* Effect.scoped(Lock.tryAcquire("key"))
+      }).pipe(Effect.provide(slowReleases(asked, gate)))
+    })
+  )
+})
+
+describe("a lease that is printed", () => {
+  const secretOf = ({ token }: Lease.Lease) => token.slice(-22)
+
+  it.effect("does not show its token", () =>
+    Effect.gen(function* () {
+      const lease = yield* Lock.acquire("key")
+      const printed = [
+        JSON.stringify(lease),
+        JSON.stringify({ nested: [lease] }),
+        inspect(lease, { depth: Number.POSITIVE_INFINITY, showHidden: true }),
+        inspect({ nested: [lease] }, { depth: Number.POSITIVE_INFINITY, showHidden: true }),
+        `${String(lease)}`,
+        Cause.pretty(Cause.fail(lease)),
+        Cause.pretty(Cause.die(lease)),
+        Cause.pretty(Cause.die(new Error("of its user", { cause: lease })), {
+          renderErrorCause: true
+        }),
+        String(Exit.succeed(lease)),
+        JSON.stringify(Exit.fail(lease)),
+        inspect(Exit.succeed(lease), { depth: Number.POSITIVE_INFINITY })
+      ]
+      expect(secretOf(lease)).toHaveLength(22)
+      for (const text of printed) expect(text).not.toContain(secretOf(lease))
+      // what it does show is of use
+      expect(JSON.parse(JSON.stringify(lease))).toEqual({
+        _id: "Lease",
+        key: "key",
+        fencingToken: lease.fencingToken
+      })
+    }).pipe(Effect.scoped, Effect.provide(MemoryLockStore.layer))
+  )
+
+  for (const [name, logger] of Object.entries({
+    jsonLogger: Logger.jsonLogger,
+    logfmtLogger: Logger.logfmtLogger,
+    stringLogger: Logger.stringLogger
+  })) {
+    it.effect(`nor in a log: as a message, an annotation, or a cause (${name})`, () =>
+      Effect.gen(function* () {
+        const lines: Array<string> = []
+        const collecting = Logger.map(logger, (line) => void lines.push(line))
+        const lease = yield* Lock.acquire("key")
+        yield* Effect.log("taken", lease, { lease }).pipe(
+          Effect.zipRight(Effect.logError("failed", Cause.fail({ lease }))),
+          Effect.annotateLogs("lease", lease),
+          Effect.provide(Logger.replace(Logger.defaultLogger, collecting))
+        )
+        expect(lines).toHaveLength(2)
+        for (const line of lines) {
+          expect(line).toContain(String(lease.fencingToken))
+          expect(line).not.toContain(secretOf(lease))
+        }
+      }).pipe(Effect.scoped, Effect.provide(MemoryLockStore.layer))
+    )
+  }
+})
+
+describe("a tracer that throws", () => {
+  const throwing = (throws: {
+    readonly onSpan?: string
+    readonly onAttribute?: string
+  }): Tracer.Tracer =>
+    Tracer.make({
+      context: (execution) => execution(),
+      span: (name, parent, context, links, startTime, kind) => {
+        if (name === throws.onSpan) throw new Error("of the tracer")
+        return {
+          _tag: "Span",
+          name,
+          spanId: name,
+          traceId: "trace",
+          parent,
+          context,
+          links,
+          kind,
+          sampled: true,
+          attributes: new Map(),
+          status: { _tag: "Started", startTime },
+          attribute: (key) => {
+            if (key === throws.onAttribute) throw new Error("of the tracer")
+          },
+          end: () => {},
+          event: () => {},
+          addLinks: () => {}
+        }
+      }
+    })
+
+  const faults = {
+    "at the span of holding": { onSpan: "Lock.hold" },
+    "at an attribute of the acquisition": { onAttribute: "lock.fencing_token" }
+  }
+  const ways = {
+    withLock: Lock.withLock("key", { ttl: "1 second" })(Effect.void),
+    acquire: Effect.scoped(Lock.acquire("key", { ttl: "1 second" }))
+  }
+  for (const [fault, throws] of Object.entries(faults)) {
+    for (const [way, effect] of Object.entries(ways)) {
+      it.effect(`${fault} leaves no lease behind (${way})`, () =>
+        Effect.gen(function* () {
+          const { count, events } = yield* StoreControls
+          const exit = yield* Effect.exit(Effect.withTracer(effect, throwing(throws)))
+          expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+          expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+          yield* TestClock.adjust("5 seconds")
+          expect(count("key", "renew")).toBe(0)
+          // and it is free, without having run out
+          yield* Effect.scoped(Lock.tryAcquire("key"))
+        }).pipe(Effect.provide(memory))
+      )
+    }
+  }
+})
+
+describe("whatever watches a lease", () => {
+  const ways: Record<string, (lease: Lease.Lease) => Effect.Effect<unknown, never, StoreControls>> =
+    {
+      "a loss that the clock tells": () => TestClock.adjust("1 minute"),
+      "a loss that verify tells": (lease) =>
+        Effect.flatMap(StoreControls, ({ takeAway }) =>
+          Effect.zipRight(takeAway(lease), Effect.exit(lease.verify))
+        ),
+      "a loss that a renewal tells": (lease) =>
+        Effect.flatMap(StoreControls, ({ heal, takeAway }) =>
+          Effect.zipRight(
+            takeAway(lease),
+            Effect.suspend(() => {
+              heal(lease.key)
+              return TestClock.adjust("6 seconds")
+            })
+          )
+        )
+    }
+
+  for (const [name, lose] of Object.entries(ways)) {
+    it.effect(`is told before anybody logs: ${name}`, () =>
+      Effect.gen(function* () {
+        const order: Array<string> = []
+        const logger = Logger.make(() => void order.push("logged"))
+        yield* Effect.gen(function* () {
+          const { silenceRenewals } = yield* StoreControls
+          silenceRenewals("key")
+          const lease = yield* Lock.acquire("key", { ttl: "10 seconds" })
+          lease.signal.addEventListener("abort", () => order.push("told"))
+          const guarded = yield* forkSettled(
+            Effect.exit(
+              lease.guard(
+                Effect.onInterrupt(Effect.never, () => Effect.sync(() => order.push("interrupted")))
+              )
+            )
+          )
+          yield* lose(lease)
+          yield* Fiber.await(guarded)
+          yield* settle
+        }).pipe(
+          Effect.scoped,
+          Effect.provide(Layer.merge(memory, Logger.replace(Logger.defaultLogger, logger)))
+        )
+        expect(order[0]).toBe("told")
+        expect([...order].sort()).toEqual(["interrupted", "logged", "told"])
+      })
+    )
+  }
+})

@@ -1,0 +1,120 @@
+/** What is slow is not silent: a slow network, and a process that had no time to look. */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
+import {
+  blockEventLoop,
+  type Environment,
+  environment,
+  quietly,
+  RedisServer,
+  storeOf
+} from "./support.js"
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slow", (it) => {
+  const warm = ({ use }: Pick<Environment, "use">) => Lock.withLock("warm")(Effect.void).pipe(use)
+
+  /** Ten ttls of a lease, renewed as early as it may be on a machine that is busy. */
+  const held = (ttl: number, rtt: number) =>
+    Effect.gen(function* () {
+      const slow = yield* environment()
+      yield* warm(slow)
+      slow.proxy.delay({ toServer: rtt / 2, toClient: rtt / 2 })
+      const exit = yield* Lock.withLock("k" + ttl, { ttl, renewEvery: ttl / 4 })(
+        Effect.sleep(10 * ttl)
+      ).pipe(slow.use, Effect.exit)
+      return { exit, connections: slow.proxy.connections.length }
+    })
+
+  it.scoped("keeps its leases, over the one connection that there is", () =>
+    quietly(
+      Effect.gen(function* () {
+        const outcomes = yield* Effect.all([held(300, 60), held(1_000, 200)], {
+          concurrency: "unbounded"
+        })
+        const kept = { exit: Exit.void, connections: 1 }
+        expect(outcomes).toEqual([kept, kept])
+      })
+    )
+  )
+
+  it.scoped("becomes slow while a lease is held: it is kept", () =>
+    quietly(
+      Effect.gen(function* () {
+        const slow = yield* environment()
+        yield* warm(slow)
+        const exit = yield* Lock.withLock("k", { ttl: 1_000, renewEvery: 200 })(
+          Effect.zipRight(
+            Effect.sync(() => slow.proxy.delay({ toServer: 60, toClient: 60 })),
+            Effect.sleep(3_000)
+          )
+        ).pipe(slow.use, Effect.exit)
+        expect(exit).toEqual(Exit.void)
+        expect(slow.proxy.connections).toHaveLength(1)
+      })
+    )
+  )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a process that stood still", (it) => {
+  const commandTimeout = 300
+  const stall = 450
+
+  const connectionsOf = (server: RedisServer.RedisProcess) =>
+    Effect.map(server.command("INFO", "stats"), (stats) =>
+      Number(/total_connections_received:(\d+)/.exec(String(stats))![1])
+    )
+
+  /** As soon as what was asked for is on its way; its answer comes meanwhile. */
+  const stalled = Effect.async<void>((resume) => {
+    setImmediate(() => {
+      blockEventLoop(stall)
+      resume(Effect.void)
+    })
+  })
+
+  const grant = (ttlMillis: number) =>
+    Effect.flatMap(LockStore.LockStore, (store) =>
+      Effect.uninterruptibleMask((restore) =>
+        store.acquire({ key: "k", ttlMillis, waitMillis: 0, owner: undefined }, restore)
+      )
+    )
+
+  type Question = Effect.Effect<unknown, unknown, LockStore.LockStore>
+  const questions: Record<string, Effect.Effect<Question, unknown, LockStore.LockStore>> = {
+    "an acquire": Effect.succeed(Effect.scoped(Lock.acquire("k", { ttl: 30_000 }))),
+    "an attempt": Effect.succeed(Effect.scoped(Lock.tryAcquire("k", { ttl: 30_000 }))),
+    "a hundred acquires at once": Effect.succeed(
+      Effect.forEach(
+        Array.from({ length: 100 }, (_, i) => `k${i}`),
+        (key) => Effect.scoped(Lock.acquire(key, { ttl: 30_000 })),
+        { concurrency: "unbounded" }
+      )
+    ),
+    "a verification": Effect.map(grant(30_000), ({ verify }) => verify),
+    "a release": Effect.map(grant(30_000), ({ release }) => release),
+    // its patience is shorter than the command deadline: 200 ms
+    "a renewal": Effect.map(grant(1_200), ({ renew }) => renew)
+  }
+
+  for (const [name, prepare] of Object.entries(questions)) {
+    it.scoped(`looks for its answer before it calls the connection silent: ${name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        // no proxy: that would stand still as well
+        const { use } = yield* storeOf(RedisLockStore.layer({ url: server.url, commandTimeout }))
+        yield* Lock.withLock("warm")(Effect.void).pipe(use)
+        const question = yield* use(prepare)
+        const before = yield* connectionsOf(server)
+        const asked = yield* Effect.fork(Effect.exit(use(question)))
+        yield* stalled
+        expect(Exit.isSuccess(yield* Fiber.join(asked))).toBe(true)
+        yield* Effect.sleep(100)
+        expect(yield* connectionsOf(server)).toBe(before)
+      })
+    )
+  }
+})
