@@ -32,7 +32,7 @@ const root = fileURLToPath(new URL("../../../../", import.meta.url))
 const reportFile = join(root, ".cache/bench.json")
 
 const forms = {
-  short: { rounds: 3, millis: 500, warmUpMillis: 600 },
+  short: { rounds: 3, millis: 350, warmUpMillis: 1_400 },
   full: { rounds: 7, millis: 2_000, warmUpMillis: 3_000 },
   smoke: { rounds: 1, millis: 200, warmUpMillis: 100 }
 }
