@@ -2,10 +2,11 @@
  * A mutual exclusion lock, held as a scoped resource.
  *
  * Acquiring forks a renewal fiber; closing the scope interrupts that fiber and gives the lease
- * back. The code that runs under the lock is interrupted before anyone else can own it: when the
- * store says that the lease is not ours, or when the store has been silent for so long that its
- * validity, counted on this process's monotonic clock from before the last answered command was
- * sent, is about to run out.
+ * back. The code that runs under the lock (the body of `withLock`, or what `lease.guard` runs) is
+ * interrupted, at its next asynchronous boundary, before anyone else can own it: when the store says
+ * that the lease is not ours, or when the store has been silent for so long that its validity,
+ * counted on this process's monotonic clock from before the last answered command was sent, is about
+ * to run out.
  *
  * @example
  * ```ts
@@ -42,7 +43,8 @@ export type { Options, WaitOptions } from "./Lease.js"
  *
  * The wait can be interrupted, unless the caller is itself in an uninterruptible region; nothing
  * is left behind then. Fails with `LockUnavailable` if `waitAtMost` is over, and with
- * `LockStoreError` if the store did not answer or refused.
+ * `LockStoreError` if the store refused, or did not answer in its time (`RedisLockStore`:
+ * `commandTimeout`; in the queue, a heartbeat and a claim window).
  *
  * @since 0.1.0
  * @category constructors
@@ -86,8 +88,9 @@ export const tryAcquire = (
  * gives it back, whatever happens.
  *
  * Fails with `LockLost` if the lease was lost at any point, also when the body had succeeded by
- * then: somebody else may have had the lock while it ran. If the body failed as well, both errors
- * are in the cause, the body's first. A release that the store did not confirm is logged as a
+ * then: somebody else may have had the lock while it ran. The interruption that the loss brought
+ * about is not in the cause. If the body failed by itself as well, both errors are in it, the body's
+ * first: `Effect.catchTag` sees the first only, `Cause.failures` all. A release that the store did not confirm is logged as a
  * warning and counted; the lease then ends by its ttl.
  *
  * @since 0.1.0
