@@ -6,13 +6,14 @@
  */
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { toMillis } from "./internal/millis.js"
 import { maxOwnerLength } from "./internal/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
 import { LockStoreError } from "./LockError.js"
@@ -182,14 +183,7 @@ const decode = (
       ifNone: number,
       atLeast: number
     ) => {
-      const value =
-        input === undefined
-          ? ifNone
-          : typeof input === "number"
-            ? input
-            : Duration.decodeUnknown(input).pipe((decoded) =>
-                decoded._tag === "Some" ? Duration.toMillis(decoded.value) : Number.NaN
-              )
+      const value = input === undefined ? ifNone : (toMillis(input) ?? Number.NaN)
       return Number.isFinite(value) && value >= atLeast
         ? Either.right(value)
         : Either.left(

@@ -14,6 +14,7 @@ import type { Lease, Options, WaitOptions } from "../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
 import { type Contention, LockStore, type Restore } from "../LockStore.js"
 import { HeldLease } from "./lease.js"
+import { toMillis } from "./millis.js"
 import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 
@@ -199,11 +200,3 @@ const decodeOptions = (
     name: options?.name
   })
 }
-
-/** `Duration` turns what is negative into zero; here it stays what it is, so that it is refused. */
-const toMillis = (input: Duration.DurationInput): number | undefined =>
-  typeof input === "number"
-    ? input
-    : typeof input === "string" && input.trimStart().startsWith("-")
-      ? undefined
-      : Option.getOrUndefined(Option.map(Duration.decodeUnknown(input), Duration.toMillis))

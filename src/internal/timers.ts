@@ -8,6 +8,7 @@
  * timers do not keep a process alive.
  */
 import type { LockClock, ScheduledCall } from "../LockStore.js"
+import { isolated } from "./isolated.js"
 
 /** `setTimeout` cannot count further than 2^31 ms. */
 const maxDelay = 0x3fff_ffff
@@ -55,18 +56,8 @@ const fire = (slot: number): void => {
   while (head.next !== head) {
     const entry = head.next
     entry.cancel()
-    if (entry.at - slot > 8) {
-      insert(entry)
-      continue
-    }
-    // one caller's trouble is its own
-    try {
-      entry.callback()
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error
-      })
-    }
+    if (entry.at - slot > 8) insert(entry)
+    else isolated(entry.callback)
   }
 }
 

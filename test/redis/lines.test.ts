@@ -411,7 +411,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       emit("close")
       emit("ready")
       for (const call of calls) expect((yield* settled(call))._tag).toBe("Failed")
-      calls.forEach((call, i) => commands.undo(call, keysOf(`k${i}`), tokens[i]!, 1))
+      calls.forEach((call, i) => commands.giveBack(call, keysOf(`k${i}`), tokens[i]!, 1))
       yield* turns(1)
       const before = sent.length
       sent[0]!.answer([null, null])

@@ -30,7 +30,16 @@ export interface SubscriberClient {
   disconnect(reconnect?: boolean): void
 }
 
-/** Options of a client of our own: a command waits for the connection, and never for ever. */
+/**
+ * How a client of our own treats commands: every command has its own deadline here; until then it
+ * may wait for a new connection, and is sent again there, which all scripts allow for.
+ */
+const ours = {
+  maxRetriesPerRequest: null,
+  enableOfflineQueue: true,
+  autoResendUnfulfilledCommands: true
+} as const
+
 export const connect = (
   url: string | undefined,
   options: Omit<RedisOptions, "replyMapping">,
@@ -43,12 +52,7 @@ export const connect = (
     retryStrategy: (times) =>
       Math.min(25 * 2 ** Math.min(times, 6), 1_000) * (0.75 + Math.random() / 2),
     ...options,
-    // every command has its own deadline here; until then it may wait for a new connection,
-    // and is sent again there, which all scripts allow for
-    maxRetriesPerRequest: null,
-    enableOfflineQueue: true,
-    autoResendUnfulfilledCommands: true,
-    commandTimeout: undefined as never
+    ...ours
   }
   delete merged.commandTimeout
   return (
@@ -60,12 +64,7 @@ export const connect = (
 const withoutOverrides = (url: string): string => {
   const parsed = new URL(url)
   if (parsed.search === "") return url
-  for (const option of [
-    "maxRetriesPerRequest",
-    "enableOfflineQueue",
-    "autoResendUnfulfilledCommands",
-    "commandTimeout"
-  ]) {
+  for (const option of [...Object.keys(ours), "commandTimeout"]) {
     parsed.searchParams.delete(option)
   }
   return parsed.href

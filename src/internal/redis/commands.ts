@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import { isolated } from "../isolated.js"
 import { type RedisClient, watchConnection } from "./client.js"
 import * as scripts from "./scripts.js"
 import type { Script } from "./scripts.js"
@@ -124,16 +125,7 @@ export class Call {
     this.timer.cancel()
     this.settled = outcome
     if (this.observers === undefined) return
-    for (const observer of this.observers) {
-      // one caller's trouble is its own
-      try {
-        observer(outcome)
-      } catch (error) {
-        queueMicrotask(() => {
-          throw error
-        })
-      }
-    }
+    for (const observer of this.observers) isolated(() => observer(outcome))
   }
 }
 
@@ -254,7 +246,7 @@ export class Commands {
     keysAndArgs: Array<string>,
     call?: Call
   ): Promise<unknown> {
-    if (this.closed) return Promise.reject(new Error("The lock store is closed."))
+    if (this.closed) return Promise.reject(new Error(closedMessage))
     try {
       if (!this.loaded.has(script)) {
         this.loaded.add(script)
@@ -317,49 +309,33 @@ export class Commands {
   }
 
   /**
-   * Gives back what a call may have got whose caller has gone, once it has settled: the release must
-   * not overtake it (the second try after NOSCRIPT comes last). Tried again until it is answered,
-   * or the ttl has done its work.
+   * Gives back what a token has got, or will have when the call about it that is still on its way has
+   * settled: the release must not overtake that (the second try after NOSCRIPT comes last). Tried
+   * again until it is answered, or the ttl has done its work.
    */
-  undo(call: Call, keys: ReadonlyArray<string>, token: string, ttlMillis: number): void {
-    const attempted = this.begin()
-    call.whenSettled(() =>
-      this.attemptUntil(() => this.release(keys, token), call.sentAt + ttlMillis, attempted)
-    )
-  }
-
-  /** Gives back what a token holds, behind what may still be on its way about it. */
   giveBack(
-    pending: Call | undefined,
+    onItsWay: Call | undefined,
     keys: ReadonlyArray<string>,
     token: string,
     ttlMillis: number
   ): void {
-    if (pending !== undefined) return this.undo(pending, keys, token, ttlMillis)
-    this.attemptUntil(
-      () => this.release(keys, token),
-      this.clock.unsafeNow() + ttlMillis,
-      this.begin()
-    )
-  }
-
-  private attemptUntil(undo: () => Call, until: number, attempted: () => void): void {
-    undo().whenSettled((outcome) => {
-      const now = this.clock.unsafeNow()
-      if (outcome._tag === "Answered" || now > until || this.closed) return attempted()
-      this.clock.unsafeSchedule(now + 200, () => this.attemptUntil(undo, until, attempted))
-    })
-  }
-
-  /** Counts what is being undone. */
-  private begin(): () => void {
+    const until = (onItsWay?.sentAt ?? this.clock.unsafeNow()) + ttlMillis
+    const attempt = (): void =>
+      this.release(keys, token).whenSettled((outcome) => {
+        const now = this.clock.unsafeNow()
+        if (outcome._tag === "Answered" || now > until || this.closed) this.undone()
+        else this.clock.unsafeSchedule(now + 200, attempt)
+      })
     this.undoing++
-    return () => {
-      if (--this.undoing > 0) return
-      const waiting = this.whenUndone
-      this.whenUndone = []
-      for (const resume of waiting) resume()
-    }
+    if (onItsWay === undefined) attempt()
+    else onItsWay.whenSettled(attempt)
+  }
+
+  private undone(): void {
+    if (--this.undoing > 0) return
+    const waiting = this.whenUndone
+    this.whenUndone = []
+    for (const resume of waiting) resume()
   }
 
   /**
@@ -419,6 +395,8 @@ const withoutCommand = (error: unknown): unknown => {
   if (error.stack !== undefined) clean.stack = error.stack
   return "code" in error ? Object.assign(clean, { code: error.code }) : clean
 }
+
+export const closedMessage = "The lock store is closed."
 
 export const isServerError = (error: unknown): error is Error =>
   error instanceof Error && error.name === "ReplyError"

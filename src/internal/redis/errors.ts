@@ -1,7 +1,7 @@
 /** What ioredis and Redis say, in words that a person can act on. */
 import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
 import type { Claim } from "../../LockStore.js"
-import { type Commands, isServerError, messageOf, type Outcome } from "./commands.js"
+import { closedMessage, type Commands, isServerError, messageOf, type Outcome } from "./commands.js"
 
 /** A command without a usable answer. */
 export const storeError = (
@@ -81,5 +81,5 @@ export const explain = (error: unknown): string => {
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */
 export const isTransient = (error: unknown): boolean =>
-  (!isServerError(error) && messageOf(error) !== "The lock store is closed.") ||
+  (!isServerError(error) && messageOf(error) !== closedMessage) ||
   /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY )/.test(messageOf(error))

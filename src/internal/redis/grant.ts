@@ -113,7 +113,7 @@ export class RedisGrant implements Grant {
       const found = readOwnership(outcome)
       // sent twice, the second finds the first one's work
       if (found !== undefined) return sentBefore || call.resent ? ours : Effect.succeed(found)
-      this.commands.undo(call, line.keys, this.token, claim.ttlMillis)
+      this.commands.giveBack(call, line.keys, this.token, claim.ttlMillis)
       return this.fail("release", outcome)
     })
   }

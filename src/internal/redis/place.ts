@@ -72,7 +72,7 @@ export class Place {
   /** Gives the place up: what it has got, or will have when its command settles, is given back. */
   withdraw(): void {
     this.end()
-    this.around.commands.undo(this.call, this.keys, this.token, this.longestTtl)
+    this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)
   }
 
   /** Asks now, because something may have happened. */

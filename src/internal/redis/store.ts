@@ -67,7 +67,7 @@ export class RedisStore implements LockStore {
       String(claim.ttlMillis),
       claim.owner ?? owner
     ])
-    const giveBack = () => commands.undo(call, keys, token, claim.ttlMillis)
+    const giveBack = () => commands.giveBack(call, keys, token, claim.ttlMillis)
     return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
         giveBack()
