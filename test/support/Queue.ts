@@ -195,9 +195,19 @@ export const deadWaiter = (
   { windowMillis, grantMillis }: { readonly windowMillis: number; readonly grantMillis: number }
 ): Effect.Effect<string> => {
   const token = strangeToken()
-  return Effect.as(
-    send(server, scripts.acquire, key, token, grantMillis, "dead", windowMillis, grantMillis),
-    token
+  return send(
+    server,
+    scripts.acquire,
+    key,
+    token,
+    grantMillis,
+    "dead",
+    windowMillis,
+    grantMillis
+  ).pipe(
+    // a heartbeat that is to be stale is so when this ends, however fast what follows may be
+    Effect.zipRight(windowMillis <= 1 ? Effect.sleep(windowMillis + 3) : Effect.void),
+    Effect.as(token)
   )
 }
 
