@@ -24,6 +24,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { uninterruptibly } from "./internal/caller.js"
 import { acquireLease, guardAndRelease, scopedLease } from "./internal/acquire.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -101,9 +102,9 @@ export const withLock =
   <A, E, R>(
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(acquireLease(key, options, options?.waitAtMost, restore), (lease) =>
-        guardAndRelease(lease, body, restore)
+    uninterruptibly((caller) =>
+      Effect.flatMap(acquireLease(key, options, options?.waitAtMost, caller), (lease) =>
+        guardAndRelease(lease, body, caller)
       )
     )
 
@@ -119,16 +120,16 @@ export const withLockIfAvailable =
   <A, E, R>(
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
-    Effect.uninterruptibleMask((restore) =>
+    uninterruptibly((caller) =>
       Effect.flatMap(
         Effect.catchTag(
-          Effect.asSome(acquireLease(key, options, 0, restore)),
+          Effect.asSome(acquireLease(key, options, 0, caller)),
           "LockUnavailable",
           () => Effect.succeedNone
         ),
         (lease) =>
           Option.isSome(lease)
-            ? Effect.asSome(guardAndRelease(lease.value, body, restore))
+            ? Effect.asSome(guardAndRelease(lease.value, body, caller))
             : Effect.succeedNone
       )
     )

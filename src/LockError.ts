@@ -47,7 +47,9 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
     const { ahead, holder, key, retryAfter, waited } = this
     const who = holder.foreign
       ? "a program that does not use this library"
-      : (holder.owner ?? "another holder")
+      : holder.owner === undefined
+        ? "another holder"
+        : plain(holder.owner)
     const since =
       holder.heldFor === undefined ? "" : `, for ${Duration.format(holder.heldFor)} so far`
     const after = Duration.toMillis(waited) > 0 ? ` after waiting ${Duration.format(waited)}` : ""
@@ -132,3 +134,7 @@ export class LockStoreError extends Data.TaggedError("LockStoreError")<{
 /** Keys come from users: kept short, and control characters made visible. */
 const quote = (key: string): string =>
   JSON.stringify(key.length > 200 ? `${key.slice(0, 200)}…` : key)
+
+/** Owners come from other processes: as they are where that is a word in a line. */
+const plain = (owner: string): string =>
+  /^[^\p{C}\p{Zl}\p{Zp}]{0,200}$/u.test(owner) ? owner : quote(owner)

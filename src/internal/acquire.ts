@@ -7,12 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease, Options, WaitOptions } from "../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
-import { type Contention, LockStore, type Restore } from "../LockStore.js"
+import { type Contention, LockStore } from "../LockStore.js"
+import { type Caller, uninterruptibly } from "./caller.js"
 import { HeldLease } from "./lease.js"
 import { toMillis } from "./millis.js"
 import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
@@ -28,33 +28,31 @@ export const acquireLease = (
   key: string,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
-  restore: Restore
-): Effect.Effect<HeldLease, AcquireError, LockStore> =>
-  Effect.withFiberRuntime<HeldLease, AcquireError, LockStore>((fiber) => {
-    const resolved = decodeOptions(key, options, waitAtMost)
-    if (typeof resolved === "string") {
-      return Effect.die(new Cause.IllegalArgumentException(resolved))
-    }
-    const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
-    const metrics = metricsFor(resolved.name, fiber)
-    const claim = claimLease(store, key, resolved, metrics, fiber, restore)
-    return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
-  })
+  caller: Caller
+): Effect.Effect<HeldLease, AcquireError, LockStore> => {
+  const resolved = decodeOptions(key, options, waitAtMost)
+  if (typeof resolved === "string") {
+    return Effect.die(new Cause.IllegalArgumentException(resolved))
+  }
+  const { fiber } = caller
+  const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
+  const claim = claimLease(store, key, resolved, metricsFor(resolved.name, fiber), caller)
+  return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
+}
 
 const claimLease = (
   store: LockStore,
   key: string,
   options: LeaseOptions,
   metrics: LockMetrics,
-  caller: Fiber.RuntimeFiber<unknown, unknown>,
-  restore: Restore
+  caller: Caller
 ): Effect.Effect<HeldLease, AcquireError> => {
   const { clock } = store
   const askedAt = clock.unsafeNow()
   return Effect.matchCauseEffect(
     store.acquire(
       { key, ttlMillis: options.ttlMillis, waitMillis: options.waitMillis, owner: options.owner },
-      restore
+      caller.restore
     ),
     {
       onFailure: (cause) => {
@@ -67,7 +65,7 @@ const claimLease = (
       },
       onSuccess: (grant) => {
         const lease = new HeldLease(key, options, grant, clock, metrics, askedAt)
-        lease.start(caller)
+        lease.start(caller.fiber)
         return Effect.succeed(lease)
       }
     }
@@ -80,32 +78,34 @@ export const scopedLease = (
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(Effect.scope, (outer) =>
-      Effect.flatMap(acquireLease(key, options, waitAtMost, restore), (lease) =>
-        // a child scope, so that an early release takes its finalizer out of a long-lived scope
-        Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (scope) => {
-          lease.scope = scope
-          lease.keepRefs()
-          return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
-        })
-      )
+  uninterruptibly((caller) =>
+    Effect.flatMap(acquireLease(key, options, waitAtMost, caller), (lease) =>
+      // a child scope, so that an early release takes its finalizer out of a long-lived scope
+      Effect.flatMap(Scope.fork(scopeOf(caller), ExecutionStrategy.sequential), (scope) => {
+        lease.scope = scope
+        return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
+      })
     )
   )
+
+const scopeOf = ({ fiber }: Caller): Scope.Scope =>
+  Context.get(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
 
 /** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
 export const guardAndRelease = <A, E, R>(
   lease: HeldLease,
   body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
-  restore: Restore
-): Effect.Effect<A, E | LockLost, R> =>
-  Effect.matchCauseEffect(
-    restore(lease.guard(Effect.isEffect(body) ? body : Effect.suspend(() => body(lease)))),
-    {
-      onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
-      onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
-    }
-  )
+  caller: Caller
+): Effect.Effect<A, E | LockLost, R> => {
+  const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
+  const guarded: Effect.Effect<A, E | LockLost> = lease.startGuarded(effect, caller)
+  // nothing to wait for where the body did not suspend
+  if (Exit.isExit(guarded)) return lease.closeWith(guarded as Exit.Exit<A, E | LockLost>)
+  return Effect.matchCauseEffect(guarded as Effect.Effect<A, E | LockLost>, {
+    onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
+    onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
+  })
+}
 
 const traceAcquisition = (
   claim: Effect.Effect<HeldLease, AcquireError>,

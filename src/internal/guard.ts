@@ -12,11 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
-import type * as FiberRefs from "effect/FiberRefs"
+import * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
 import * as Runtime from "effect/Runtime"
 import type { LockLost } from "../LockError.js"
+import { Caller } from "./caller.js"
+import { fiberRefsOf } from "./fiberRefs.js"
 
 /** The part of a lease that guarding needs. */
 export interface Losable {
@@ -24,49 +25,77 @@ export interface Losable {
   readonly checkHeld: () => boolean
   readonly loss: LockLost
   readonly watch: (watcher: () => void) => () => void
-  /** Offers the FiberRefs of a caller, for what the lease has to log. */
-  readonly keepRefs: (refs: FiberRefs.FiberRefs) => void
 }
 
 export const guard = <A, E, R>(
   lease: Losable,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | LockLost, R> =>
-  Effect.withFiberRuntime<A, E | LockLost, R>((caller, status) => {
-    if (!lease.checkHeld()) return lease.loss
-    const refs = caller.getFiberRefs()
-    lease.keepRefs(refs)
-    let given: FiberRefs.FiberRefs | undefined
-    const child = Runtime.runFork(
-      Runtime.make({
-        context: caller.currentContext as never,
-        fiberRefs: refs,
-        runtimeFlags: status.runtimeFlags
-      })
-    )(effect, {
-      updateRefs: (fiberRefs) => (given = fiberRefs)
+  Effect.withFiberRuntime<A, E | LockLost, R>((fiber, { runtimeFlags }) =>
+    startGuarded(lease, effect, new Caller(fiber, runtimeFlags))
+  )
+
+/** Starts the effect, for that caller; the result is an exit already where it did not suspend. */
+export const startGuarded = <A, E, R>(
+  lease: Losable,
+  effect: Effect.Effect<A, E, R>,
+  { fiber, restore, runtimeFlags }: Caller
+): Effect.Effect<A, E | LockLost> => {
+  if (!lease.checkHeld()) return Exit.fail(lease.loss)
+  const refs = new ChildRefs(fiberRefsOf(fiber))
+  const child = Runtime.runFork(
+    Runtime.make({
+      context: fiber.currentContext as never,
+      fiberRefs: noFiberRefs,
+      runtimeFlags
     })
-    const exit = child.unsafePoll()
-    if (exit !== null) return conclude(lease, child, given, exit)
-    return Effect.flatMap(
-      Effect.async<Exit.Exit<A, E>>((resume) => {
-        const interrupt = () => child.unsafeInterruptAsFork(lossInterruption)
-        const unwatch = lease.watch(interrupt)
-        // the lease can have ended while the effect ran its first, synchronous stretch
-        if (!lease.checkHeld()) interrupt()
-        child.addObserver((exit) => {
-          unwatch()
-          resume(Exit.succeed(exit))
-        })
-        return Effect.flatMap(Fiber.interruptAs(child, caller.id()), (exit) =>
-          Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
-            ? Effect.failCause(exit.cause as Cause.Cause<never>)
-            : Effect.void
-        )
-      }),
-      (exit) => conclude(lease, child, given, exit)
-    )
+  )(effect, refs)
+  const exit = child.unsafePoll()
+  if (exit !== null) return conclude(lease, child, refs, exit)
+  return Effect.uninterruptible(
+    Effect.matchCauseEffect(restore(end(lease, child)), {
+      onFailure: (cause) =>
+        Effect.flatMap(Fiber.interruptAs(child, fiber.id()), (exit) =>
+          Effect.failCause(
+            Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
+              ? Cause.sequential(cause, exit.cause as Cause.Cause<never>)
+              : cause
+          )
+        ),
+      onSuccess: (exit) => conclude(lease, child, refs, exit)
+    })
+  )
+}
+
+/** How the effect ends; at a loss, soon. Never fails by itself. */
+const end = <A, E>(
+  lease: Losable,
+  child: Fiber.RuntimeFiber<A, E>
+): Effect.Effect<Exit.Exit<A, E>> =>
+  Effect.async((resume) => {
+    const interrupt = () => child.unsafeInterruptAsFork(lossInterruption)
+    const unwatch = lease.watch(interrupt)
+    // the lease can have ended while the effect ran its first, synchronous stretch
+    if (!lease.checkHeld()) interrupt()
+    child.addObserver((exit) => {
+      unwatch()
+      resume(Exit.succeed(exit))
+    })
   })
+
+/**
+ * What a fork of the caller is given, by way of `runFork`, which would first make a copy for nothing.
+ */
+class ChildRefs {
+  given: FiberRefs.FiberRefs | undefined = undefined
+
+  constructor(private readonly ofCaller: FiberRefs.FiberRefs) {}
+
+  readonly updateRefs = (_: FiberRefs.FiberRefs, child: FiberId.Runtime): FiberRefs.FiberRefs =>
+    (this.given = FiberRefs.forkAs(this.ofCaller, child))
+}
+
+const noFiberRefs = FiberRefs.empty()
 
 /** Who interrupts at a loss: so that this interruption can be told from all others. */
 const lossInterruption = FiberId.unsafeMake()
@@ -74,26 +103,14 @@ const lossInterruption = FiberId.unsafeMake()
 const conclude = <A, E>(
   lease: Losable,
   child: Fiber.RuntimeFiber<A, E>,
-  given: FiberRefs.FiberRefs | undefined,
+  refs: ChildRefs,
   exit: Exit.Exit<A, E>
 ): Effect.Effect<A, E | LockLost> => {
   const outcome = lease.checkHeld() ? exit : Exit.failCause(followedBy(ownCause(exit), lease.loss))
-  return given !== undefined && unchanged(given, child.getFiberRefs())
+  // joining copies them several times; most bodies have set none
+  return fiberRefsOf(child) === refs.given
     ? outcome
     : Effect.zipRight(Fiber.inheritAll(child), outcome)
-}
-
-/** Joining FiberRefs copies them several times; most bodies have set none. */
-const unchanged = (before: FiberRefs.FiberRefs, after: FiberRefs.FiberRefs): boolean => {
-  if (before.locals.size !== after.locals.size) return false
-  for (const [fiberRef, values] of after.locals) {
-    const given = before.locals.get(fiberRef)
-    // (asking for the FiberRefs writes the runtime flags anew)
-    const same =
-      fiberRef === FiberRef.currentRuntimeFlags ? given?.[0][1] === values[0][1] : given === values
-    if (!same) return false
-  }
-  return true
 }
 
 const followedBy = <E>(cause: Cause.Cause<E>, loss: LockLost): Cause.Cause<E | LockLost> =>

@@ -1,7 +1,7 @@
 /** Runs one of several callbacks: if it throws, that is reported, and the others are called as well. */
-export const isolated = (callback: () => void): void => {
+export const isolated = <A>(callback: (value: A) => void, value: A): void => {
   try {
-    callback()
+    callback(value)
   } catch (error) {
     queueMicrotask(() => {
       throw error

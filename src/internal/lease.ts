@@ -32,7 +32,9 @@ import type {
   Renewal,
   ScheduledCall
 } from "../LockStore.js"
-import { guard } from "./guard.js"
+import type { Caller } from "./caller.js"
+import { fiberRefsOf } from "./fiberRefs.js"
+import { guard, startGuarded } from "./guard.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
 import { drift, retryDelay, sentAt } from "./timing.js"
@@ -82,10 +84,10 @@ export class HeldLease implements Lease {
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
-  private caller: Fiber.RuntimeFiber<unknown, unknown> | undefined = undefined
+  /** The caller's FiberRefs, as they are when it takes the lease, for what is logged. */
   private callerRefs: FiberRefs.FiberRefs | undefined = undefined
-  /** Resumes the renewal fiber while it waits; the argument says whether to go on. */
-  private wake: ((goOn: boolean) => void) | undefined = undefined
+  /** Resumes the renewal fiber while it waits. */
+  private wake: (() => void) | undefined = undefined
   private nextRenewal: ScheduledCall | undefined = undefined
   private expiry: ScheduledCall | undefined = undefined
   private releasing: Array<(exit: ReleaseExit) => void> | undefined = undefined
@@ -138,7 +140,7 @@ export class HeldLease implements Lease {
   }
 
   guard<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | LockLost, R> {
-    return guard(this, this.span === undefined ? effect : Effect.withParentSpan(effect, this.span))
+    return guard(this, this.traced(effect))
   }
 
   get signal(): AbortSignal {
@@ -153,7 +155,7 @@ export class HeldLease implements Lease {
 
   get release(): Effect.Effect<void, LockLost | LockStoreError> {
     return Effect.uninterruptible(
-      Effect.flatMap(Effect.exit(this.close), (exit) =>
+      Effect.flatMap(Effect.exit(Effect.suspend(() => this.close())), (exit) =>
         this.scope === undefined ? exit : Effect.zipRight(Scope.close(this.scope, Exit.void), exit)
       )
     )
@@ -197,15 +199,25 @@ export class HeldLease implements Lease {
     this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
     this.sleepUntilRenewal()
     this.grant.whenLost?.((reason) => this.lose(reason))
-    this.caller = caller
+    this.callerRefs = fiberRefsOf(caller)
     this.renewal = forkRenewal(this.renewUntilEnd)
+  }
+
+  /** Starts the body of a `withLock`, for that caller. */
+  startGuarded<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    caller: Caller
+  ): Effect.Effect<A, E | LockLost> {
+    return caller.isInterrupted
+      ? caller.restore(Effect.never)
+      : startGuarded(this, this.traced(effect), caller)
   }
 
   /**
    * Stops the renewal and gives the lease back, once; whoever asks again gets the same answer. Runs
    * in an uninterruptible region.
    */
-  readonly close: Effect.Effect<void, LockLost | LockStoreError> = Effect.suspend(() => {
+  private close(): Effect.Effect<void, LockLost | LockStoreError> {
     if (this.released !== undefined) return this.released
     if (this.releasing !== undefined) {
       const waiting = this.releasing
@@ -225,19 +237,21 @@ export class HeldLease implements Lease {
       onFailure: (cause) => done(Exit.failCause(cause)),
       onSuccess: (ownership) => done(Exit.succeed(ownership))
     })
-  })
+  }
 
   /**
    * What the close of a scope does: nobody is there to hear of a failure, so it is logged, unless
    * somebody has heard of it already.
    */
   get closeQuietly(): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const told = this.releasing !== undefined
-      return Effect.catchAll(this.close, (error) =>
-        told || error === this.error ? Effect.void : this.warn(error)
-      )
-    }).pipe(Effect.uninterruptible)
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        const told = this.releasing !== undefined
+        return Effect.catchAll(this.close(), (error) =>
+          told || error === this.error ? Effect.void : this.warn(error)
+        )
+      })
+    )
   }
 
   /**
@@ -245,7 +259,7 @@ export class HeldLease implements Lease {
    * missing confirmation is logged.
    */
   closeWith<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> {
-    return Effect.matchCauseEffect(this.close, {
+    return Effect.matchCauseEffect(this.close(), {
       onFailure: (cause) => {
         const error = Option.getOrUndefined(Cause.failureOption(cause))
         if (error === undefined) return Effect.failCause(cause as Cause.Cause<never>)
@@ -260,6 +274,10 @@ export class HeldLease implements Lease {
 
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
     return this.annotate(Effect.logWarning(error.message))
+  }
+
+  private traced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.span === undefined ? effect : Effect.withParentSpan(effect, this.span)
   }
 
   private traceRelease<A, E>(release: Effect.Effect<A, E>): Effect.Effect<A, E> {
@@ -324,7 +342,7 @@ export class HeldLease implements Lease {
     this.watchers = undefined
     if (watchers !== undefined) for (const watcher of watchers) watcher(this)
     // only now: the renewal fiber runs in place, and may log
-    if (this.wake !== undefined) this.wake(false)
+    if (this.wake !== undefined) this.wake()
     else this.renewal?.unsafeInterruptAsFork(FiberId.none)
   }
 
@@ -336,66 +354,60 @@ export class HeldLease implements Lease {
     this.expiry = undefined
     const now = this.clock.unsafeNow()
     const due = sentAt(this.validUntil, ttlMillis) + renewEveryMillis
-    // a proof of less than the full ttl is renewed early in what there is of it
-    this.nextRenewal = this.clock.unsafeSchedule(
-      due > now ? due : now + (this.giveUpAt - now) / 4,
-      this.renewNow
-    )
+    // a proof of less than the full ttl, or one that came late, is renewed early in what is left of it
+    const soon = now + Math.min(renewEveryMillis, (this.giveUpAt - now) / 4)
+    this.nextRenewal = this.clock.unsafeSchedule(due > now ? due : soon, this.renewNow)
   }
 
   private readonly renewNow = (): void => {
     if (!this.checkHeld()) return
     // from here on the answer may stay away: the deadline does not wait for it
     this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)
-    this.wake?.(true)
+    this.wake?.()
   }
 
   private readonly giveUp = (): void => this.lose("Unreachable")
 
-  /** Waits until a renewal is due (true) or the lease has ended (false). */
-  private readonly due: Effect.Effect<boolean> = Effect.async<boolean>((resume) => {
-    if (this.ended !== undefined) return resume(Exit.succeed(false))
-    this.wake = (goOn) => {
-      this.wake = undefined
-      resume(Exit.succeed(goOn))
-    }
-  })
-
   /**
+   * The life of the renewal fiber: it waits until a renewal is due, or the lease has ended.
+   *
    * Uninterruptible but for the renewal itself: only the end of the lease ends it, by waking it
    * (an interruption costs three times as much), or by interrupting a renewal that nobody needs.
    */
-  private readonly renewUntilEnd: Effect.Effect<void> = Effect.flatMap(this.due, (goOn) =>
-    !goOn && this.ended === "Released"
-      ? Effect.void
-      : Effect.zipRight(this.asCaller, goOn ? this.renewLoop() : this.warn(this.loss))
-  )
+  private readonly renewUntilEnd: Effect.Effect<void> = Effect.async<void>((resume) => {
+    const goOn = () => resume(this.ended === undefined ? this.renewOnce : this.lastWords)
+    if (this.ended !== undefined) return goOn()
+    this.wake = () => {
+      this.wake = undefined
+      goOn()
+    }
+  })
 
-  private renewLoop(): Effect.Effect<void> {
-    return Effect.flatMap(Effect.exit(Effect.interruptible(this.grant.renew)), (exit) =>
-      Effect.flatMap(Effect.zipRight(this.renewed(exit), this.due), (goOn) =>
-        goOn ? this.renewLoop() : this.ended === "Released" ? Effect.void : this.warn(this.loss)
-      )
+  private get renewOnce(): Effect.Effect<void> {
+    const renewal = Effect.exit(Effect.interruptible(this.grant.renew))
+    return Effect.flatMap(Effect.zipRight(this.asCaller, renewal), (exit) =>
+      Effect.zipRight(this.renewed(exit), this.renewUntilEnd)
     )
   }
 
-  /** Gives the fiber what a fork of the caller would have: loggers, annotations, services. */
+  private get lastWords(): Effect.Effect<void> {
+    return this.ended === "Released"
+      ? Effect.void
+      : Effect.zipRight(this.asCaller, this.warn(this.loss))
+  }
+
+  /** Gives the fiber what a fork of the caller would have, once: loggers, annotations, services. */
   private get asCaller(): Effect.Effect<void> {
+    const refs = this.callerRefs
+    if (refs === undefined) return Effect.void
+    this.callerRefs = undefined
     return Effect.withFiberRuntime((fiber) =>
       Effect.zipRight(
-        Effect.setFiberRefs(FiberRefs.forkAs(this.keepRefs(), fiber.id())),
+        Effect.setFiberRefs(FiberRefs.forkAs(refs, fiber.id())),
         // a span of a renewal would hang under one that may have ended
         FiberRef.set(FiberRef.currentTracerEnabled, false)
       )
     )
-  }
-
-  /**
-   * Keeps the caller's FiberRefs, as they are when it takes the lease, for what is logged. (Asking
-   * for them copies them: where the caller goes on to run something under the lease, it has them.)
-   */
-  keepRefs(refs?: FiberRefs.FiberRefs): FiberRefs.FiberRefs {
-    return (this.callerRefs ??= refs ?? this.caller!.getFiberRefs())
   }
 
   private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {

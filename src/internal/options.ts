@@ -29,7 +29,7 @@ export interface LeaseOptions {
 const impossible = (option: string, value: unknown, why: string): string =>
   `Impossible lock option ${option}: ${show(value)}. ${why}`
 
-const show = (value: unknown): string => {
+export const show = (value: unknown): string => {
   if (typeof value === "number") return `${value} ms`
   const text =
     typeof value === "string"
@@ -46,6 +46,9 @@ export const checkKey = (key: unknown): string | undefined => {
   if (key.length === 0) return impossible("key", key, "A key has at least one character.")
   if (key.length > maxKeyLength) {
     return impossible("key", key, `A key has at most ${maxKeyLength} characters.`)
+  }
+  if (/\p{Surrogate}/u.test(key)) {
+    return impossible("key", key, "It has half of a surrogate pair, which no store can keep.")
   }
   return undefined
 }

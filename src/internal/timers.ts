@@ -57,7 +57,7 @@ const fire = (slot: number): void => {
     const entry = head.next
     entry.cancel()
     if (entry.at - slot > 8) insert(entry)
-    else isolated(entry.callback)
+    else isolated(entry.callback, undefined)
   }
 }
 

@@ -24,7 +24,7 @@ const expiry = (server: RedisServer.RedisProcess) =>
 
 layer(RedisServer.layer(), { excludeTestServices: true })("a silent network", (it) => {
   for (const [ttl, margin] of [
-    [1_000, undefined],
+    [2_500, undefined],
     [2_000, 500],
     [3_000, 0]
   ] as const) {

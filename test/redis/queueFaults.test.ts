@@ -16,6 +16,7 @@ import {
   idle,
   internals,
   queuedCaller,
+  subscribed,
   queueOf,
   strict
 } from "../support/Queue.js"
@@ -50,13 +51,6 @@ const pair = (
   options = strict
 ): Effect.Effect<Pair, never, RedisServer.RedisServer | Scope.Scope> =>
   Effect.map(Effect.orDie(environments([options, options])), (list) => list as unknown as Pair)
-
-const subscribed = ({ server, store }: Environment) =>
-  RedisServer.eventually(
-    Effect.map(server.command("PUBSUB", "NUMSUB", internals(store).storeId), (reply) =>
-      (reply as ReadonlyArray<unknown>).some((count) => Number(count) === 1)
-    )
-  )
 
 // -----------------------------------------------------------------------------
 // lost wake-ups

@@ -23,7 +23,8 @@ import {
   onGrant,
   queuedCaller,
   queueOf,
-  strict
+  strict,
+  subscribed
 } from "../support/Queue.js"
 import { type Command, Model, replay, runs, stories } from "../support/queueModel.js"
 import {
@@ -689,6 +690,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
         yield* held.lease
         const leaving = yield* queuedCaller(b, key, 0, { ttl })
         const behind = yield* queuedCaller(c, key, 1, { ttl })
+        yield* subscribed(b)
         let told = false
         onGrant(b.store, () => {
           told = true

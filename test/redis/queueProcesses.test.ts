@@ -11,10 +11,10 @@ import {
   caller,
   environments,
   idle,
-  internals,
   queuedCaller,
   queueOf,
-  strict
+  strict,
+  subscribed
 } from "../support/Queue.js"
 import * as Workers from "../support/Workers.js"
 import {
@@ -211,11 +211,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
         yield* first.order({ _tag: "Hold", localHandoff: 0, key, ttl: 60_000 })
         yield* awaitQueued(a.server, key, 1)
         const behind = yield* queuedCaller(b, key, 1, { ttl: brisk })
-        yield* RedisServer.eventually(
-          Effect.map(a.server.command("PUBSUB", "NUMSUB", internals(b.store).storeId), (reply) =>
-            String(reply).endsWith(",1")
-          )
-        )
+        yield* subscribed(b)
         yield* first.kill
         const { millis } = yield* timed(Effect.zipRight(held.release, behind.lease))
         expect(millis).toBeLessThan(3_000 + tolerance)

@@ -51,11 +51,13 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
       yield* RedisServer.eventually(Effect.map(renewals, (list) => list.length >= 6))
       const times = (yield* renewals).map(({ time }) => time * 1_000)
       const gaps = times.slice(1).map((time, index) => time - times[index]!)
-      // timers may be a few milliseconds early; how late they are is the machine's affair
+      // timers may be a few milliseconds early; how late one is, and how much closer the next one then
+      // comes, is the machine's affair
       for (const gap of gaps) {
-        expect(gap).toBeGreaterThan(300 - 25)
+        expect(gap).toBeGreaterThan(150)
         expect(gap).toBeLessThan(600)
       }
+      expect(times.at(-1)! - times[0]!).toBeGreaterThan(gaps.length * (300 - 15))
       expect(Math.min(...gaps)).toBeLessThan(300 + 60)
       expect(yield* pttl(server, "k")).toBeGreaterThan(0)
     })
@@ -79,8 +81,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
   it.scoped("for many times its ttl, and nobody else gets it", () =>
     Effect.gen(function* () {
       const { server, use } = yield* environment()
-      const lease = yield* Lock.acquire("k", { ttl: 500 }).pipe(use)
-      const until = performance.now() + 2_000
+      const lease = yield* Lock.acquire("k", { ttl: 1_500 }).pipe(use)
+      const until = performance.now() + 5_000
       let turnedAt = performance.now()
       let stall = 0
       while (performance.now() < until) {
@@ -101,7 +103,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
     it.scoped(`renewals stop at ${end}: nothing more is sent`, () =>
       Effect.gen(function* () {
         const { proxy, server, use } = yield* environment()
-        const options = { ttl: 200, renewEvery: 20 }
+        const options = { ttl: 5_000, renewEvery: 20 }
         const someRenewals = proxy.until(() => answered(proxy, "k") >= 4)
         if (end === "withLock's end") {
           yield* Lock.withLock("k", options)(someRenewals).pipe(use)

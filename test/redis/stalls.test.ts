@@ -31,17 +31,17 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slo
           Environment
         ]
         yield* Effect.forEach([a, b, c], warm)
-        a.proxy.delay({ toServer: 30, toClient: 30 })
-        b.proxy.delay({ toServer: 100, toClient: 100 })
+        a.proxy.delay({ toServer: 60, toClient: 60 })
+        b.proxy.delay({ toServer: 200, toClient: 200 })
         const becomesSlow = Effect.delay(
-          Effect.sync(() => c.proxy.delay({ toServer: 60, toClient: 60 })),
+          Effect.sync(() => c.proxy.delay({ toServer: 120, toClient: 120 })),
           "100 millis"
         )
         const outcomes = yield* Effect.all(
           [
-            held(a, 300, 10),
-            held(b, 1_000, 6),
-            Effect.zipLeft(held(c, 900, 4), becomesSlow, { concurrent: true })
+            held(a, 600, 8),
+            held(b, 2_000, 3),
+            Effect.zipLeft(held(c, 1_800, 3), becomesSlow, { concurrent: true })
           ],
           { concurrency: "unbounded" }
         )

@@ -78,6 +78,17 @@ export const onGrant = (store: LockStore.LockStore, callback: () => void): void 
   }
 }
 
+/** Waits until a store's subscriber is there: from then on, grants are told. */
+export const subscribed = ({
+  server,
+  store
+}: Pick<Environment, "server" | "store">): Effect.Effect<void> =>
+  RedisServer.eventually(
+    Effect.map(server.command("PUBSUB", "NUMSUB", internals(store).storeId), (reply) =>
+      (reply as ReadonlyArray<unknown>).some((count) => Number(count) === 1)
+    )
+  )
+
 export const nothing = { lines: 0, listeners: 0, foreignKeys: 0 }
 
 /** Waits until a store keeps nothing; a test that waits in vain runs into its timeout. */

@@ -12,38 +12,48 @@ export interface Busy {
   readonly rank: number
 }
 
-/** A fencing token has 16 digits; the short numbers are codes. */
-export const readFence = (reply: unknown): number | undefined =>
-  (typeof reply === "string" || typeof reply === "number") && /^\d{6,16}$/.test(String(reply))
-    ? Number(reply)
+/** A whole number that is one here as well, as a number or as its digits. */
+const readNumber = (reply: unknown): number | undefined => {
+  const digits = typeof reply === "number" || typeof reply === "string" ? String(reply) : ""
+  return /^-?\d{1,16}$/.test(digits) && Number.isSafeInteger(Number(digits))
+    ? Number(digits)
     : undefined
+}
+
+/** A fencing token has 16 digits; the short numbers are codes. */
+export const readFence = (reply: unknown): number | undefined => {
+  const fence = readNumber(reply)
+  return fence !== undefined && fence >= 100_000 ? fence : undefined
+}
 
 /** Of a heartbeat: the token is neither queued nor granted. */
-export const isNowhere = (reply: unknown): boolean => String(reply) === "0"
+export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0
 
 export const readBusy = (reply: unknown): Busy | undefined => {
   if (!Array.isArray(reply) || reply.length !== 5) return undefined
-  const left = Number(reply[0])
-  const foreign = Number(reply[1]) !== 1
+  const [left, ours, micros, rank] = [reply[0], reply[1], reply[3], reply[4]].map(readNumber)
+  if (left === undefined || ours === undefined || micros === undefined || rank === undefined) {
+    return undefined
+  }
+  const foreign = ours !== 1
   const record = foreign ? null : /^(\d+) ([^]*)$/.exec(String(reply[2]))
   return {
     leftMillis: left < 0 ? undefined : left,
     foreign,
     owner: record?.[2],
-    heldForMillis:
-      record === null ? undefined : Math.max(0, (Number(reply[3]) - Number(record[1])) / 1_000),
-    rank: Number(reply[4])
+    heldForMillis: record === null ? undefined : Math.max(0, (micros - Number(record[1])) / 1_000),
+    rank
   }
 }
 
 export const readOwnership = (outcome: Outcome): Ownership | undefined => {
   if (outcome._tag !== "Answered") return undefined
-  switch (String(outcome.reply)) {
-    case "1":
+  switch (readNumber(outcome.reply)) {
+    case 1:
       return "Ours"
-    case "0":
+    case 0:
       return "Missing"
-    case "2":
+    case 2:
       return "Taken"
     default:
       return undefined

@@ -11,7 +11,12 @@ type Loosely = Array<any>
 export interface RedisClient {
   readonly status: string
   readonly options?:
-    { readonly keyPrefix?: string | undefined; readonly db?: number | undefined } | undefined
+    | {
+        readonly keyPrefix?: string | undefined
+        readonly db?: number | undefined
+        readonly password?: string | null | undefined
+      }
+    | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
@@ -55,9 +60,10 @@ export const connect = (
     ...ours
   }
   delete merged.commandTimeout
-  return (
-    url === undefined ? new Redis(merged) : new Redis(withoutOverrides(url), merged)
-  ) as RedisClient
+  const client = url === undefined ? new Redis(merged) : new Redis(withoutOverrides(url), merged)
+  // ioredis prints an error that nobody listens for, also one that comes after the store is closed
+  client.on("error", () => {})
+  return client as RedisClient
 }
 
 /** What a URL's query says wins over options, in ioredis; these are not for the user to say. */

@@ -1,7 +1,14 @@
 /** What ioredis and Redis say, in words that a person can act on. */
 import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
 import type { Claim } from "../../LockStore.js"
-import { closedMessage, type Commands, isServerError, messageOf, type Outcome } from "./commands.js"
+import {
+  closedMessage,
+  type Commands,
+  isServerError,
+  messageOf,
+  type Outcome,
+  withoutTokens
+} from "./commands.js"
 
 /** A command without a usable answer. */
 export const storeError = (
@@ -16,7 +23,7 @@ export const storeError = (
       return new LockStoreError({
         operation,
         key,
-        detail: `Redis gave an answer that is not of the protocol: ${JSON.stringify(outcome.reply)?.slice(0, 200)}.`
+        detail: `Redis gave an answer that is not of the protocol: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`
       })
     case "Failed":
       return new LockStoreError({

@@ -7,6 +7,8 @@
  * contains a `}`, or the prefix a `{`: the stored key is refused then.
  */
 
+import { show } from "../options.js"
+
 const suffixes = [":lock-record", ":lock-queue", ":lock-waiters"] as const
 
 /** The lock, the record of its last grant, its queue, and what is known of its waiters. */
@@ -28,7 +30,7 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
   const stored = clientPrefix + prefix + key
   for (const suffix of suffixes) {
     if (stored.endsWith(suffix)) {
-      return `Impossible lock key: ${JSON.stringify(key)}. Keys that end in ${suffix} are used by the library itself.`
+      return `Impossible lock key: ${show(key)}. Keys that end in ${suffix} are used by the library itself.`
     }
   }
   // "}:" and "::" keep the companions of "a" and of "{a}" apart
@@ -36,5 +38,5 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
   const [record, queue, waiters] = suffixes
   return hashed(clientPrefix + beside + record) === hashed(stored)
     ? [prefix + key, beside + record, beside + queue, beside + waiters]
-    : `Impossible lock key: ${JSON.stringify(key)}${prefix + clientPrefix === "" ? "" : ` (stored as ${JSON.stringify(stored)})`}. Its braces leave no way to store anything in the same Cluster slot: give it a hash tag, as in "{tag}rest", or no braces.`
+    : `Impossible lock key: ${show(key)}${prefix + clientPrefix === "" ? "" : ` (stored as ${show(stored)})`}. Its braces leave no way to store anything in the same Cluster slot: give it a hash tag, as in "{tag}rest", or no braces.`
 }

@@ -38,27 +38,23 @@ export class Tenure {
 
   /** Gives it to a caller. */
   turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
-    return (this.holder = {
-      tenure: this,
-      claim,
-      fencingToken: this.fencingToken,
-      // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
-      validUntil: Math.min(this.validUntil, validUntil(now, claim.ttlMillis)),
-      grantedAt: now,
-      contention,
-      onLost: undefined
-    })
+    // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
+    const until = Math.min(this.validUntil, validUntil(now, claim.ttlMillis))
+    return (this.holder = new Turn(this, claim, this.fencingToken, until, now, contention))
   }
 }
 
 /** What one caller has of a tenure. */
-export interface Turn {
-  readonly tenure: Tenure
-  readonly claim: Claim
-  readonly fencingToken: number
-  readonly validUntil: number
-  readonly grantedAt: number
-  readonly contention: Contention | undefined
+export class Turn {
   /** Who wants to know when the store finds out that the lock is gone. */
-  onLost: ((reason: "Missing" | "Taken") => void) | undefined
+  onLost: ((reason: "Missing" | "Taken") => void) | undefined = undefined
+
+  constructor(
+    readonly tenure: Tenure,
+    readonly claim: Claim,
+    readonly fencingToken: number,
+    readonly validUntil: number,
+    readonly grantedAt: number,
+    readonly contention: Contention | undefined
+  ) {}
 }

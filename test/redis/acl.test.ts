@@ -1,0 +1,374 @@
+/**
+ * The ACL that the documentation gives is enough for everything that a store does, and everything
+ * in it is needed: it is read from docs/protocol.md, applied to a real server, and taken apart.
+ */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { Lock, LockError, RedisLockStore } from "effect-redis-lock"
+import { readFileSync } from "node:fs"
+import { vi } from "vitest"
+import { lockKeys } from "../../src/internal/redis/layout.js"
+import * as scripts from "../../src/internal/redis/scripts.js"
+import { caller } from "../support/Queue.js"
+import {
+  collectWarnings,
+  failure,
+  FaultProxy,
+  leftovers,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  unhandledErrors
+} from "./support.js"
+
+// ---------------------------------------------------------------- the line
+
+const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8")
+const [line, ...others] = page.match(/^ACL SETUSER .*$/gm) ?? []
+if (line === undefined || others.length > 0) throw new Error("docs/protocol.md: one ACL SETUSER")
+
+const rules = line.split(" ").slice(3)
+const password = rules.find((rule) => rule.startsWith(">"))!.slice(1)
+const prefix = rules
+  .find((rule) => rule.startsWith("~"))!
+  .slice(1)
+  .replace(/\*$/, "")
+const commands = rules.filter((rule) => rule.startsWith("+")).map((rule) => rule.slice(1))
+
+/** What is done without, as the documentation says. */
+const dispensable = ["publish", "subscribe", "unsubscribe", "info"]
+
+/** Needed only by what is undone in the background, where nobody is left to be told. */
+const inBackground: Readonly<Record<string, string>> = { zrem: "a waiter that goes away" }
+
+/** What ioredis says on the console where INFO is refused. */
+const silentConsole = Effect.acquireRelease(
+  Effect.sync(() => vi.spyOn(console, "warn").mockImplementation(() => {})),
+  (console) => Effect.sync(() => console.mockRestore())
+)
+
+/** A user of its own, so that many can be tried side by side. */
+const makeUser = (server: RedisServer.RedisProcess, user: string, rules: ReadonlyArray<string>) =>
+  server.command("ACL", "SETUSER", user, ...rules)
+
+/** The commands that were refused to a user, by themselves or in a script. */
+const refusals = (
+  server: RedisServer.RedisProcess,
+  user: string
+): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.map(server.command("ACL", "LOG", 1_000), (entries) =>
+    (entries as ReadonlyArray<ReadonlyArray<unknown>>).flatMap((entry) => {
+      const field = (name: string) => String(entry[entry.indexOf(name) + 1]).toLowerCase()
+      return field("username") === user && field("reason") === "command" ? [field("object")] : []
+    })
+  )
+
+// ---------------------------------------------------------------- the whole life
+
+interface Life {
+  /** What failed, of the steps that a permission could stop. */
+  readonly errors: ReadonlyArray<string>
+  readonly warnings: ReadonlyArray<string>
+  /** The fencing tokens of leases that were handed over, in order. */
+  readonly fences: ReadonlyArray<number>
+}
+
+interface LifeOptions {
+  readonly prefix?: string
+  readonly database?: number
+  /** Handoffs must come by a message: no question passes meanwhile. */
+  readonly byMessage?: boolean
+}
+
+const isOf =
+  (script: scripts.Script) =>
+  ([, text]: ReadonlyArray<string>): boolean =>
+    text === script.sha || text === script.lua
+
+/** Everything that stores are asked to do, by two of them that are logged in as one user. */
+const live = (
+  server: RedisServer.RedisProcess,
+  user: string,
+  key: string,
+  { byMessage = false, database = 0, prefix: own = prefix }: LifeOptions = {}
+) =>
+  collectWarnings((warnings) =>
+    Effect.gen(function* () {
+      const errors: Array<string> = []
+      const fences: Array<number> = []
+      const keys = lockKeys("", own, key)
+      if (typeof keys === "string") throw new Error(keys)
+      const [stored, , queue] = keys
+      const inDatabase = (...args: ReadonlyArray<string | number>) =>
+        server.command(
+          "EVAL",
+          `redis.call('SELECT', ARGV[1]) return redis.call(unpack(ARGV, 2))`,
+          0,
+          database,
+          ...args
+        )
+      const step = (name: string, effect: Effect.Effect<unknown, unknown>) =>
+        effect.pipe(
+          Effect.timeout("8 seconds"),
+          Effect.catchAllCause((cause) => Effect.sync(() => errors.push(`${name}: ${cause}`)))
+        )
+      const store = Effect.gen(function* () {
+        const proxy = yield* FaultProxy.make(server.port)
+        const url = `redis://${user}:${password}@127.0.0.1:${proxy.port}/${database}`
+        const { use } = yield* storeOf(
+          RedisLockStore.layer({ url, prefix: own, commandTimeout: 1_000, localHandoff: 1 })
+        )
+        return { proxy, use }
+      })
+      const a = yield* store
+      const b = yield* store
+      const free = (times: number) =>
+        Effect.forEach(
+          Array.from({ length: times }, (_, i) => `${key}:${i}`),
+          (key) => Lock.withLock(key)(Effect.void),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(a.use)
+      // a proof that is long enough for a busy machine, where nothing else may bring the lease
+      const ttl = byMessage ? 9_000 : 900
+      /** A caller that stands in the queue, and has been told so at a heartbeat as well. */
+      const queued = ({ proxy, use }: typeof a) =>
+        Effect.gen(function* () {
+          proxy.forget()
+          const waiting = yield* caller(use, key, { ttl })
+          yield* proxy
+            .awaitReply(isOf(scripts.heartbeat))
+            .pipe(Effect.raceFirst(Effect.zipRight(Fiber.join(waiting.fiber), Effect.never)))
+          return waiting
+        })
+
+      yield* step("a free lock", free(1))
+      yield* step("a free lock, by the script's digest", free(1))
+      yield* step("64 callers at once", free(64))
+      yield* step(
+        "a server that has forgotten the scripts",
+        Effect.zipRight(server.command("SCRIPT", "FLUSH"), free(64))
+      )
+      yield* step(
+        "renewed, verified, refused to others, released",
+        Effect.gen(function* () {
+          const lease = yield* Lock.acquire(key, { ttl: "20 seconds", renewEvery: 30 })
+          fences.push(lease.fencingToken)
+          const { reply } = yield* a.proxy.awaitReply(isOf(scripts.renew))
+          if (reply !== 1) return yield* Effect.fail(reply)
+          yield* lease.verify
+          const busy = yield* Effect.flip(Effect.scoped(Lock.tryAcquire(key)))
+          if (busy._tag !== "LockUnavailable") return yield* busy
+          yield* lease.release
+        }).pipe(Effect.scoped, a.use)
+      )
+      for (const [from, to] of [
+        [a, b],
+        [b, a]
+      ] as const) {
+        yield* step(
+          "handed over",
+          Effect.gen(function* () {
+            const holder = yield* caller(from.use, key, { ttl })
+            const lease = yield* holder.lease
+            const waiting = yield* queued(to)
+            if (byMessage) to.proxy.holdRequests()
+            yield* lease.release
+            const next = yield* waiting.lease
+            to.proxy.releaseRequests()
+            fences.push(lease.fencingToken, next.fencingToken)
+            yield* next.release
+          }).pipe(Effect.scoped)
+        )
+      }
+      yield* step(
+        "passed on in the process, after asking whether others wait",
+        Effect.forEach([1, 2, 3], () => Lock.withLock(key, { ttl })(Effect.sleep(10)), {
+          concurrency: "unbounded"
+        }).pipe(a.use)
+      )
+      yield* step(
+        "a waiter that goes away",
+        Effect.gen(function* () {
+          const holder = yield* caller(a.use, key, { ttl })
+          yield* holder.lease
+          const waiting = yield* queued(b)
+          yield* waiting.interrupt
+          yield* RedisServer.eventually(
+            Effect.map(inDatabase("EXISTS", queue), (exists) => exists === 0)
+          )
+        }).pipe(Effect.scoped)
+      )
+      for (const [name, value] of [
+        ["a holder that died", "erl1:somebodyelse.0000000000000000000000"],
+        ["another program", "foreign"]
+      ] as const) {
+        yield* step(
+          `after ${name}`,
+          Effect.gen(function* () {
+            yield* inDatabase("SET", stored, value, "PX", 150)
+            yield* Effect.scoped(Lock.acquire(key, { ttl })).pipe(b.use)
+          })
+        )
+      }
+      yield* step("a free lock, in the end", free(1))
+      return { errors, fences, warnings } satisfies Life
+    })
+  ).pipe(Effect.scoped)
+
+// ---------------------------------------------------------------- the tests
+
+layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", (it) => {
+  const fresh = Effect.tap(RedisServer.RedisServer, (server) =>
+    Effect.zipRight(server.flush, server.command("ACL", "LOG", "RESET"))
+  )
+
+  it.scoped("begins with nothing, and gives no more than keys, channels and single commands", () =>
+    Effect.sync(() => {
+      expect(rules.slice(0, 2)).toEqual(["reset", "on"])
+      expect(rules).toContain("-@all")
+      for (const rule of rules.slice(2)) expect(rule).toMatch(/^(>|~|&|-@all$|\+[a-z]+$)/)
+      expect(rules.filter((rule) => rule.startsWith("~"))).toEqual([`~${prefix}*`])
+      expect(prefix).not.toBe("")
+      expect(new Set(commands).size).toBe(commands.length)
+    })
+  )
+
+  it.scoped("is enough for the whole life of a lock, and nothing is refused", () =>
+    Effect.gen(function* () {
+      const unhandled = yield* unhandledErrors
+      const server = yield* fresh
+      yield* server.command("SET", "not ours", "value")
+      yield* makeUser(server, "whole", rules)
+      const { errors, fences, warnings } = yield* live(server, "whole", "k", { byMessage: true })
+      expect(errors).toEqual([])
+      expect(warnings).toEqual([])
+      expect(fences).toHaveLength(5)
+      expect(fences).toEqual([...new Set(fences)].sort((x, y) => x - y))
+      expect(yield* refusals(server, "whole")).toEqual([])
+      expect(yield* leftovers(server)).toEqual(["not ours"])
+      expect(yield* server.command("GET", "not ours")).toBe("value")
+      expect(unhandled).toEqual([])
+    })
+  )
+
+  it.scoped(
+    "is needed, command by command: without it something fails and says why",
+    () =>
+      Effect.gen(function* () {
+        const unhandled = yield* unhandledErrors
+        const server = yield* fresh
+        yield* silentConsole
+        const notMissed: Array<string> = []
+        const notAsked: Array<string> = []
+        yield* Effect.forEach(
+          commands,
+          (command) =>
+            Effect.gen(function* () {
+              const user = `without-${command}`
+              yield* makeUser(server, user, [...rules, `-${command}`])
+              const { errors, warnings } = yield* live(server, user, command)
+              const silent = inBackground[command]
+              if (!(yield* refusals(server, user)).includes(command)) notAsked.push(command)
+              const asTold = dispensable.includes(command)
+                ? // at most one warning for each of the two stores
+                  errors.length === 0 && warnings.length <= 2
+                : silent !== undefined
+                  ? errors.some((error) => error.startsWith(silent))
+                  : [...errors, ...warnings].some((text) =>
+                      /(NOPERM|permission|can't run).*The ACL gives this Redis user no permissions/.test(
+                        text
+                      )
+                    )
+              if (!asTold) notMissed.push(command)
+            }),
+          { concurrency: 6, discard: true }
+        )
+        expect({ notAsked, notMissed }).toEqual({ notAsked: [], notMissed: [] })
+        expect(unhandled).toEqual([])
+      }),
+    { timeout: 120_000 }
+  )
+
+  it.scoped("without all that is called dispensable: locks work, and waiters warn once", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      yield* silentConsole
+      const channels = rules.filter((rule) => rule.startsWith("&"))
+      for (const [user, less] of [
+        ["no-messages", dispensable.map((command) => `-${command}`)],
+        ["no-channels", ["resetchannels"]]
+      ] as const) {
+        yield* makeUser(server, user, [...rules, ...less])
+        const { errors, warnings } = yield* live(server, user, user)
+        expect(errors).toEqual([])
+        expect(warnings).toHaveLength(2)
+        for (const warning of warnings)
+          expect(warning).toMatch(/An ACL needs &erl1:\* and \+subscribe/)
+      }
+      expect(channels).toContain("&erl1:*")
+      expect(yield* leftovers(server)).toEqual([])
+    })
+  )
+
+  it.scoped("keys outside of its pattern are refused, with an error that says so", () =>
+    quietly(
+      Effect.gen(function* () {
+        const server = yield* fresh
+        yield* makeUser(server, "whole", rules)
+        for (const own of ["", "lock:", `x${prefix}`]) {
+          const { use } = yield* storeOf(
+            RedisLockStore.layer({
+              url: `redis://whole:${password}@127.0.0.1:${server.port}`,
+              prefix: own,
+              commandTimeout: 400
+            })
+          )
+          const error = failure((yield* timed(Effect.scoped(Lock.tryAcquire("k")).pipe(use))).exit)
+          expect(error).toBeInstanceOf(LockError.LockStoreError)
+          expect(error.message).toMatch(/acquire of lock "k".*ACL.*docs\/protocol\.md/)
+        }
+        expect(yield* server.dump).toEqual([])
+      })
+    )
+  )
+
+  it.scoped("without a prefix: patterns for the keys and for their companions", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      const patterns = /`~([^`]*)` and `~([^`]*)`/.exec(page)!.slice(1)
+      expect(patterns).toEqual(["invoice:*", "{invoice:*"])
+      yield* makeUser(server, "invoices", [
+        ...rules,
+        "resetkeys",
+        ...patterns.map((pattern) => `~${pattern}`)
+      ])
+      const { errors, warnings } = yield* live(server, "invoices", "invoice:42", { prefix: "" })
+      expect([...errors, ...warnings]).toEqual([])
+      expect(yield* refusals(server, "invoices")).toEqual([])
+    })
+  )
+
+  it.scoped("a database other than 0 needs +select, and is 0 without", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      const channels = rules.filter((rule) => rule.startsWith("&"))
+      const there = (channel: string) => channel.replace("@0__", "@3__")
+      yield* makeUser(server, "third", [...rules, "+select", ...channels.map(there)])
+      const { errors, warnings } = yield* live(server, "third", "k", { database: 3 })
+      expect([...errors, ...warnings]).toEqual([])
+      expect(yield* server.dump).toEqual([])
+
+      yield* makeUser(server, "unselecting", rules)
+      const { use } = yield* storeOf(
+        RedisLockStore.layer({
+          url: `redis://unselecting:${password}@127.0.0.1:${server.port}/3`,
+          prefix
+        })
+      )
+      const lease = yield* Lock.acquire("k").pipe(use)
+      expect(yield* server.command("GET", `${prefix}k`)).toBe(lease.token)
+    })
+  )
+})
