@@ -22,6 +22,8 @@ export interface Load {
   readonly body: "empty" | "suspends" | "counter" | { readonly holdMillis: number }
   /** A function around the work, or an acquire and a release (in Effect: by a scope). */
   readonly shape: "withLock" | "scoped"
+  /** How many places of others there are in the queue in Redis, for those who have one. */
+  readonly places?: number
 }
 
 /** What a contender tells while it works; the meter is the same for all. */
@@ -37,10 +39,23 @@ export interface Meter {
   readonly work: (() => Promise<unknown>) | undefined
 }
 
+/** Locks that are held for a while; renewed, if the contender renews. */
+export interface Holding {
+  /** How many of them the contender itself knows to be lost. */
+  readonly lost: () => number | Promise<number>
+  readonly release: () => Promise<unknown>
+  /** How many fibers a lease takes; undefined where there are no fibers. */
+  readonly fibersPerLease?: () => number
+}
+
 /** A contender that is connected. */
 export interface Session {
+  /** What is to be there before the round begins. */
+  readonly prepare?: (load: Load) => Promise<void>
   /** Ends when the meter has told every caller that the round is over. */
   readonly run: (load: Load, meter: Meter) => Promise<void>
+  /** Takes a lock on each of the keys, and keeps it. */
+  readonly hold?: (keys: ReadonlyArray<string>) => Promise<Holding>
   readonly close: () => Promise<void>
 }
 
@@ -63,7 +78,11 @@ export interface PromiseLock {
   readonly acquire: (key: string) => Promise<() => PromiseLike<unknown>>
 }
 
-export const sessionOf = (lock: PromiseLock, close: () => Promise<void>): Session => {
+export const sessionOf = (
+  lock: PromiseLock,
+  close: () => Promise<void>,
+  hold?: (key: string) => Promise<HeldLock>
+): Session => {
   const cycles = async (caller: number, { shape }: Load, meter: Meter): Promise<void> => {
     const { work } = meter
     const critical = async () => {
@@ -100,9 +119,57 @@ export const sessionOf = (lock: PromiseLock, close: () => Promise<void>): Sessio
         Array.from({ length: load.callers }, (_, index) => caller(index, load, meter))
       )
     },
+    ...(hold === undefined ? {} : { hold: holdEach(hold) }),
     close
   }
 }
+
+/** One of the locks that are held. */
+export interface HeldLock {
+  readonly isLost: () => boolean
+  readonly release: () => PromiseLike<unknown>
+}
+
+/** How many of the locks that are to be held are asked for at a time. */
+export const holdConcurrency = 64
+
+const holdEach =
+  (take: (key: string) => Promise<HeldLock>) =>
+  async (keys: ReadonlyArray<string>): Promise<Holding> => {
+    const held: Array<HeldLock> = []
+    const each = async (doing: (index: number) => PromiseLike<unknown>) => {
+      let next = 0
+      const one = async () => {
+        while (next < keys.length) await doing(next++)
+      }
+      await Promise.all(Array.from({ length: holdConcurrency }, one))
+    }
+    await each(async (index) => held.push(await take(keys[index]!)))
+    return {
+      lost: () => held.filter((lock) => lock.isLost()).length,
+      release: () => each((index) => held[index]!.release())
+    }
+  }
+
+/** For libraries that hold a lock around a function, and tell it of a loss by a signal. */
+export const heldAround = (
+  around: (work: (signal: { readonly aborted: boolean }) => Promise<void>) => Promise<unknown>
+): Promise<HeldLock> =>
+  new Promise((resolve, reject) => {
+    const ended = around(
+      (signal) =>
+        new Promise((end) => {
+          resolve({
+            isLost: () => signal.aborted,
+            release: () => {
+              end()
+              return ended
+            }
+          })
+        })
+    )
+    ended.catch(reject)
+  })
 
 export const pause = (millis: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, millis))

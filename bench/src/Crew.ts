@@ -9,7 +9,7 @@ import * as Scope from "effect/Scope"
 import { now } from "./Clock.js"
 import type { Load, Settings } from "./Contender.js"
 import type { ContenderId } from "./contenders/index.js"
-import type { Opened, Request, Response, RunResult } from "./protocol.js"
+import type { HoldResult, Opened, Request, Response, RunResult, WatchResult } from "./protocol.js"
 
 /** The contender cannot go on: what it said, or how its process ended. */
 export class ContenderFailed extends Data.TaggedError("ContenderFailed")<{
@@ -19,6 +19,11 @@ export class ContenderFailed extends Data.TaggedError("ContenderFailed")<{
 export interface Crew {
   readonly contender: ContenderId
   readonly about: Opened
+  /** Whether it has worked before: then its code is compiled. */
+  readonly isWarm: () => boolean
+  readonly prepare: (load: Load) => Effect.Effect<void, ContenderFailed>
+  /** Closes what it has, and connects to this place. */
+  readonly moveTo: (url: string) => Effect.Effect<void, ContenderFailed>
   /** All processes begin at the same moment. */
   readonly run: (round: Round) => Effect.Effect<ReadonlyArray<RunResult>, ContenderFailed>
 }
@@ -42,65 +47,109 @@ export const make = (
   Effect.gen(function* () {
     const children = yield* Effect.forEach(
       Array.from({ length: processes }, (_, index) => index),
-      (index) =>
-        Effect.gen(function* () {
-          const child = yield* spawn
-          const about = yield* ask(
-            child,
-            { _tag: "Open", contender, settings, process: index },
-            15_000
-          )
-          return { child, about }
-        }),
+      (index) => Effect.map(spawn([]), (child) => ({ child, index })),
       { concurrency: 4 }
     )
-    const about = children[0]!.about
-    if (about._tag !== "Opened") return yield* unexpected(about)
+    const open = (url: string) =>
+      Effect.forEach(
+        children,
+        ({ child, index }) =>
+          ask(
+            child,
+            { _tag: "Open", contender, settings: { ...settings, url }, process: index },
+            "Opened",
+            15_000
+          ),
+        { concurrency: 4 }
+      )
+    const [about] = yield* open(settings.url)
+    let at = settings.url
+    let warm = false
     return {
       contender,
-      about,
+      about: about!,
+      isWarm: () => warm,
+      prepare: (load) =>
+        Effect.forEach(
+          children,
+          ({ child }) => ask(child, { _tag: "Prepare", load }, "Prepared", 30_000),
+          { concurrency: "unbounded", discard: true }
+        ),
+      moveTo: (url) =>
+        Effect.suspend(() => {
+          if (at === url) return Effect.void
+          at = url
+          return Effect.asVoid(open(url))
+        }),
       run: ({ keepTenures, load, millis }) =>
         Effect.suspend(() => {
+          warm = true
           const from = now() + 30
           const until = from + millis
-          const request: Request = {
-            _tag: "Run",
-            load,
-            from,
-            until,
-            patienceMillis,
-            keepTenures
-          }
+          const request: Request = { _tag: "Run", load, from, until, patienceMillis, keepTenures }
           return Effect.forEach(
             children,
-            ({ child }) =>
-              Effect.flatMap(ask(child, request, millis + patienceMillis + 5_000), (response) =>
-                response._tag === "Ran" ? Effect.succeed(response) : unexpected(response)
-              ),
+            ({ child }) => ask(child, request, "Ran", millis + patienceMillis + 5_000),
             { concurrency: "unbounded" }
           )
         })
     }
   })
 
+/** A process that holds leases. */
+export interface Holder {
+  readonly about: Opened
+  readonly hold: (leases: number) => Effect.Effect<HoldResult, ContenderFailed>
+  readonly watch: (millis: number) => Effect.Effect<WatchResult, ContenderFailed>
+}
+
+export const makeHolder = (
+  contender: ContenderId,
+  settings: Settings
+): Effect.Effect<Holder, ContenderFailed, Scope.Scope> =>
+  Effect.gen(function* () {
+    const child = yield* spawn(["--expose-gc"])
+    const about = yield* ask(
+      child,
+      { _tag: "Open", contender, settings, process: 0 },
+      "Opened",
+      15_000
+    )
+    return {
+      about,
+      hold: (leases) => ask(child, { _tag: "Hold", leases }, "Holding", holdMillis),
+      watch: (millis) => ask(child, { _tag: "Watch", millis }, "Watched", millis + 15_000)
+    }
+  })
+
+/** For how long all leases may take to be taken. */
+const holdMillis = 30_000
+
 /** Crews that work in several rows: started when they are first wanted, stopped with the scope. */
 export interface Pool {
-  readonly get: (contender: ContenderId, processes: number) => Effect.Effect<Crew, ContenderFailed>
+  readonly get: (
+    contender: ContenderId,
+    processes: number,
+    url: string
+  ) => Effect.Effect<Crew, ContenderFailed>
   /** Stops one that went wrong: who asks again gets a new one. */
   readonly discard: (crew: Crew) => Effect.Effect<void>
 }
 
-export const pool = (settings: Settings): Effect.Effect<Pool, never, Scope.Scope> =>
+export const pool = (settings: Omit<Settings, "url">): Effect.Effect<Pool, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => {
     const crews = new Map<string, { readonly crew: Crew; readonly scope: Scope.CloseableScope }>()
     return {
-      get: (contender, processes) =>
+      get: (contender, processes, url) =>
         Effect.gen(function* () {
           const name = `${processes} × ${contender}`
           const known = crews.get(name)
-          if (known !== undefined) return known.crew
+          if (known !== undefined) {
+            yield* known.crew.moveTo(url)
+            return known.crew
+          }
           const own = yield* Scope.fork(scope, ExecutionStrategy.parallel)
-          const crew = yield* make(contender, processes, settings).pipe(
+          const crew = yield* make(contender, processes, { ...settings, url }).pipe(
             Scope.extend(own),
             Effect.onError((cause) => Scope.close(own, Exit.failCause(cause)))
           )
@@ -120,31 +169,31 @@ export const pool = (settings: Settings): Effect.Effect<Pool, never, Scope.Scope
     }
   })
 
-const unexpected = (response: Response) =>
-  new ContenderFailed({ message: response._tag === "Failed" ? response.message : response._tag })
-
-const spawn: Effect.Effect<Running, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.sync(() => {
-    const child = fork(program, [], {
-      serialization: "advanced",
-      stdio: ["ignore", "ignore", "pipe", "ipc"]
-    })
-    const running: Running = { child, said: "" }
-    child.stderr!.on("data", (chunk) => (running.said = (running.said + chunk).slice(-4_000)))
-    return running
-  }),
-  ({ child }) =>
-    Effect.async<void>((resume) => {
-      if (hasEnded(child)) return resume(Effect.void)
-      const kill = setTimeout(() => child.kill("SIGKILL"), 3_000)
-      child.once("exit", () => {
-        clearTimeout(kill)
-        resume(Effect.void)
+const spawn = (execArgv: ReadonlyArray<string>): Effect.Effect<Running, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = fork(program, [], {
+        execArgv: [...execArgv],
+        serialization: "advanced",
+        stdio: ["ignore", "ignore", "pipe", "ipc"]
       })
-      child.once("message", () => child.disconnect())
-      child.send({ _tag: "Close" } satisfies Request)
-    })
-)
+      const running: Running = { child, said: "" }
+      child.stderr!.on("data", (chunk) => (running.said = (running.said + chunk).slice(-4_000)))
+      return running
+    }),
+    ({ child }) =>
+      Effect.async<void>((resume) => {
+        if (hasEnded(child)) return resume(Effect.void)
+        const kill = setTimeout(() => child.kill("SIGKILL"), 3_000)
+        child.once("exit", () => {
+          clearTimeout(kill)
+          resume(Effect.void)
+        })
+        // not in the message's own tick: Node.js fails where another message has come with it
+        child.once("message", () => setImmediate(() => child.connected && child.disconnect()))
+        child.send({ _tag: "Close" } satisfies Request)
+      })
+  )
 
 interface Running {
   readonly child: ChildProcess
@@ -152,11 +201,13 @@ interface Running {
   said: string
 }
 
-const ask = (
+/** Asks, and waits for the answer of that kind. */
+const ask = <Tag extends Response["_tag"]>(
   running: Running,
   request: Request,
+  tag: Tag,
   millis: number
-): Effect.Effect<Response, ContenderFailed> =>
+): Effect.Effect<Extract<Response, { readonly _tag: Tag }>, ContenderFailed> =>
   Effect.async<Response, ContenderFailed>((resume) => {
     const { child } = running
     if (hasEnded(child)) return resume(ended(running))
@@ -181,8 +232,12 @@ const ask = (
       onTimeout: () =>
         new ContenderFailed({ message: `did not answer within ${Math.round(millis / 1000)} s` })
     }),
-    Effect.flatMap((response) =>
-      response._tag === "Failed" ? unexpected(response) : Effect.succeed(response)
+    Effect.filterOrFail(
+      (response): response is Extract<Response, { readonly _tag: Tag }> => response._tag === tag,
+      (response) =>
+        new ContenderFailed({
+          message: response._tag === "Failed" ? response.message : response._tag
+        })
     )
   )
 

@@ -4,21 +4,30 @@ import type * as RedisServer from "../../test/support/RedisServer.js"
 import type { ContenderId } from "./contenders/index.js"
 import * as Crew from "./Crew.js"
 import { counterKey, type Opened, type RunResult } from "./protocol.js"
-import type { Row } from "./Row.js"
+import type { Group, Row } from "./Row.js"
+import { usage } from "./Usage.js"
 import { quantiles, spread, type Quantiles, type Spread } from "./Stats.js"
 
 export interface Options {
   readonly rounds: number
   /** Of a round of a row with `length` 1. */
   readonly millis: number
-  /** Before the rounds: code that has just been loaded is slow, the more of it the slower. */
+  /**
+   * Before the rounds: code that has just been loaded is slow, the more of it the slower. A process
+   * that has worked in another row gets a quarter.
+   */
   readonly warmUpMillis: number
   readonly crews: Crew.Pool
+  /** Where the server is for them, perhaps behind a slow network. */
+  readonly url: string
+  /** The median time of a PING there, from a connection of no client. */
+  readonly pingMillis: number
   readonly progress: (text: string) => void
 }
 
 /** One contender in one round. */
 interface Sample {
+  readonly requests: number
   readonly cyclesPerSecond: number
   readonly cpuMicros: number
   readonly serverCpuMicros: number
@@ -81,6 +90,7 @@ export interface Result {
 
 export interface RowResult {
   readonly row: Row
+  readonly pingMillis: number
   readonly results: ReadonlyArray<Result>
 }
 
@@ -95,12 +105,12 @@ interface Entry {
 export const measure = (
   row: Row,
   server: RedisServer.RedisProcess,
-  { crews, millis, progress, rounds, warmUpMillis }: Options
+  { crews, millis, pingMillis, progress, rounds, url, warmUpMillis }: Options
 ): Effect.Effect<RowResult> =>
   Effect.gen(function* () {
     progress("starting")
     const entries = yield* Effect.forEach(row.contenders, (contender) =>
-      open(row, contender, crews)
+      open(row, contender, crews, url)
     )
     const active = () => entries.filter(({ problem }) => problem === undefined)
     const length = millis * row.length
@@ -114,21 +124,37 @@ export const measure = (
         )
       )
 
+    const count = (entry: Entry, millis: number) =>
+      Effect.map(round(row, entry.crew!, server, millis, true), (sample) => {
+        entry.requests = sample.requests
+        return sample
+      })
+
     const checking = row.group === "check"
+    const note = (entry: Entry, index: number, sample: Sample) => {
+      entry.samples.set(index, sample)
+      const { stuck } = sample.violations
+      if (stuck > 0) {
+        entry.problem = `${stuck} callers still waited ${Crew.patienceMillis / 1_000} s after the end of a round`
+      }
+    }
     for (const entry of active()) {
       progress(`warming up ${entry.contender}`)
-      yield* turn(entry, Effect.asVoid(round(row, entry.crew!, server, warmUpMillis)))
-      if (!checking) {
-        progress(`counting requests of ${entry.contender}`)
-        yield* turn(
-          entry,
-          Effect.map(
-            requestsPerCycle(row, entry.crew!, server, Math.min(length, 200)),
-            (requests) => {
-              entry.requests = requests
-            }
-          )
+      const warmUp = entry.crew!.isWarm() ? warmUpMillis / 4 : warmUpMillis
+      yield* turn(
+        entry,
+        Effect.map(
+          // Where callers wait for one another, there are few cycles, and they take long to end.
+          contended.has(row.group) ? count(entry, warmUp) : round(row, entry.crew!, server, warmUp),
+          (sample) => {
+            // it would not end in the rounds either: what it reached is all that there is
+            if (sample.violations.stuck > 0) note(entry, -1, sample)
+          }
         )
+      )
+      if (row.group === "free" && entry.problem === undefined) {
+        progress(`counting requests of ${entry.contender}`)
+        yield* turn(entry, Effect.asVoid(count(entry, 150)))
       }
     }
     const times = checking ? 1 : rounds
@@ -137,21 +163,25 @@ export const measure = (
         progress(`round ${index + 1} of ${times}: ${entry.contender}`)
         yield* turn(
           entry,
-          Effect.map(round(row, entry.crew!, server, length), (sample) => {
-            entry.samples.set(index, sample)
-            const { stuck } = sample.violations
-            if (stuck > 0)
-              entry.problem = `${stuck} callers still waited ${Crew.patienceMillis / 1_000} s after the end of a round`
-          })
+          Effect.map(round(row, entry.crew!, server, length), (sample) =>
+            note(entry, index, sample)
+          )
         )
       }
     }
-    const base = entries.find(({ contender }) => contender === row.base)!
-    return { row, results: entries.map((entry) => summary(row, entry, base)) }
+    const base = entries.find(({ contender }) => contender === row.base)
+    return { row, pingMillis, results: entries.map((entry) => summary(row, entry, base)) }
   })
 
-const open = (row: Row, contender: ContenderId, crews: Crew.Pool): Effect.Effect<Entry> =>
-  Effect.map(Effect.either(crews.get(contender, row.processes)), (crew) => {
+const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff"])
+
+const open = (
+  row: Row,
+  contender: ContenderId,
+  crews: Crew.Pool,
+  url: string
+): Effect.Effect<Entry> =>
+  Effect.map(Effect.either(crews.get(contender, row.processes, url)), (crew) => {
     const entry = { contender, samples: new Map<number, Sample>(), requests: 0 }
     return crew._tag === "Right"
       ? { ...entry, crew: crew.right, problem: undefined }
@@ -162,17 +192,22 @@ const round = (
   row: Row,
   crew: Crew.Crew,
   server: RedisServer.RedisProcess,
-  millis: number
+  millis: number,
+  /** By MONITOR: this slows the server down, so it is not for a round that is measured. */
+  countRequests = false
 ): Effect.Effect<Sample, Crew.ContenderFailed> =>
   Effect.gen(function* () {
     const counting = row.load.body === "counter"
     yield* server.command("FLUSHALL")
     if (counting) yield* server.command("SET", counterKey, 0)
+    yield* crew.prepare(row.load)
     yield* server.resetStats
     const before = yield* usage(server)
     // What looking costs by itself.
     const again = yield* usage(server)
+    const monitor = countRequests ? yield* server.monitor : undefined
     const results = yield* crew.run({ load: row.load, millis, keepTenures: row.processes > 1 })
+    const requests = monitor && (yield* monitor.commands).filter(({ from }) => from !== "lua")
     const after = yield* usage(server)
     const calls = Object.values(yield* server.commandStats).reduce(
       (sum, command) => sum + command.calls,
@@ -186,6 +221,7 @@ const round = (
     const inRedis = counting ? Number(yield* server.command("GET", counterKey)) : cycles
     return {
       cycles,
+      requests: each(requests?.length ?? 0),
       cyclesPerSecond: sum(results, (result) => result.cycles) / (millis / 1_000),
       cpuMicros: each(sum(results, ({ cpuMicros }) => cpuMicros)),
       serverCpuMicros: each(after.cpuMicros - again.cpuMicros),
@@ -206,32 +242,7 @@ const round = (
         stuck: sum(results, ({ stuck }) => stuck)
       }
     }
-  })
-
-/** What clients send, seen by MONITOR: this slows the server down, so it has a round of its own. */
-const requestsPerCycle = (
-  row: Row,
-  crew: Crew.Crew,
-  server: RedisServer.RedisProcess,
-  millis: number
-): Effect.Effect<number, Crew.ContenderFailed> =>
-  Effect.gen(function* () {
-    const monitor = yield* server.monitor
-    const results = yield* crew.run({ load: row.load, millis, keepTenures: false })
-    const sent = (yield* monitor.commands).filter(({ from }) => from !== "lua").length
-    const cycles = sum(results, ({ allCycles }) => allCycles)
-    return cycles === 0 ? 0 : sent / cycles
   }).pipe(Effect.scoped)
-
-const usage = (server: RedisServer.RedisProcess) =>
-  Effect.map(server.command("INFO", "stats", "cpu"), (info) => {
-    const field = (name: string) =>
-      Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(String(info))?.[1] ?? Number.NaN)
-    return {
-      bytes: field("total_net_input_bytes") + field("total_net_output_bytes"),
-      cpuMicros: 1e6 * (field("used_cpu_sys") + field("used_cpu_user"))
-    }
-  })
 
 interface Tenure {
   readonly process: number
@@ -276,14 +287,14 @@ const handoffTimes = (tenures: ReadonlyArray<Tenure>): Float64Array =>
     })
   )
 
-const summary = (row: Row, entry: Entry, base: Entry): Result => {
+const summary = (row: Row, entry: Entry, base: Entry | undefined): Result => {
   const samples = [...entry.samples.values()]
   const of = (value: (sample: Sample) => number) => spread(samples.map(value))
   const score = (sample: Sample | undefined) =>
     row.group === "handoff" ? sample?.handoff?.p50 : sample?.cyclesPerSecond
   const ratios = [...entry.samples].flatMap(([index, sample]) => {
     const mine = score(sample)
-    const theirs = score(base.samples.get(index))
+    const theirs = score(base?.samples.get(index))
     return mine === undefined || theirs === undefined || theirs === 0 ? [] : [mine / theirs]
   })
   const all = (value: (sample: Sample) => Quantiles) => ({

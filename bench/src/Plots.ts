@@ -1,6 +1,7 @@
 /** The pictures of a report: dots are medians, lines go from the least to the most. */
 import * as Plot from "@observablehq/plot"
 import { parseHTML } from "linkedom"
+import { allCosts, costs, type Cost, type Line } from "./Growth.js"
 import type { Result } from "./Measure.js"
 import { isMeasured, number, rowsOf, type Report } from "./Report.js"
 import type { Group } from "./Row.js"
@@ -86,6 +87,15 @@ const pictures: ReadonlyArray<Picture> = [
       handoff === undefined
         ? undefined
         : [1e3 * handoff.p50.median, 1e3 * handoff.p99.median, 1e3 * handoff.max]
+  },
+  {
+    name: "slow-network",
+    alt: "Cycles per second over a slow network as a multiple of the hand-written loop's",
+    group: "slow",
+    label: "cycles per second ÷ raw's in the same round (median, least and most; log scale)",
+    scale: "log",
+    reference: 1,
+    values: ({ ratio }) => [ratio.min, ratio.median, ratio.max]
   }
 ]
 
@@ -96,13 +106,21 @@ export interface Svg {
   readonly text: string
 }
 
-/** A picture for each group of rows that was measured. */
-export const plots = (report: Report): ReadonlyArray<Svg> =>
-  pictures.flatMap((picture) => {
+/** A picture for each group of rows that was measured, and for everything that grows. */
+export const plots = (report: Report): ReadonlyArray<Svg> => [
+  ...pictures.flatMap((picture) => {
     const marks = marksOf(report, picture)
     const { alt, group, name } = picture
     return marks.length === 0 ? [] : [{ name, alt, group, text: draw(picture, marks) }]
+  }),
+  ...allCosts.flatMap((cost) => {
+    const lines = costs(report, cost)
+    const { name, title } = cost
+    return lines.length === 0
+      ? []
+      : [{ name, alt: title, group: "growth" as const, text: drawGrowth(cost, lines) }]
   })
+]
 
 const marksOf = (report: Report, { group, values }: Picture): ReadonlyArray<Mark> =>
   rowsOf(report, group).flatMap(({ results, row }) =>
@@ -114,7 +132,7 @@ const marksOf = (report: Report, { group, values }: Picture): ReadonlyArray<Mark
     })
   )
 
-const colorOf = ({ contender }: Mark): string =>
+const colorOf = ({ contender }: { readonly contender: string }): string =>
   contender.startsWith("effect-redis-lock")
     ? "#0b62c4"
     : contender.startsWith("raw") || contender === "echo"
@@ -125,7 +143,6 @@ const draw = (
   { alt, cutAt, label, reference, scale }: Picture,
   marks: ReadonlyArray<Mark>
 ): string => {
-  const { document } = parseHTML("<!doctype html><html><body></body></html>")
   const contenders = [...new Set(marks.map(({ contender }) => contender))]
   const titles = [...new Set(marks.map(({ row }) => row))]
   const lineHeight = 17
@@ -135,8 +152,7 @@ const draw = (
       ...marks.flatMap(({ least, middle, most }) => [least, middle, most]).filter((it) => it > 0)
     ) / 2
   const at = (value: number) => (scale === "log" ? Math.max(value, floor) : value)
-  const svg = Plot.plot({
-    document: document as never,
+  return textOf({
     width: 820,
     height: 60 + titles.length * (contenders.length * lineHeight + 34),
     marginLeft: 220,
@@ -144,7 +160,6 @@ const draw = (
     marginTop: 30,
     marginBottom: 44,
     ariaLabel: alt,
-    style: { background: "white", color: "#1a1a1a", fontFamily: "sans-serif", fontSize: "12px" },
     x: {
       type: scale,
       label,
@@ -186,6 +201,79 @@ const draw = (
         r: 4
       })
     ]
+  })
+}
+
+/** Both ways on a log scale: a line that does not rise is a cost that does not grow. */
+const drawGrowth = ({ label, of, title }: Cost, lines: ReadonlyArray<Line>): string => {
+  const points = lines.flatMap(({ contender, points }) =>
+    points.map((point) => ({ contender, ...point }))
+  )
+  const values = points.map(({ value }) => value)
+  const sizes = [...new Set(points.map(({ size }) => size))].sort((a, b) => a - b)
+  return textOf({
+    width: 820,
+    height: 320,
+    marginLeft: 70,
+    marginRight: 230,
+    marginTop: 24,
+    marginBottom: 44,
+    ariaLabel: title,
+    x: {
+      type: "log",
+      label: of,
+      labelAnchor: "center",
+      labelArrow: "none",
+      labelOffset: 38,
+      ticks: sizes,
+      tickFormat: (size: number) => size.toLocaleString("en-US")
+    },
+    y: {
+      type: "log",
+      // at least a factor of a hundred, so that noise does not look like a slope
+      domain: [Math.min(...values) / 3, Math.max(...values, 30 * Math.min(...values)) * 1.5],
+      label,
+      labelArrow: "none",
+      grid: true,
+      ticks: 5,
+      tickFormat: number
+    },
+    marks: [
+      Plot.frame({ stroke: "#d0d0d0" }),
+      Plot.line(points, { x: "size", y: "value", z: "contender", stroke: colorOf, strokeWidth: 2 }),
+      Plot.dot(points, { x: "size", y: "value", fill: colorOf, r: 4 }),
+      Plot.text(apart(lines), {
+        x: "size",
+        y: "at",
+        text: "contender",
+        fill: colorOf,
+        textAnchor: "start",
+        dx: 10
+      })
+    ]
+  })
+}
+
+/** Where the names of lines are written, so that none covers another. */
+const apart = (lines: ReadonlyArray<Line>) => {
+  const range = lines.flatMap(({ points }) => points.map(({ value }) => value))
+  const step = Math.max(Math.max(...range) / Math.min(...range), 100) ** 0.06
+  let last = 0
+  return lines
+    .map(({ contender, points }) => ({ contender, ...points.at(-1)! }))
+    .sort((a, b) => a.value - b.value)
+    .map(({ contender, size, value }) => {
+      last = Math.max(value, last * step)
+      return { contender, size, at: last }
+    })
+}
+
+const textOf = (options: Plot.PlotOptions): string => {
+  const { document } = parseHTML("<!doctype html><html><body></body></html>")
+  const svg = Plot.plot({
+    ...options,
+    document: document as never,
+    style: { background: "white", color: "#1a1a1a", fontFamily: "sans-serif", fontSize: "12px" }
   })
   svg.setAttribute("xmlns", "http://www.w3.org/2000/svg")
   return `${svg.outerHTML}\n`

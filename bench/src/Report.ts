@@ -1,17 +1,22 @@
 /** Everything that was seen in one run. */
 import { cpus } from "node:os"
 import { readFileSync, writeFileSync } from "node:fs"
+import type { Held, HeldResult } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
-import type { Group } from "./Row.js"
+import type { Form, Group, SeriesName } from "./Row.js"
+import type { StartUpResult } from "./StartUp.js"
 
 export interface Report {
-  readonly form: "short" | "full" | "smoke"
+  readonly form: Form
   readonly rounds: number
   readonly millis: number
+  readonly warmUpMillis: number
   readonly ttlMillis: number
   readonly pollMillis: readonly [least: number, most: number]
   readonly machine: Machine
   readonly rows: ReadonlyArray<RowResult>
+  readonly held: HeldResult | undefined
+  readonly startUp: StartUpResult | undefined
 }
 
 /** What matters of the machine, and nothing that tells whose it is. */
@@ -39,11 +44,17 @@ export const read = (path: string): Report => JSON.parse(readFileSync(path, "utf
 export const rowsOf = (report: Report, group: Group): ReadonlyArray<RowResult> =>
   report.rows.filter(({ row }) => row.group === group)
 
+/** The sizes of a load, from the smallest. */
+export const seriesOf = (report: Report, name: SeriesName): ReadonlyArray<RowResult> =>
+  report.rows
+    .filter(({ row }) => row.series?.name === name)
+    .sort((a, b) => a.row.series!.size - b.row.series!.size)
+
 /** Package and version of everyone who took part. */
 export const versions = (report: Report): ReadonlyMap<string, string> =>
   new Map(
-    report.rows
-      .flatMap(({ results }) => results)
+    [...report.rows, report.held ?? { results: [] }]
+      .flatMap(({ results }): ReadonlyArray<Result | Held> => results)
       .flatMap(({ about }) => (about === undefined ? [] : [[about.package, about.version]]))
   )
 
@@ -57,6 +68,23 @@ export const complaint = ({ problem, violations }: Result): string | undefined =
     problem
   ].filter((it) => it !== undefined)
   return all.length === 0 ? undefined : all.join("; ")
+}
+
+/** The same, of leases that were held. */
+export const heldComplaint = ({
+  contender,
+  failures,
+  firstFailure,
+  leases,
+  lost,
+  problem
+}: Held): string | undefined => {
+  const all = [
+    lost > 0 ? `${lost} of ${leases.toLocaleString("en-US")} leases lost` : undefined,
+    failures > 0 ? `${failures} failures, the first: ${firstFailure}` : undefined,
+    problem
+  ].filter((it) => it !== undefined)
+  return all.length === 0 ? undefined : `${contender}: ${all.join("; ")}`
 }
 
 export const isMeasured = ({ cycles, rounds }: Result): boolean => rounds > 0 && cycles > 0

@@ -2,27 +2,68 @@
 import type { Load } from "./Contender.js"
 import { peers, type ContenderId } from "./contenders/index.js"
 
-export type Group = "check" | "free" | "hot" | "handoff"
+export type Group =
+  "check" | "free" | "hot" | "many" | "handoff" | "queue" | "stores" | "slow" | "growth"
+
+/** Rows of the same load in different sizes: what a cycle costs as the work grows. */
+export type SeriesName = "callers" | "hot" | "queue" | "stores"
 
 export interface Row {
   readonly id: string
   readonly group: Group
   readonly title: string
   readonly contenders: ReadonlyArray<ContenderId>
+  /** Who takes part in the short form, if not everyone; nobody: the row is not in it. */
+  readonly short?: ReadonlyArray<ContenderId>
+  /** Fewer rounds than others have in the short form: where those who wait take long to finish. */
+  readonly shortRounds?: number
+  /** Who does not take part in this form. */
+  readonly leftOut?: ReadonlyArray<ContenderId>
   /** To whom the others are compared, within each round. */
   readonly base: ContenderId
   readonly processes: number
   readonly load: Load
   /** Relative to the length of other rows' rounds. */
   readonly length: number
+  /** Added by the network to everything that goes to the server, and to everything that comes. */
+  readonly oneWayMillis?: number
+  readonly series?: { readonly name: SeriesName; readonly size: number }
 }
+
+export type Form = "short" | "full" | "smoke"
 
 const throughRedis = "effect-redis-lock, localHandoff 0"
 
+/** The rows of a form, with those who take part in it. */
+export const inForm = (form: Form, all: ReadonlyArray<Row>): ReadonlyArray<Row> => {
+  switch (form) {
+    case "full":
+      return all
+    case "short":
+      return all.flatMap((row) => {
+        const contenders = row.short ?? row.contenders
+        const leftOut = row.contenders.filter((contender) => !contenders.includes(contender))
+        return contenders.length === 0 ? [] : [{ ...row, contenders, leftOut }]
+      })
+    case "smoke":
+      return smoke(all)
+  }
+}
+
 /** Enough to see that everything works, in a few seconds and without the other libraries. */
-export const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
+const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
   all
-    .filter(({ id }) => ["check", "free-64-scoped", "hot-4x10", "handoff"].includes(id))
+    .filter(({ id }) =>
+      [
+        "check",
+        "free-64-scoped",
+        "hot-4x10",
+        "handoff",
+        "queue-100",
+        "stores-100",
+        "slow-1ms-free-1"
+      ].includes(id)
+    )
     .map((row) => ({
       ...row,
       title: row.title.replace("4 processes", "2 processes"),
@@ -33,11 +74,17 @@ export const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
           "raw",
           "echo",
           "effect-redis-lock",
+          "queue by hand",
+          "effect-redis-lock, 10 stores",
           row.group === "handoff" ? throughRedis : ""
         ].includes(it)
       ),
       length: 1
     }))
+
+// -----------------------------------------------------------------------------
+// free locks
+// -----------------------------------------------------------------------------
 
 const free: Omit<Row, "id" | "title" | "load"> = {
   group: "free",
@@ -46,6 +93,64 @@ const free: Omit<Row, "id" | "title" | "load"> = {
   processes: 1,
   length: 1
 }
+
+const own = { keys: "own", body: "empty", shape: "withLock" } as const
+
+/** In the short form: the base, and the quickest of those who poll. */
+const few = ["raw", "effect-redis-lock", "redis-semaphore", "redlock-universal"] as const
+
+const freeRows: ReadonlyArray<Row> = [
+  // These come first: a process with one caller is not warm before its rounds are over.
+  {
+    ...free,
+    id: "free-64-empty",
+    title: "64 callers, a key each, an empty body",
+    load: { ...own, callers: 64 }
+  },
+  {
+    ...free,
+    id: "free-64-suspends",
+    title: "64 callers, a key each, a body that suspends once",
+    short: few.slice(0, 2),
+    load: { ...own, callers: 64, body: "suspends" }
+  },
+  {
+    ...free,
+    id: "free-64-scoped",
+    title: "64 callers, a key each, acquire and release (scoped `acquire`)",
+    short: few.slice(0, 2),
+    load: { ...own, callers: 64, shape: "scoped" }
+  },
+  {
+    ...free,
+    id: "free-1",
+    title: "One caller, an empty body",
+    load: { ...own, callers: 1 },
+    series: { name: "callers", size: 1 }
+  },
+  {
+    ...free,
+    id: "free-1000",
+    title: "1,000 callers, a key each, an empty body",
+    short: few,
+    load: { ...own, callers: 1_000 },
+    length: 3,
+    series: { name: "callers", size: 1_000 }
+  },
+  ...[10, 100].map((callers): Row => ({
+    ...free,
+    id: `free-${callers}`,
+    group: "growth",
+    title: `${callers} callers, a key each, an empty body`,
+    short: ["raw", "effect-redis-lock"],
+    load: { ...own, callers },
+    series: { name: "callers", size: callers }
+  }))
+]
+
+// -----------------------------------------------------------------------------
+// one key, or a few
+// -----------------------------------------------------------------------------
 
 const hot: Omit<Row, "id" | "title" | "load" | "processes"> = {
   group: "hot",
@@ -56,52 +161,30 @@ const hot: Omit<Row, "id" | "title" | "load" | "processes"> = {
 
 const hotLoad = { keys: { shared: 1 }, body: "suspends", shape: "withLock" } as const
 
-export const rows: ReadonlyArray<Row> = [
-  {
-    id: "check",
-    group: "check",
-    title: "A counter in Redis, read and written back under the lock: 4 processes, 5 callers each",
-    contenders: ["no lock", "raw", "effect-redis-lock", throughRedis, ...peers],
-    base: "raw",
-    processes: 4,
-    load: { callers: 5, keys: { shared: 1 }, body: "counter", shape: "withLock" },
-    length: 2
-  },
-  {
-    ...free,
-    id: "free-1",
-    title: "One caller, an empty body",
-    load: { callers: 1, keys: "own", body: "empty", shape: "withLock" }
-  },
-  {
-    ...free,
-    id: "free-64-empty",
-    title: "64 callers, a key each, an empty body",
-    load: { callers: 64, keys: "own", body: "empty", shape: "withLock" }
-  },
-  {
-    ...free,
-    id: "free-64-suspends",
-    title: "64 callers, a key each, a body that suspends once",
-    load: { callers: 64, keys: "own", body: "suspends", shape: "withLock" }
-  },
-  {
-    ...free,
-    id: "free-64-scoped",
-    title: "64 callers, a key each, acquire and release (scoped `acquire`)",
-    load: { callers: 64, keys: "own", body: "empty", shape: "scoped" }
-  },
+/** Of the sizes that are only measured for the growth. */
+const inShort: Readonly<Record<number, ReadonlyArray<ContenderId>>> = {
+  2: few.slice(1, 2),
+  5: few.slice(0, 2),
+  101: few.slice(1, 2),
+  500: few.slice(0, 2),
+  10_001: few.slice(1, 2)
+}
+
+const hotRows: ReadonlyArray<Row> = [
   {
     ...hot,
     id: "hot-1x50",
     title: "1 process, 50 callers",
     processes: 1,
-    load: { ...hotLoad, callers: 50 }
+    load: { ...hotLoad, callers: 50 },
+    shortRounds: 2,
+    series: { name: "hot", size: 50 }
   },
   {
     ...hot,
     id: "hot-4x1",
     title: "4 processes, 1 caller each",
+    short: few.slice(0, 3),
     processes: 4,
     load: { ...hotLoad, callers: 1 }
   },
@@ -109,6 +192,7 @@ export const rows: ReadonlyArray<Row> = [
     ...hot,
     id: "hot-4x10",
     title: "4 processes, 10 callers each",
+    short: ["raw", "effect-redis-lock", throughRedis, "redis-semaphore"],
     processes: 4,
     load: { ...hotLoad, callers: 10 }
   },
@@ -116,17 +200,161 @@ export const rows: ReadonlyArray<Row> = [
     ...hot,
     id: "hot-4x50",
     title: "4 processes, 50 callers each",
+    short: few,
+    shortRounds: 2,
     processes: 4,
     load: { ...hotLoad, callers: 50 }
   },
+  // All but one of the callers wait: 1, 4, 100, 499 and 10,000 of them.
+  ...[2, 5, 101, 500, 10_001].map((callers): Row => ({
+    ...hot,
+    id: `hot-1x${callers}`,
+    group: "growth",
+    title: `1 process, ${callers} callers`,
+    short: inShort[callers] ?? [],
+    processes: 1,
+    load: { ...hotLoad, callers },
+    // long enough for some turns of each, or it would be the start of the callers that is measured
+    length: callers > 1_000 ? 10 : 1.5,
+    ...(callers > 1_000 ? { shortRounds: 2 } : {}),
+    series: { name: "hot", size: callers }
+  })),
+  {
+    ...hot,
+    id: "zipf-1x1000",
+    group: "many",
+    title: "10 keys, 1 process, 1,000 callers",
+    short: [...few, throughRedis],
+    shortRounds: 1,
+    processes: 1,
+    load: { ...hotLoad, keys: { shared: 10 }, callers: 1_000 },
+    length: 3
+  },
+  {
+    ...hot,
+    id: "zipf-4x250",
+    group: "many",
+    title: "10 keys, 4 processes, 250 callers each",
+    short: [],
+    processes: 4,
+    load: { ...hotLoad, keys: { shared: 10 }, callers: 250 },
+    length: 3
+  }
+]
+
+// -----------------------------------------------------------------------------
+// the queue in Redis
+// -----------------------------------------------------------------------------
+
+const queueLoad = { callers: 1, keys: { shared: 1 }, body: "empty", shape: "withLock" } as const
+
+const queueRows: ReadonlyArray<Row> = [1, 100, 10_000].flatMap((places): ReadonlyArray<Row> => {
+  const waiters = `${places.toLocaleString("en-US")} ${places === 1 ? "waiter" : "waiters"} in the queue`
+  const load = { ...queueLoad, places }
+  return [
+    {
+      id: `queue-${places}`,
+      group: "queue",
+      title: waiters,
+      contenders: ["queue by hand"],
+      base: "queue by hand",
+      processes: 1,
+      load,
+      length: 1,
+      series: { name: "queue", size: places }
+    },
+    {
+      id: `stores-${places}`,
+      group: "stores",
+      title: waiters,
+      contenders: ["effect-redis-lock, 10 stores"],
+      base: "effect-redis-lock, 10 stores",
+      processes: 1,
+      load,
+      // what has to be put into the queue before each nine handoffs takes its time
+      length: places > 1_000 ? 5 : 1,
+      ...(places > 1_000 ? { shortRounds: 2 } : {}),
+      series: { name: "stores", size: places }
+    }
+  ]
+})
+
+// -----------------------------------------------------------------------------
+// a slow network
+// -----------------------------------------------------------------------------
+
+const slowRows: ReadonlyArray<Row> = [1, 20].flatMap((oneWayMillis): ReadonlyArray<Row> => {
+  const slow = {
+    group: "slow",
+    base: "raw",
+    processes: 1,
+    length: oneWayMillis === 1 ? 1.5 : 2.5,
+    shortRounds: 2,
+    oneWayMillis
+  } as const
+  const network = `${oneWayMillis} ms more each way`
+  const id = `slow-${oneWayMillis}ms`
+  const short = ["raw", "effect-redis-lock", "redis-semaphore"] as const
+  return [
+    {
+      ...slow,
+      id: `${id}-free-1`,
+      title: `${network}: one caller`,
+      contenders: free.contenders,
+      short,
+      load: { ...own, callers: 1 }
+    },
+    {
+      ...slow,
+      id: `${id}-free-64`,
+      title: `${network}: 64 callers, a key each`,
+      contenders: free.contenders,
+      short,
+      load: { ...own, callers: 64 }
+    },
+    {
+      ...slow,
+      id: `${id}-hot-50`,
+      title: `${network}: 50 callers on one key`,
+      contenders: hot.contenders,
+      short: oneWayMillis === 1 ? short : short.slice(0, 2),
+      shortRounds: oneWayMillis === 1 ? 2 : 1,
+      load: { ...hotLoad, callers: 50 }
+    }
+  ]
+})
+
+export const rows: ReadonlyArray<Row> = [
+  {
+    id: "check",
+    group: "check",
+    title: "A counter in Redis, read and written back under the lock: 4 processes, 5 callers each",
+    contenders: [
+      "no lock",
+      "raw",
+      "raw + autoPipelining",
+      "effect-redis-lock",
+      throughRedis,
+      ...peers
+    ],
+    base: "raw",
+    processes: 4,
+    load: { callers: 5, keys: { shared: 1 }, body: "counter", shape: "withLock" },
+    length: 2
+  },
+  ...freeRows,
+  ...hotRows,
   {
     id: "handoff",
     group: "handoff",
     title: "From the end of one process's work to the start of the other's",
     contenders: ["echo", throughRedis, "raw", ...peers],
+    short: ["echo", throughRedis, "raw", "redis-semaphore"],
     base: "echo",
     processes: 2,
     load: { callers: 1, keys: { shared: 1 }, body: { holdMillis: 2 }, shape: "withLock" },
     length: 1
-  }
+  },
+  ...queueRows,
+  ...slowRows
 ]

@@ -6,9 +6,11 @@ export interface Spread {
   readonly max: number
 }
 
+/** Of no values: not a number. */
 export const spread = (values: ReadonlyArray<number>): Spread => {
+  if (values.length === 0) return { median: Number.NaN, min: Number.NaN, max: Number.NaN }
   const sorted = [...values].sort((a, b) => a - b)
-  return { median: quantile(sorted, 0.5), min: sorted[0] ?? 0, max: sorted.at(-1) ?? 0 }
+  return { median: quantile(sorted, 0.5), min: sorted[0]!, max: sorted.at(-1)! }
 }
 
 /** Of sorted values. */

@@ -20,12 +20,35 @@ export type Request =
       readonly patienceMillis: number
       readonly keepTenures: boolean
     }
+  /** What is to be there before a round of this load. */
+  | { readonly _tag: "Prepare"; readonly load: Load }
+  /** To hold as many leases, each on a key of its own, until the end. */
+  | { readonly _tag: "Hold"; readonly leases: number }
+  /** What holding costs for so long. */
+  | { readonly _tag: "Watch"; readonly millis: number }
   | { readonly _tag: "Close" }
 
 export interface RunResult extends Readings {
   readonly cpuMicros: number
   /** The most TCP connections that it was seen to have. */
   readonly connections: number
+}
+
+export interface HoldResult {
+  readonly millis: number
+  /** Of what a lease keeps in memory, collectable garbage excluded. */
+  readonly bytesPerLease: number
+  /** Undefined where there are no fibers. */
+  readonly fibersPerLease: number | undefined
+}
+
+export interface WatchResult {
+  readonly cpuMicros: number
+  readonly millis: number
+  /** How many leases the contender itself knows to be lost. */
+  readonly lost: number
+  readonly failures: number
+  readonly firstFailure: string | undefined
 }
 
 export interface Opened {
@@ -38,6 +61,9 @@ export interface Opened {
 export type Response =
   | ({ readonly _tag: "Opened" } & Opened)
   | ({ readonly _tag: "Ran" } & RunResult)
+  | { readonly _tag: "Prepared" }
+  | ({ readonly _tag: "Holding" } & HoldResult)
+  | ({ readonly _tag: "Watched" } & WatchResult)
   | { readonly _tag: "Closed" }
   | { readonly _tag: "Failed"; readonly message: string }
 

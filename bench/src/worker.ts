@@ -4,12 +4,20 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Redis } from "ioredis"
 import { now } from "./Clock.js"
-import { pause, type Load, type Session } from "./Contender.js"
+import { pause, type Holding, type Load, type Session } from "./Contender.js"
 import { load as loadContender } from "./contenders/index.js"
 import * as Meter from "./Meter.js"
-import { counterKey, type Request, type Response, type RunResult } from "./protocol.js"
+import {
+  counterKey,
+  type HoldResult,
+  type Request,
+  type Response,
+  type RunResult,
+  type WatchResult
+} from "./protocol.js"
 
 let session: Session | undefined
+let holding: Holding | undefined
 let url = ""
 let index = 0
 let rejections = 0
@@ -20,6 +28,10 @@ process.on("unhandledRejection", (reason) => {
   rejections++
   firstRejection ??= `unhandled rejection: ${reason instanceof Error ? reason.message : String(reason)}`
 })
+const forgetRejections = () => {
+  rejections = 0
+  firstRejection = undefined
+}
 process.on("disconnect", () => process.exit(0))
 
 const handle = async (request: Request): Promise<Response> => {
@@ -28,6 +40,8 @@ const handle = async (request: Request): Promise<Response> => {
       const contender = await loadContender(request.contender)
       url = request.settings.url
       index = request.process
+      // opened again where the next row is in another place
+      if (session !== undefined) await close(session)
       session = await contender.open(request.settings, index)
       const { leavesOut, setUp } = contender
       return {
@@ -38,13 +52,22 @@ const handle = async (request: Request): Promise<Response> => {
         version: versionOf(contender.package)
       }
     }
+    case "Prepare":
+      await session!.prepare?.(request.load)
+      return { _tag: "Prepared" }
+    case "Hold":
+      return { _tag: "Holding", ...(await hold(session!, request.leases)) }
+    case "Watch":
+      return { _tag: "Watched", ...(await watch(request.millis)) }
     case "Run":
       return { _tag: "Ran", ...(await run(session!, request)) }
     case "Close":
-      await Promise.race([session!.close(), pause(2_000)])
+      await close(session!)
       return { _tag: "Closed" }
   }
 }
+
+const close = (session: Session) => Promise.race([session.close(), pause(2_000)])
 
 async function run(
   session: Session,
@@ -53,8 +76,7 @@ async function run(
   const { from, keepTenures, load, patienceMillis, until } = request
   const body = await bodyOf(load)
   const meter = Meter.make({ load, process: index, from, until, keepTenures, work: body.work })
-  rejections = 0
-  firstRejection = undefined
+  forgetRejections()
 
   await pause(Math.max(0, from - now() - 2))
   while (now() < from);
@@ -82,6 +104,46 @@ async function run(
     firstFailure: readings.firstFailure ?? firstRejection,
     cpuMicros: system + user,
     connections
+  }
+}
+
+async function hold(session: Session, leases: number): Promise<HoldResult> {
+  if (session.hold === undefined) throw new Error("holds nothing")
+  const keys = (name: string, count: number) =>
+    Array.from({ length: count }, (_, each) => `${name}:${index}:${each}`)
+  // what is made once, and code that is compiled, is no part of a lease
+  const warm = await session.hold(keys("warm", 100))
+  await warm.release()
+  const before = await heap()
+  const began = now()
+  holding = await session.hold(keys("held", leases))
+  const millis = now() - began
+  const bytesPerLease = ((await heap()) - before) / leases
+  return { millis, bytesPerLease, fibersPerLease: holding.fibersPerLease?.() }
+}
+
+/** What is alive. */
+async function heap(): Promise<number> {
+  for (let time = 0; time < 3; time++) {
+    gc!()
+    await pause(20)
+  }
+  const { arrayBuffers, heapUsed } = process.memoryUsage()
+  return heapUsed + arrayBuffers
+}
+
+async function watch(millis: number): Promise<WatchResult> {
+  forgetRejections()
+  const cpu = process.cpuUsage()
+  const began = now()
+  await pause(millis)
+  const { system, user } = process.cpuUsage(cpu)
+  return {
+    cpuMicros: system + user,
+    millis: now() - began,
+    lost: await holding!.lost(),
+    failures: rejections,
+    firstFailure: firstRejection
   }
 }
 

@@ -1,10 +1,12 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
 import { DistributedSemaphore, RedisBacking } from "effect-distributed-lock"
 import { Redis } from "ioredis5"
 import type { Contender } from "../Contender.js"
-import { callers, criticalSection } from "./effect.js"
+import { callers, criticalSection, hold } from "./effect.js"
 
 export const effectDistributedLock: Contender = {
   id: "effect-distributed-lock",
@@ -28,6 +30,17 @@ export const effectDistributedLock: Contender = {
                   : Effect.scoped(Effect.zipRight(semaphore.take(1), work))
               )
           })
+        ),
+      hold: (keys) =>
+        hold(
+          runtime,
+          keys,
+          (key) =>
+            Effect.flatMap(DistributedSemaphore.make(key, config), (semaphore) =>
+              semaphore.take(1)
+            ),
+          // the fiber that renews ends when the lease is lost
+          (renewing) => Effect.map(Fiber.poll(renewing), Option.isSome)
         ),
       close: async () => {
         await runtime.dispose()

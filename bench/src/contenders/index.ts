@@ -12,6 +12,8 @@ const all = {
   "redlock-universal": async () => (await import("./redlockUniversal.js")).redlockUniversal,
   "effect-distributed-lock": async () =>
     (await import("./effectDistributedLock.js")).effectDistributedLock,
+  "queue by hand": async () => (await import("./queue.js")).byHand,
+  "effect-redis-lock, 10 stores": async () => (await import("./queue.js")).stores,
   "no lock": async () => (await import("./none.js")).none,
   echo: async () => (await import("./echo.js")).echo
 } satisfies Readonly<Record<string, () => Promise<Contender>>>

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import type { Contender } from "../Contender.js"
-import { callers, criticalSection } from "./effect.js"
+import { callers, criticalSection, hold } from "./effect.js"
 
 const ours = (id: string, setUp: string, options: RedisLockStore.StoreOptions): Contender => ({
   id,
@@ -23,6 +23,13 @@ const ours = (id: string, setUp: string, options: RedisLockStore.StoreOptions): 
               ? (key) => Effect.asVoid(Lock.withLock(key, settings)(work))
               : (key) => Effect.scoped(Effect.zipRight(Lock.acquire(key, settings), work))
           })
+        ),
+      hold: (keys) =>
+        hold(
+          runtime,
+          keys,
+          (key) => Lock.acquire(key, settings),
+          (lease) => Effect.negate(lease.isHeld)
         ),
       close: () => runtime.dispose()
     }

@@ -9,6 +9,8 @@ import { disconnect, pause, sessionOf, type Contender } from "../Contender.js"
 
 const release = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("DEL", KEYS[1]) end return 0`
 const releaseSha = createHash("sha1").update(release).digest("hex")
+const renew = `if redis.call("GET", KEYS[1]) == ARGV[1] then return redis.call("PEXPIRE", KEYS[1], ARGV[2]) end return 0`
+const renewSha = createHash("sha1").update(renew).digest("hex")
 
 const raw = (id: string, setUp: string, enableAutoPipelining: boolean): Contender => ({
   id,
@@ -18,7 +20,7 @@ const raw = (id: string, setUp: string, enableAutoPipelining: boolean): Contende
     "no renewal, no queue, no fencing token, no deadline per command; nothing is given back if a caller is cancelled or a reply is lost",
   open: async ({ pollMillis: [least, most], ttlMillis, url }) => {
     const client = new Redis(url, { enableAutoPipelining })
-    await client.script("LOAD", release)
+    await Promise.all([client.script("LOAD", release), client.script("LOAD", renew)])
     const take = async (key: string) => {
       const token = randomBytes(16).toString("hex")
       while ((await client.set(key, token, "PX", ttlMillis, "NX")) === null) {
@@ -42,7 +44,25 @@ const raw = (id: string, setUp: string, enableAutoPipelining: boolean): Contende
           }
         }
       },
-      disconnect(client)
+      disconnect(client),
+      async (key) => {
+        const token = await take(key)
+        let lost = false
+        // what one adds by hand as soon as a lock is held for longer than its ttl
+        const renewing = setInterval(() => {
+          client.evalsha(renewSha, 1, key, token, ttlMillis).then(
+            (renewed) => (lost ||= renewed !== 1),
+            () => (lost = true)
+          )
+        }, ttlMillis / 2)
+        return {
+          isLost: () => lost,
+          release: () => {
+            clearInterval(renewing)
+            return giveBack(key, token)
+          }
+        }
+      }
     )
   }
 })

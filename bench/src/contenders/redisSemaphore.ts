@@ -9,11 +9,12 @@ export const redisSemaphore: Contender = {
   leavesOut: "no queue, no fencing token, no deadline per command",
   open: async ({ pollMillis: [least, most], ttlMillis, url }) => {
     const client = new Redis(url)
-    const mutex = (key: string) =>
+    const mutex = (key: string, more?: { readonly onLockLost: () => void }) =>
       new Mutex(client, key, {
         lockTimeout: ttlMillis,
         acquireTimeout: Number.POSITIVE_INFINITY,
-        retryInterval: (least + most) / 2
+        retryInterval: (least + most) / 2,
+        ...more
       })
     return sessionOf(
       {
@@ -32,7 +33,13 @@ export const redisSemaphore: Contender = {
           }
         }
       },
-      disconnect(client)
+      disconnect(client),
+      async (key) => {
+        let lost = false
+        const lock = mutex(key, { onLockLost: () => (lost = true) })
+        await lock.acquire()
+        return { isLost: () => lost, release: () => lock.release() }
+      }
     )
   }
 }

@@ -29,7 +29,12 @@ export const redlock: Contender = {
           }
         }
       },
-      disconnect(client)
+      disconnect(client),
+      async (key) => {
+        const lock = await locks.lock(key, ttlMillis)
+        // it renews nothing, and so knows of no loss
+        return { isLost: () => false, release: () => lock.unlock() }
+      }
     )
   }
 }

@@ -1,6 +1,6 @@
 import { Redis } from "ioredis"
 import { createLock, IoredisAdapter, type Lock } from "redlock-universal"
-import { disconnect, sessionOf, type Contender } from "../Contender.js"
+import { disconnect, heldAround, sessionOf, type Contender } from "../Contender.js"
 
 export const redlockUniversal: Contender = {
   id: "redlock-universal",
@@ -33,7 +33,8 @@ export const redlockUniversal: Contender = {
         },
         withLock: (key, work) => lockOf(key).using(work)
       },
-      disconnect(client)
+      disconnect(client),
+      (key) => heldAround((work) => lockOf(key).using(work))
     )
   }
 }

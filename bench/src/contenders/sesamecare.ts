@@ -1,6 +1,6 @@
 import { Redlock } from "@sesamecare-oss/redlock"
 import { Redis } from "ioredis"
-import { disconnect, sessionOf, type Contender } from "../Contender.js"
+import { disconnect, heldAround, sessionOf, type Contender } from "../Contender.js"
 
 export const sesamecare: Contender = {
   id: "@sesamecare-oss/redlock",
@@ -24,7 +24,8 @@ export const sesamecare: Contender = {
         },
         withLock: (key, work) => locks.using([key], ttlMillis, work)
       },
-      disconnect(client)
+      disconnect(client),
+      (key) => heldAround((work) => locks.using([key], ttlMillis, work))
     )
   }
 }

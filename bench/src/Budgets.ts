@@ -1,0 +1,148 @@
+/** What the library is to reach, beside what was measured. */
+import type { Held } from "./Held.js"
+import type { Result } from "./Measure.js"
+import { isMeasured, number, type Report } from "./Report.js"
+import { roundTrips, type Table } from "./Tables.js"
+import type { ContenderId } from "./contenders/index.js"
+
+interface Budget {
+  readonly what: string
+  readonly limit: string
+  readonly measured: (report: Report) => number | undefined
+  readonly isMet: (measured: number) => boolean
+  readonly unit?: string
+}
+
+const find = (report: Report, row: string, contender: ContenderId): Result | undefined =>
+  report.rows
+    .find((it) => it.row.id === row)
+    ?.results.find((it) => it.contender === contender && isMeasured(it))
+
+const ours = (report: Report, row: string) => find(report, row, "effect-redis-lock")
+
+const ratio = (row: string, contender: ContenderId = "effect-redis-lock") => ({
+  measured: (report: Report) => find(report, row, contender)?.ratio.median
+})
+
+const atLeast = (limit: number, unit: string) => ({
+  limit: `at least ${limit}${unit}`,
+  unit,
+  isMet: (measured: number) => measured >= limit
+})
+
+const atMost = (limit: number, unit: string) => ({
+  limit: `at most ${limit}${unit}`,
+  unit,
+  isMet: (measured: number) => measured <= limit
+})
+
+const held = (value: (held: Held) => number | undefined) => ({
+  measured: ({ held }: Report) => {
+    const mine = held?.results.find(
+      ({ contender, leases }) => contender === "effect-redis-lock" && leases === 10_000
+    )
+    return mine === undefined ? undefined : value(mine)
+  }
+})
+
+const trips = (row: string) => ({
+  measured: (report: Report) => {
+    const result = ours(report, row)
+    const found = report.rows.find((it) => it.row.id === row)
+    return result && found && roundTrips(found.row, found.pingMillis, result)
+  }
+})
+
+const budgets: ReadonlyArray<Budget> = [
+  {
+    what: "free lock, one caller: requests per cycle",
+    ...atMost(2, ""),
+    measured: (report) => ours(report, "free-1")?.requests
+  },
+  { what: "free lock, one caller", ...atLeast(0.65, " × raw"), ...ratio("free-1") },
+  {
+    what: "64 callers with keys of their own, `withLock`",
+    ...atLeast(0.6, " × raw"),
+    ...ratio("free-64-empty")
+  },
+  {
+    what: "the same, as a multiple of the fastest library from npm",
+    ...atLeast(1, ""),
+    measured: (report) => {
+      const row = report.rows.find((it) => it.row.id === "free-64-empty")
+      const peers = row?.results.filter(
+        (it) => isMeasured(it) && !/^(raw|effect-redis-lock)/.test(it.contender)
+      )
+      const mine = ours(report, "free-64-empty")
+      if (mine === undefined || peers === undefined || peers.length === 0) return undefined
+      return (
+        mine.cyclesPerSecond.median /
+        Math.max(...peers.map(({ cyclesPerSecond }) => cyclesPerSecond.median))
+      )
+    }
+  },
+  {
+    what: "the same, scoped `acquire`",
+    ...atLeast(0.4, " × raw"),
+    ...ratio("free-64-scoped")
+  },
+  {
+    what: "one hot key, 50 callers in one process: cycles per second",
+    ...atLeast(5, " × raw"),
+    ...ratio("hot-1x50")
+  },
+  {
+    what: "the same: 99th percentile of the waits",
+    ...atMost(0.1, " × raw's"),
+    measured: (report) => {
+      const [mine, raw] = [ours(report, "hot-1x50"), find(report, "hot-1x50", "raw")]
+      return mine && raw && mine.wait.p99.median / raw.wait.p99.median
+    }
+  },
+  {
+    what: "the same: most turns of a caller as a multiple of the fewest",
+    ...atMost(1.2, ""),
+    measured: (report) => {
+      const mine = ours(report, "hot-1x50")
+      return mine && mine.most.median / mine.fewest.median
+    }
+  },
+  {
+    what: "handoff between two processes",
+    ...atMost(2, " × echo"),
+    ...ratio("handoff", "effect-redis-lock, localHandoff 0")
+  },
+  {
+    what: "20 ms more each way, one caller: round trips per cycle",
+    ...atMost(2.1, ""),
+    ...trips("slow-20ms-free-1")
+  },
+  {
+    what: "10,000 leases held: fibers each",
+    ...atMost(1, ""),
+    // a few more are there, whatever the number of leases
+    ...held(({ fibersPerLease }) => fibersPerLease && Math.round(10 * fibersPerLease) / 10)
+  },
+  { what: "10,000 leases held: lost", ...atMost(0, ""), ...held(({ lost }) => lost) },
+  {
+    what: "10,000 leases held, ttl 30 s: CPU",
+    ...atMost(3, " % of a core"),
+    ...held(({ cpuPercent }) => cpuPercent.median)
+  },
+  {
+    what: "10,000 leases held: heap each",
+    ...atMost(14, " KB"),
+    ...held(({ bytesPerLease }) => bytesPerLease.median / 1_024)
+  }
+]
+
+/** Of those that this report has figures for. */
+export const budgetTable = (report: Report): Table => ({
+  header: ["", "wanted", "measured", "met"],
+  rows: budgets.flatMap(({ isMet, limit, measured, unit, what }) => {
+    const value = measured(report)
+    return value === undefined || !Number.isFinite(value)
+      ? []
+      : [[what, limit, `${number(value)}${unit ?? ""}`, isMet(value) ? "yes" : "**no**"]]
+  })
+})
