@@ -1,19 +1,66 @@
 /** What a lock costs: commands, connections, bytes, and nothing that outlives it. */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import * as ChildProcess from "node:child_process"
+import * as Inspector from "node:inspector/promises"
+import { caller, environments, queuedCaller, strict, subscribed } from "../support/Queue.js"
 import {
   answered,
   connectedClient,
+  type Environment,
   environment,
   leftovers,
+  pttl,
   RedisServer,
   sent,
   storeOf
 } from "./support.js"
 
 const ttl = "1 minute"
+
+/** How many fibers this process has started, by Effect's own count. */
+const fibersStarted = (): number => {
+  const started = Metric.unsafeSnapshot().find(({ metricKey }) =>
+    metricKey.name.includes("fiber_started")
+  )
+  const state = started?.metricState as unknown as { readonly count?: number | bigint } | undefined
+  return Number(state?.count)
+}
+
+/** Bytes that an effect allocates on the heap, by sampling. */
+const allocated = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<number, E, R> =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => {
+      const session = new Inspector.Session()
+      session.connect()
+      return session
+    }),
+    (session) =>
+      Effect.gen(function* () {
+        yield* Effect.promise(() =>
+          session.post("HeapProfiler.startSampling", {
+            samplingInterval: 4_096,
+            includeObjectsCollectedByMajorGC: true,
+            includeObjectsCollectedByMinorGC: true
+          } as Inspector.HeapProfiler.StartSamplingParameterType)
+        )
+        yield* effect
+        const { profile } = yield* Effect.promise(() => session.post("HeapProfiler.stopSampling"))
+        const size = (node: Inspector.HeapProfiler.SamplingHeapProfileNode): number =>
+          node.children.reduce((sum, child) => sum + size(child), node.selfSize)
+        return size(profile.head)
+      }),
+    (session) => Effect.sync(() => session.disconnect())
+  )
+
+/** Bytes per cycle that must not be exceeded: what was measured, and a fifth more. */
+const allocations = {
+  withLock: [Lock.withLock("k", { ttl })(Effect.void), 40_000],
+  "withLock of a body that suspends": [Lock.withLock("k", { ttl })(Effect.yieldNow()), 47_000],
+  "scoped acquire": [Effect.scoped(Lock.acquire("k", { ttl })), 72_000]
+} as const
 
 layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (it) => {
   const ways = {
@@ -33,7 +80,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
         const monitor = yield* server.monitor
         proxy.forget()
         const cycles = 50
+        const fibers = fibersStarted()
         yield* Effect.repeatN(cycle, cycles - 1).pipe(use)
+        // the one that renews, and the body's
+        expect(fibersStarted() - fibers).toBe(cycles * (name.startsWith("withLock") ? 2 : 1))
         const bytes = [proxy.bytesToServer / cycles, proxy.bytesToClient / cycles] as const
         yield* Effect.promise(() =>
           context.annotate(`${name}: ${bytes[0]} bytes out, ${bytes[1]} bytes in per cycle`)
@@ -47,6 +97,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
         // key, token, digest and the protocol around them
         expect(bytes[0]).toBeLessThan(600)
         expect(bytes[1]).toBeLessThan(60)
+      })
+    )
+  }
+
+  for (const [name, [cycle, limit]] of Object.entries(allocations)) {
+    it.scoped(`so much memory, which is where most of its time goes: ${name}`, (context) =>
+      Effect.gen(function* () {
+        const { url } = yield* RedisServer.RedisServer
+        const { use } = yield* storeOf(RedisLockStore.layer({ url }))
+        const cycles = Effect.repeatN(cycle, 4_000).pipe(use)
+        // until it is compiled
+        yield* cycles
+        const bytes = (yield* allocated(cycles)) / 4_000
+        yield* Effect.promise(() => context.annotate(`${Math.round(bytes)} bytes per cycle`))
+        expect(bytes).toBeLessThan(limit)
       })
     )
   }
@@ -92,6 +157,50 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
       expect(sent(proxy, "k")).toBe(6)
       expect(proxy.commands).toHaveLength(6)
       expect(yield* leftovers(server)).toEqual([])
+    })
+  )
+
+  it.scoped("renewals of one moment go out together, 16 to a call", () =>
+    Effect.gen(function* () {
+      const { proxy, server, use } = yield* environment()
+      const locks = Effect.forEach(
+        Array.from({ length: 64 }, (_, index) => `k-${index}`),
+        (key) => Lock.acquire(key, { ttl: 3_000, renewEvery: 1_000 })
+      ).pipe(use)
+      yield* locks
+      proxy.forget()
+      const renewed = Effect.map(server.command("PTTL", "k-63"), (left) => Number(left) > 2_500)
+      yield* Effect.delay(RedisServer.eventually(renewed), 1_100)
+      expect(proxy.commands.length).toBeLessThanOrEqual(2 * (64 / 16))
+      const left = yield* Effect.forEach(Array.from({ length: 64 }), (_, index) =>
+        pttl(server, `k-${index}`)
+      )
+      expect(Math.min(...left)).toBeGreaterThan(2_000)
+    })
+  )
+
+  it.scoped("a handoff: one command out, one message in, and what the script does", (context) =>
+    Effect.gen(function* () {
+      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      let holder = yield* caller(a.use, "k", { ttl })
+      yield* holder.lease
+      let waiter = yield* queuedCaller(b, "k", 0, { ttl })
+      yield* subscribed(b)
+      for (const next of [a, b, a, b]) {
+        const monitor = yield* a.server.monitor
+        yield* holder.release
+        yield* waiter.lease
+        const commands = yield* monitor.commands
+        const scripted = commands.filter(({ from }) => from === "lua")
+        yield* Effect.promise(() => context.annotate(`${scripted.length} commands in the script`))
+        expect(commands.length - scripted.length).toBe(1)
+        expect(scripted.length).toBeLessThanOrEqual(10)
+        holder = waiter
+        waiter = yield* queuedCaller(next, "k", 0, { ttl })
+        yield* subscribed(next)
+      }
+      yield* waiter.interrupt
+      yield* holder.release
     })
   )
 

@@ -34,7 +34,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slo
         a.proxy.delay({ toServer: 60, toClient: 60 })
         b.proxy.delay({ toServer: 200, toClient: 200 })
         const becomesSlow = Effect.delay(
-          Effect.sync(() => c.proxy.delay({ toServer: 120, toClient: 120 })),
+          Effect.sync(() => c.proxy.delay({ toServer: 75, toClient: 75 })),
           "100 millis"
         )
         const outcomes = yield* Effect.all(

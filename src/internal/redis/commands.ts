@@ -170,6 +170,13 @@ export class Call {
 /** Larger ones make client and server wait for each other. */
 const batchSize = 16
 
+/** What `batch` takes of each call, in the order in which it takes them. */
+const inBatch = new Map<Script, { readonly keys: ReadonlyArray<number>; readonly args: number }>([
+  [scripts.release, { keys: [0, 2], args: 1 }],
+  [scripts.renew, { keys: [0], args: 2 }],
+  [scripts.acquire, { keys: [0, 2, 1], args: 3 }]
+])
+
 /** Scripts on one client. */
 export class Commands {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
@@ -229,7 +236,7 @@ export class Commands {
     patienceMillis = this.timeoutMillis
   ): Call {
     const call = new Call(this, script, keys, args, patienceMillis)
-    if (this.batches && (script === scripts.acquire || script === scripts.release)) {
+    if (this.batches && inBatch.has(script)) {
       if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     } else {
       this.send(call)
@@ -325,19 +332,20 @@ export class Commands {
   }
 
   private sendTogether(calls: Array<Call>): void {
-    // the script wants the releases first
-    const ordered = calls.filter(isRelease)
-    const releases = ordered.length
-    for (const call of calls) if (!isRelease(call)) ordered.push(call)
+    const ordered: Array<Call> = []
     const keys: Array<string> = []
-    const args: Array<string> = [String(releases)]
-    ordered.forEach((call, index) => {
-      keys.push(call.keys[0]!, call.keys[2]!)
-      args.push(call.args[0]!)
-      if (index < releases) return
-      keys.push(call.keys[1]!)
-      args.push(call.args[1]!, call.args[2]!)
-    })
+    const args: Array<string> = []
+    const counts: Array<string> = []
+    for (const [script, takes] of inBatch) {
+      const before = ordered.length
+      for (const call of calls) {
+        if (call.script !== script) continue
+        ordered.push(call)
+        for (const index of takes.keys) keys.push(call.keys[index]!)
+        for (let index = 0; index < takes.args; index++) args.push(call.args[index]!)
+      }
+      counts.push(String(ordered.length - before))
+    }
     const answered = (answers: unknown) => {
       ordered.forEach((call, index) => {
         const answer = Array.isArray(answers) ? answers[index] : null
@@ -346,7 +354,7 @@ export class Commands {
         else call.onReply(answer)
       })
     }
-    this.execute(scripts.batch, keys.length, keys.concat(args)).then(answered, (error) => {
+    this.execute(scripts.batch, keys.length, keys.concat(counts, args)).then(answered, (error) => {
       // refused as a whole, or perhaps applied: each finds out for itself
       // (a proxy in front of a Cluster refuses every batch)
       if (messageOf(error).startsWith("CROSSSLOT")) this.batches = false
@@ -436,8 +444,6 @@ export class Commands {
 /** The name of the store is left, so that it can be told whose it was. */
 export const withoutTokens = (text: string): string =>
   text.replace(/(erl1:[\w-]+)\.[\w-]{8,}/g, "$1.***")
-
-const isRelease = ({ script }: Call): boolean => script === scripts.release
 
 export const closedMessage = "The lock store is closed."
 

@@ -275,12 +275,13 @@ export class Line implements PlaceEvents {
 
   /** Redis has kept the lease for this process, with more fencing tokens. */
   kept(tenure: Tenure, fencingToken: number, call: Call, ttlMillis: number): void {
-    const { head } = this
+    const { head, now } = this
     tenure.prove(call.sentAt, ttlMillis)
     tenure.fencingToken = fencingToken
     tenure.reservedUntil = fencingToken + fencingBlock - 1
-    tenure.lookedAt = call.sentAt
-    if (head !== undefined && this.tenure === tenure && this.now < tenure.validUntil) {
+    // from its answer on: a run is a run also where the network takes longer than it
+    tenure.lookedAt = now
+    if (head !== undefined && this.tenure === tenure && now < tenure.validUntil) {
       this.giveTo(head)
     } else {
       this.giveBack(tenure)

@@ -219,31 +219,44 @@ return mint(now, ARGV[3], ARGV[4] - 1)
 )
 
 /**
- * Several releases and acquires of free locks in one call: what needs the queue, or fails, is
- * answered with nothing and asked again by itself, so that one caller's trouble stays its own.
+ * Several releases, renewals, and acquires of free locks in one call: what needs the queue, or fails,
+ * is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
  *
- * KEYS: lock, queue of each release; then lock, queue, record of each acquire.
- * ARGV: number of releases; their tokens; then token, ttl, owner of each acquire.
+ * KEYS: lock, queue of each release; lock of each renewal; lock, queue, record of each acquire.
+ * ARGV: number of releases, of renewals, of acquires; token of each release; token, ttl of each renewal;
+ * token, ttl, owner of each acquire.
  */
 export const batch = script(
   "batch",
   `
-local call, answers, n = redis.pcall, {}, tonumber(ARGV[1])
+local call, answers = redis.pcall, {}
+local n, m, acquires = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 for i = 1, n do
   local lock = KEYS[2 * i - 1]
-  if call('GET', lock) == ARGV[1 + i] and call('EXISTS', KEYS[2 * i]) == 0 and call('DEL', lock) == 1 then
+  if call('GET', lock) == ARGV[3 + i] and call('EXISTS', KEYS[2 * i]) == 0 and call('DEL', lock) == 1 then
     answers[i] = 1
   else
     answers[i] = false
   end
 end
-local acquires = (#ARGV - 1 - n) / 3
+local k, a = 2 * n, n + 3
+for i = n + 1, n + m do
+  local lock, ttl, answer = KEYS[k + 1], ARGV[a + 2], false
+  local token = call('GET', lock)
+  if token == ARGV[a + 1] then
+    local left = call('PTTL', lock)
+    if type(left) == 'number' and (left >= tonumber(ttl) or call('PEXPIRE', lock, ttl) == 1) then answer = 1 end
+  elseif type(token) ~= 'table' then
+    answer = token and 2 or 0
+  end
+  answers[i] = answer
+  k, a = k + 1, a + 2
+end
 if acquires == 0 then return answers end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local fence = string.format('%.0f', now)
-local k, a = 2 * n, n + 1
-for i = n + 1, n + acquires do
+for i = n + m + 1, n + m + acquires do
   local lock, answer = KEYS[k + 1], false
   if call('EXISTS', KEYS[k + 2]) == 0 then
     local set = call('SET', lock, ARGV[a + 1], 'NX', 'PX', ARGV[a + 2])
