@@ -15,6 +15,7 @@ import {
   environments,
   idle,
   internals,
+  onGrant,
   queuedCaller,
   subscribed,
   queueOf,
@@ -202,6 +203,34 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", 
       b.proxy.releaseReplies()
       yield* Fiber.join(releasing)
       expect(yield* leftovers(a.server)).toEqual([])
+    })
+  )
+
+  it.scoped("a message that leaves little of the proof is asked about, for a full ttl", () =>
+    Effect.gen(function* () {
+      const [a, b] = yield* pair()
+      const held = yield* caller(a.use, key, { ttl })
+      yield* held.lease
+      const waiting = yield* queuedCaller(b, key, 0, brisk)
+      yield* subscribed(b)
+      let told = false
+      onGrant(b.store, () => {
+        told = true
+      })
+      b.proxy.holdMessages()
+      b.proxy.holdRequests({ where: (connection) => !connection.subscriber })
+      yield* held.release
+      yield* b.proxy.heldMessages
+      // of a window of 900 ms, which began with an answer before that
+      yield* Effect.sleep(750)
+      b.proxy.releaseMessages()
+      yield* RedisServer.eventually(Effect.sync(() => told))
+      expect(waiting.state()).toBe("waiting")
+      b.proxy.releaseRequests()
+      const lease = yield* waiting.lease
+      expect(Duration.toMillis(yield* lease.remaining)).toBeGreaterThan(300)
+      yield* waiting.release
+      yield* idle(b.store)
     })
   )
 

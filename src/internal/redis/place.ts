@@ -212,10 +212,11 @@ export class Place {
     // the token is queued once, so the grant came after the last command that found it there; what
     // is on its way can have changed the grant's ttl before
     const ttl = Math.min(this.proven.handoff, this.sent.handoff)
-    if (fencingToken !== undefined && this.now < validUntil(this.provenAt, ttl)) {
+    const left = validUntil(this.provenAt, ttl) - this.now
+    if (fencingToken !== undefined && left > ttl / 4) {
       return this.granted(fencingToken, this.provenAt, ttl)
     }
-    // too late to be believed: whether it still holds is for the server to say
+    // too late to be believed, or to be worth it: the server says whether it still holds, for a full ttl
     this.wake()
   }
 }
