@@ -1,6 +1,6 @@
 /** What the scripts answer. A user's client can be set to give numbers as strings. */
 import type { Ownership } from "../../LockStore.js"
-import type { Outcome } from "./commands.js"
+import type { Outcome } from "./call.js"
 
 /** Why a lock was not granted. */
 export interface Busy {

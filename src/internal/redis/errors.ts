@@ -1,14 +1,9 @@
 /** What ioredis and Redis say, in words that a person can act on. */
 import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
 import type { Claim } from "../../LockStore.js"
-import {
-  closedMessage,
-  type Commands,
-  isServerError,
-  messageOf,
-  type Outcome,
-  withoutTokens
-} from "./commands.js"
+import type { Outcome } from "./call.js"
+import type { Commands } from "./commands.js"
+import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
 
 /** A command without a usable answer. */
 export const storeError = (

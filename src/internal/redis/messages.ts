@@ -6,7 +6,7 @@
 import type { LockClock } from "../../LockStore.js"
 import { type Busy, readFence } from "./answers.js"
 import { type RedisClient, type SubscriberClient, subscriberOf } from "./client.js"
-import { messageOf } from "./commands.js"
+import { messageOf } from "./replyErrors.js"
 
 /** Told the fencing token of a grant, or `undefined`: messages may have been missed, ask. */
 type Listener = (fencingToken: number | undefined) => void

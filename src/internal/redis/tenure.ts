@@ -1,6 +1,6 @@
 import type { Claim, Contention } from "../../LockStore.js"
 import { validUntil } from "../timing.js"
-import type { Call } from "./commands.js"
+import type { Call } from "./call.js"
 
 /** The lock, as long as one token of this process holds it, whoever of its callers has it. */
 export class Tenure {

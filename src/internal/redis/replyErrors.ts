@@ -1,0 +1,13 @@
+/** What can be said of an error of the client or the server without looking further. */
+
+/** The name of the store is left, so that it can be told whose it was. */
+export const withoutTokens = (text: string): string =>
+  text.replace(/(erl1:[\w-]+)\.[\w-]{8,}/g, "$1.***")
+
+export const closedMessage = "The lock store is closed."
+
+export const isServerError = (error: unknown): error is Error =>
+  error instanceof Error && error.name === "ReplyError"
+
+export const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error)
