@@ -15,7 +15,8 @@ import {
   pttl,
   quietly,
   RedisServer,
-  timed
+  timed,
+  undisturbed
 } from "./support.js"
 
 /** What the server says of the key, asked at one moment: how long it will stay, by its own clock. */
@@ -30,70 +31,76 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a silent network", (i
   ] as const) {
     it.scoped(`interrupts the body in time (ttl ${ttl} ms, margin ${margin ?? "by default"})`, () =>
       quietly(
-        Effect.gen(function* () {
-          const { proxy, server, use } = yield* environment()
-          let interruptedAt = 0
-          let atInterruption: unknown
-          let leftThere = 0
-          let token = ""
-          let held = false
-          const acquiredFrom = performance.now()
-          const { exit } = yield* timed(
-            Lock.withLock("k", { ttl, margin })((lease) =>
-              Effect.gen(function* () {
-                token = lease.token
-                proxy.blackHole()
-                return yield* Effect.never
-              }).pipe(
-                Effect.onInterrupt(() =>
-                  Effect.gen(function* () {
-                    interruptedAt = performance.now()
-                    held = yield* lease.isHeld
-                    // straight from the server, at the moment of the interruption
-                    atInterruption = yield* server.command("GET", "k")
-                    leftThere = yield* pttl(server, "k")
-                    proxy.heal()
-                  })
+        undisturbed(
+          40,
+          Effect.gen(function* () {
+            const { proxy, server, use } = yield* environment()
+            let interruptedAt = 0
+            let atInterruption: unknown
+            let leftThere = 0
+            let token = ""
+            let held = false
+            const acquiredFrom = performance.now()
+            const { exit } = yield* timed(
+              Lock.withLock("k", { ttl, margin })((lease) =>
+                Effect.gen(function* () {
+                  token = lease.token
+                  proxy.blackHole()
+                  return yield* Effect.never
+                }).pipe(
+                  Effect.onInterrupt(() =>
+                    Effect.gen(function* () {
+                      interruptedAt = performance.now()
+                      held = yield* lease.isHeld
+                      // straight from the server, at the moment of the interruption
+                      atInterruption = yield* server.command("GET", "k")
+                      leftThere = yield* pttl(server, "k")
+                      proxy.heal()
+                    })
+                  )
                 )
-              )
-            ).pipe(use)
-          )
-          const error = failure(exit)
-          expect(error).toMatchObject({ _tag: "LockLost", key: "k", reason: "Unreachable" })
-          // the finalizer ran under the lock
-          expect(atInterruption).toBe(token)
-          expect(leftThere).toBeGreaterThan(0)
-          if (margin !== 0) expect(held).toBe(true)
-          // and not before it had to, either
-          const validity = ttl - ttl * 0.01 - 2
-          const givenUp = validity - (margin ?? ttl / 10)
-          expect(interruptedAt - acquiredFrom).toBeGreaterThan(givenUp - 30)
-        })
+              ).pipe(use)
+            )
+            const error = failure(exit)
+            expect(error).toMatchObject({ _tag: "LockLost", key: "k", reason: "Unreachable" })
+            // the finalizer ran under the lock
+            expect(atInterruption).toBe(token)
+            expect(leftThere).toBeGreaterThan(0)
+            if (margin !== 0) expect(held).toBe(true)
+            // and not before it had to, either
+            const validity = ttl - ttl * 0.01 - 2
+            const givenUp = validity - (margin ?? ttl / 10)
+            expect(interruptedAt - acquiredFrom).toBeGreaterThan(givenUp - 30)
+          })
+        )
       )
     )
   }
 
   it.scoped("interrupts a body that a renewal had given more time, counted from that renewal", () =>
     quietly(
-      Effect.gen(function* () {
-        const { proxy, server, use } = yield* environment({ commandTimeout: 500 })
-        let left = 0
-        const { exit } = yield* timed(
-          Lock.withLock("k", { ttl: 1_000, renewEvery: 100 })(
-            Effect.gen(function* () {
-              yield* proxy.until(() => answered(proxy, "k") >= 4)
-              proxy.blackHole({ drop: true })
-              return yield* Effect.never
-            }).pipe(
-              Effect.onInterrupt(() => Effect.map(pttl(server, "k"), (ms) => void (left = ms)))
-            )
-          ).pipe(use)
-        )
-        proxy.heal()
-        expect(failure(exit)).toMatchObject({ reason: "Unreachable" })
-        expect(left).toBeGreaterThan(0)
-        expect(left).toBeLessThanOrEqual(300)
-      })
+      undisturbed(
+        40,
+        Effect.gen(function* () {
+          const { proxy, server, use } = yield* environment({ commandTimeout: 500 })
+          let left = 0
+          const { exit } = yield* timed(
+            Lock.withLock("k", { ttl: 1_000, renewEvery: 100 })(
+              Effect.gen(function* () {
+                yield* proxy.until(() => answered(proxy, "k") >= 4)
+                proxy.blackHole({ drop: true })
+                return yield* Effect.never
+              }).pipe(
+                Effect.onInterrupt(() => Effect.map(pttl(server, "k"), (ms) => void (left = ms)))
+              )
+            ).pipe(use)
+          )
+          proxy.heal()
+          expect(failure(exit)).toMatchObject({ reason: "Unreachable" })
+          expect(left).toBeGreaterThan(0)
+          expect(left).toBeLessThanOrEqual(300)
+        })
+      )
     )
   )
 

@@ -5,7 +5,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
 import { environments } from "../support/Queue.js"
-import { blockEventLoop, type Environment, quietly, RedisServer, storeOf } from "./support.js"
+import {
+  blockEventLoop,
+  type Environment,
+  quietly,
+  RedisServer,
+  storeOf,
+  undisturbed
+} from "./support.js"
 
 layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slow", (it) => {
   const warm = ({ use }: Environment) => Lock.withLock("warm")(Effect.void).pipe(use)
@@ -24,30 +31,33 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slo
 
   it.scoped("keeps its leases, over the one connection that there is", () =>
     quietly(
-      Effect.gen(function* () {
-        const [a, b, c] = (yield* environments([{}, {}, {}])) as [
-          Environment,
-          Environment,
-          Environment
-        ]
-        yield* Effect.forEach([a, b, c], warm)
-        a.proxy.delay({ toServer: 60, toClient: 60 })
-        b.proxy.delay({ toServer: 200, toClient: 200 })
-        const becomesSlow = Effect.delay(
-          Effect.sync(() => c.proxy.delay({ toServer: 75, toClient: 75 })),
-          "100 millis"
-        )
-        const outcomes = yield* Effect.all(
-          [
-            held(a, 600, 8),
-            held(b, 2_000, 3),
-            Effect.zipLeft(held(c, 1_800, 3), becomesSlow, { concurrent: true })
-          ],
-          { concurrency: "unbounded" }
-        )
-        const kept = { exit: Exit.void, connections: 1 }
-        expect(outcomes).toEqual([kept, kept, kept])
-      })
+      undisturbed(
+        40,
+        Effect.gen(function* () {
+          const [a, b, c] = (yield* environments([{}, {}, {}])) as [
+            Environment,
+            Environment,
+            Environment
+          ]
+          yield* Effect.forEach([a, b, c], warm)
+          a.proxy.delay({ toServer: 60, toClient: 60 })
+          b.proxy.delay({ toServer: 200, toClient: 200 })
+          const becomesSlow = Effect.delay(
+            Effect.sync(() => c.proxy.delay({ toServer: 75, toClient: 75 })),
+            "100 millis"
+          )
+          const outcomes = yield* Effect.all(
+            [
+              held(a, 600, 8),
+              held(b, 2_000, 3),
+              Effect.zipLeft(held(c, 1_800, 3), becomesSlow, { concurrent: true })
+            ],
+            { concurrency: "unbounded" }
+          )
+          const kept = { exit: Exit.void, connections: 1 }
+          expect(outcomes).toEqual([kept, kept, kept])
+        })
+      )
     )
   )
 })
