@@ -1,0 +1,85 @@
+/**
+ * The long form of the fault suite: random plans of faults, one after the other, on processes that
+ * stay.
+ *
+ *   npm run soak                                                       an hour, all rows
+ *   npm run soak -- --minutes 5 --only "mutex, one Redis"
+ *   npm run soak -- --only "mutex, one Redis" --seed 4711 --runs 1     one random plan again
+ *   npm run soak -- --only "mutex, one Redis" --script flushall        a scripted plan
+ *
+ * Prints what goes wrong when it does, and a table at the end. Exit code 1 if anything did.
+ */
+import * as Effect from "effect/Effect"
+import { parseArgs } from "node:util"
+import * as Plan from "../test/faults/Plan.js"
+import { type Row, rowNamed, rows } from "../test/faults/Rows.js"
+import * as Soak from "../test/faults/Soak.js"
+import { ensureRedisServer } from "../test/setup.js"
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "60" },
+    seed: { type: "string", default: String(Date.now() % 1_000_000) },
+    only: { type: "string" },
+    processes: { type: "string" },
+    runs: { type: "string" },
+    length: { type: "string", default: "10000" },
+    script: { type: "string" },
+    verbose: { type: "boolean", default: false }
+  }
+})
+
+/** How long the workload of one random plan goes on, in milliseconds. */
+const length = Number(values.length)
+const endsAt = performance.now() + Number(values.minutes) * 60_000
+const firstSeed = Number(values.seed)
+const chosen = values.only === undefined ? rows : [rowNamed(values.only)]
+
+/** The scripted plans of that name, or random ones until the time is over. */
+const plansOf = (row: Row): (() => Plan.Plan | undefined) => {
+  const { script } = values
+  if (script !== undefined) {
+    const scripted = Plan.scripts(row).filter(({ name }) => name.includes(script))
+    const all = Array.from({ length: Number(values.runs ?? 1) }, () => scripted).flat()
+    return () => all.shift()
+  }
+  let seed = firstSeed
+  const until = firstSeed + Number(values.runs ?? Number.POSITIVE_INFINITY)
+  return () =>
+    performance.now() < endsAt && seed < until ? Plan.random(seed++, row, length) : undefined
+}
+
+const soak = (row: Row) => {
+  let told = performance.now()
+  return Soak.onOneCrew(row, plansOf(row), {
+    ...(values.processes === undefined ? {} : { processes: Number(values.processes) }),
+    onRun: (tally, result) =>
+      Effect.sync(() => {
+        if (result.violations.length > 0) console.log(`\n${tally.reports.at(-1)}\n`)
+        else if (values.verbose || performance.now() - told > 60_000) {
+          told = performance.now()
+          const { faults, granted } = tally.counts
+          console.log(
+            `${row.name}: ${tally.runs} runs up to ${result.plan.name}, ${granted} sections, ${faults} faults, ${tally.failed} failed`
+          )
+        }
+      })
+  })
+}
+
+ensureRedisServer()
+console.log(`rows: ${chosen.map(({ name }) => name).join("; ")}; first seed: ${firstSeed}`)
+const tallies = await Effect.runPromise(Effect.forEach(chosen, soak, { concurrency: "unbounded" }))
+
+console.log(
+  "\n| row | runs | faults | critical sections | leases lost | writes refused | runs that failed |"
+)
+console.log("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+for (const { counts, failed, row, runs } of tallies) {
+  console.log(
+    `| ${row.name} | ${runs} | ${counts.faults} | ${counts.granted} | ${counts.lost} | ${counts.refused} | ${failed} |`
+  )
+}
+const failed = tallies.flatMap(({ reports }) => reports)
+console.log(failed.length === 0 ? "\nno violations" : `\n${failed.join("\n\n")}`)
+process.exit(failed.length === 0 ? 0 : 1)

@@ -1,0 +1,265 @@
+/**
+ * The processes of a row: servers, proxies, workers and the register, as one scoped resource. A
+ * worker that was killed is replaced by another one in its slot.
+ */
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as ChildProcess from "node:child_process"
+import { fileURLToPath } from "node:url"
+import * as Changes from "../support/Changes.js"
+import * as FaultProxy from "../support/FaultProxy.js"
+import * as RedisCluster from "../support/RedisCluster.js"
+import * as RedisSentinel from "../support/RedisSentinel.js"
+import * as RedisServer from "../support/RedisServer.js"
+import { type Event, now } from "./History.js"
+import * as Register from "./Register.js"
+import type { Place, Row } from "./Rows.js"
+import type { News, Order } from "./worker.js"
+
+export interface Worker {
+  readonly name: string
+  /** By which its tokens are known. */
+  readonly storeId: string
+  readonly isAlive: () => boolean
+  readonly order: (order: Order) => void
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** SIGKILL; ends when the process has ended. */
+  readonly kill: Effect.Effect<void>
+  /** The first news of a kind that were not taken before; nothing from a process that has ended. */
+  readonly next: <Tag extends News["_tag"]>(
+    tag: Tag
+  ) => Effect.Effect<Extract<News, { readonly _tag: Tag }> | undefined>
+  readonly has: (tag: News["_tag"]) => boolean
+  /** Ends when the process has ended, with what it had to say if it was not killed by us. */
+  readonly ended: Effect.Effect<string | undefined>
+}
+
+export interface Crew {
+  readonly row: Row
+  readonly register: Register.Register
+  /** All servers that hold data. */
+  readonly servers: ReadonlyArray<RedisServer.RedisProcess>
+  readonly sentinel: RedisSentinel.RedisSentinel | undefined
+  /** The server of a key. */
+  readonly serverOf: (key: string) => Effect.Effect<RedisServer.RedisProcess>
+  /** One for each slot, where the row has proxies. */
+  readonly proxies: ReadonlyArray<FaultProxy.FaultProxy>
+  /** The worker in each slot, now. */
+  readonly workers: Array<Worker>
+  /** Puts new workers where the old ones have ended. */
+  readonly refill: Effect.Effect<void>
+  /** Of all workers that ever were here and have been killed: store id to name. */
+  readonly dead: Map<string, string>
+  /** Closes the workers as their programs would, and says what is left of them. */
+  readonly close: Effect.Effect<ReadonlyArray<Event>>
+}
+
+const file = fileURLToPath(new URL("./worker.ts", import.meta.url))
+
+export interface Options {
+  /** Default: the row's. */
+  readonly processes?: number | undefined
+  /** More of the workers' environment. */
+  readonly env?: Readonly<Record<string, string>> | undefined
+}
+
+export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const register = yield* Register.listen
+    const { addresses, sentinel, serverOf, servers } = yield* stand(row)
+    const count = options.processes ?? row.processes
+    const slots = Array.from({ length: count }, (_, slot) => slot)
+    const proxies =
+      row.topology === "redis behind proxies"
+        ? yield* Effect.forEach(slots, () => FaultProxy.make(servers[0]!.port))
+        : []
+    const dead = new Map<string, string>()
+    let generation = 0
+    const start = (slot: number) =>
+      startWorker({
+        ...process.env,
+        ...row.env,
+        ...options.env,
+        FAULTS_WORKER: `p${slot}${generation === 0 ? "" : `.${generation}`}`,
+        FAULTS_ROW: row.name,
+        FAULTS_REGISTER: `${register.port}`,
+        FAULTS_PLACE: JSON.stringify({
+          url: (proxies[slot] ?? servers[0])?.url ?? "",
+          addresses
+        } satisfies Place)
+      })
+    const scope = yield* Effect.scope
+    const workers = yield* Effect.forEach(slots, start, { concurrency: 2 })
+    const refill = Effect.suspend(() => {
+      generation++
+      return Effect.forEach(
+        slots.filter((slot) => !workers[slot]!.isAlive()),
+        (slot) => Effect.map(start(slot), (worker) => (workers[slot] = worker)),
+        { concurrency: 2, discard: true }
+      )
+    }).pipe(Scope.extend(scope))
+    return {
+      row,
+      register,
+      servers,
+      sentinel,
+      serverOf,
+      proxies,
+      workers,
+      refill,
+      dead,
+      close: Effect.suspend(() => close(workers, servers))
+    }
+  })
+
+// -----------------------------------------------------------------------------
+// servers
+// -----------------------------------------------------------------------------
+
+const stand = (row: Row) =>
+  Effect.gen(function* () {
+    const args = row.redisArgs
+    switch (row.topology) {
+      case "none":
+        return { servers: [], addresses: [], serverOf: () => Effect.never, sentinel: undefined }
+      case "redis":
+      case "redis behind proxies": {
+        const server = yield* RedisServer.make({ args })
+        return {
+          servers: [server],
+          addresses: [],
+          serverOf: () => Effect.succeed(server),
+          sentinel: undefined
+        }
+      }
+      case "cluster": {
+        const cluster = yield* RedisCluster.make({ args, nodeTimeout: 2_000 })
+        return {
+          servers: cluster.masters,
+          addresses: cluster.addresses,
+          serverOf: cluster.nodeOf,
+          sentinel: undefined
+        }
+      }
+      case "sentinel": {
+        const sentinel = yield* RedisSentinel.make({ args })
+        return {
+          servers: sentinel.servers,
+          addresses: sentinel.addresses,
+          serverOf: () => sentinel.master,
+          sentinel
+        }
+      }
+    }
+  })
+
+// -----------------------------------------------------------------------------
+// workers
+// -----------------------------------------------------------------------------
+
+const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const changes = Changes.make()
+    const news: Array<News> = []
+    let output = ""
+    let ended = false
+    let killed = false
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const child = ChildProcess.spawn(
+          process.execPath,
+          ["--expose-gc", "--import", "tsx", file],
+          { env, stdio: ["ignore", "pipe", "pipe", "ipc"] }
+        )
+        child.on("message", (message) => {
+          news.push(message as News)
+          changes.announce()
+        })
+        const collect = (chunk: Buffer) => (output = (output + chunk).slice(-4_000))
+        child.stdout!.on("data", collect)
+        child.stderr!.on("data", collect)
+        child.once("exit", () => {
+          ended = true
+          changes.announce()
+        })
+        return child
+      }),
+      (child) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+    const next: Worker["next"] = (tag) => {
+      const find = () => news.findIndex(({ _tag }) => _tag === tag)
+      return Effect.map(
+        changes.until(() => find() !== -1 || ended),
+        () => (find() === -1 ? undefined : news.splice(find(), 1)[0]) as never
+      )
+    }
+    const exit = Effect.map(
+      changes.until(() => ended),
+      () => (killed || child.exitCode === 0 ? undefined : `${child.exitCode} ${output}`.trim())
+    )
+    const ready = yield* next("Ready")
+    if (ready === undefined) throw new Error(`a worker did not start: ${output}`)
+    return {
+      name: env["FAULTS_WORKER"]!,
+      storeId: ready.storeId,
+      isAlive: () => !ended,
+      order: (order) => {
+        if (!ended && child.connected) child.send(order, () => {})
+      },
+      signal: (signal) => void child.kill(signal),
+      kill: Effect.suspend(() => {
+        killed = true
+        child.kill("SIGKILL")
+        return Effect.asVoid(exit)
+      }),
+      next,
+      has: (tag) => news.some(({ _tag }) => _tag === tag),
+      ended: exit
+    }
+  })
+
+const patience = 5_000
+
+/** A worker that is told to close ends by itself, and its connections with it. */
+const close = (
+  workers: ReadonlyArray<Worker>,
+  servers: ReadonlyArray<RedisServer.RedisProcess>
+): Effect.Effect<ReadonlyArray<Event>> =>
+  Effect.gen(function* () {
+    const left: Array<Event> = []
+    const add = (where: string, what: string) => left.push({ _tag: "Left", at: now(), where, what })
+    const soon = Effect.timeoutTo({
+      duration: patience,
+      onSuccess: (value: unknown) => ({ value }),
+      onTimeout: () => undefined
+    })
+    yield* Effect.forEach(
+      workers.filter((worker) => worker.isAlive()),
+      (worker) =>
+        Effect.gen(function* () {
+          worker.order({ _tag: "Close" })
+          const closed = yield* worker.next("Closed").pipe(soon)
+          const resources = (closed?.value as { left?: ReadonlyArray<string> } | undefined)?.left
+          if (resources === undefined) add(worker.name, "did not close")
+          else if (resources.length > 0) add(worker.name, `has ${resources.join(", ")} still`)
+          const ended = yield* worker.ended.pipe(soon)
+          if (ended === undefined) add(worker.name, "does not end by itself")
+          else if (ended.value !== undefined) add(worker.name, `ended with ${String(ended.value)}`)
+        }),
+      { concurrency: "unbounded" }
+    )
+    for (const server of servers) {
+      // (Sentinels watch their servers as the default user, by connections with names)
+      const clients = Effect.map(server.clients, (clients) =>
+        clients.filter(({ name }) => name?.startsWith("sentinel-") !== true)
+      )
+      const gone = yield* RedisServer.eventually(
+        Effect.map(clients, ({ length }) => length === 0)
+      ).pipe(soon)
+      if (gone !== undefined) continue
+      for (const client of yield* clients) {
+        add(`redis ${server.port}`, `connection ${client["addr"]}, last command ${client["cmd"]}`)
+      }
+    }
+    return left
+  })

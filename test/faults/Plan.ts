@@ -1,0 +1,170 @@
+/**
+ * Which faults, when, to whom: a value that can be replayed. A random plan is made of its seed
+ * alone; a scripted one puts a fault where it hurts.
+ */
+import { seeded } from "../redis/support.js"
+import { type FaultName, faultNamed, faultNames } from "./faults.js"
+import type { Row } from "./Rows.js"
+
+export interface Step {
+  /** In milliseconds, from the beginning of the run. */
+  readonly at: number
+  readonly fault: FaultName
+  /**
+   * A slot, or whoever holds the hot key at that moment, in a section that is going to last for
+   * longer than a ttl, or somebody else.
+   */
+  readonly target: number | "holder" | "another"
+  /** In milliseconds. */
+  readonly for: number
+}
+
+export interface Plan {
+  readonly name: string
+  readonly seed: number
+  readonly ttl: number
+  /** How long the workload goes on, at least. */
+  readonly millis: number
+  readonly fibers: number
+  /** Nobody gives up, everybody stays for a while: the order of service can be seen. */
+  readonly patient: boolean
+  /** The first process is never killed, so that its memory can be watched. */
+  readonly sparesFirst: boolean
+  readonly steps: ReadonlyArray<Step>
+}
+
+/** The faults that a row can be given. */
+export const faultsOf = ({ topology, without }: Row): ReadonlyArray<FaultName> =>
+  faultNames.filter((name) => {
+    const { on } = faultNamed(name)
+    return (
+      !without.includes(name) &&
+      (on === "process" ||
+        (on === "store" && topology !== "none") ||
+        topology === "redis behind proxies")
+    )
+  })
+
+/** The same plan for the same seed, row and length. */
+export const random = (seed: number, row: Row, millis: number): Plan => {
+  const next = seeded(seed)
+  const among = <A>(values: ReadonlyArray<A>): A => values[Math.floor(next() * values.length)]!
+  const ttl = among([600, 900, 1_500])
+  const names = faultsOf(row)
+  const steps: Array<Step> = []
+  for (let at = 200 + next() * ttl; at < millis; at += next() * 1.6 * ttl) {
+    const fault = among(names)
+    const [least, most] = faultNamed(fault).lasts
+    steps.push({
+      at: Math.round(at),
+      fault,
+      target: next() < 0.4 ? "holder" : Math.floor(next() * 16),
+      for: Math.round((least + next() * (most - least)) * ttl)
+    })
+  }
+  return {
+    name: `seed ${seed}`,
+    seed,
+    ttl,
+    millis,
+    fibers: among([4, 8, 24]),
+    patient: false,
+    sparesFirst: true,
+    steps
+  }
+}
+
+const ttl = 800
+
+const scripted = (
+  name: string,
+  ...steps: ReadonlyArray<Omit<Step, "at"> & { at?: number }>
+): Plan => ({
+  name,
+  seed: 1,
+  ttl,
+  millis: 1_000 + Math.max(0, ...steps.map(({ at = 0, for: millis }) => at + millis)),
+  fibers: 8,
+  patient: false,
+  sparesFirst: false,
+  steps: steps.map((step) => ({ at: 200, ...step }))
+})
+
+/** No fault at all. */
+export const calm: Plan = { ...scripted("calm"), millis: 1_500 }
+
+/** No fault, and nobody who gives up. */
+export const patient: Plan = { ...calm, name: "calm and patient", patient: true }
+
+/** Lines are short, so that who gives up leaves its process without a place. */
+const few: Plan = { ...calm, name: "calm, few fibers", fibers: 3, millis: 3_000 }
+
+const toHolder = (fault: FaultName, millis = 0): Plan =>
+  scripted(`${fault}: the holder`, { fault, target: "holder", for: millis })
+
+const toAnother = (fault: FaultName, millis = 0): Plan =>
+  scripted(`${fault}: a waiter`, { fault, target: "another", for: millis })
+
+const longer = 1.8 * ttl
+const shorter = 0.5 * ttl
+
+/** One for each fault, and for some of them more: in every CI run. */
+const everyScript: ReadonlyArray<Plan> = [
+  calm,
+  few,
+  patient,
+  toHolder("killed"),
+  toAnother("killed"),
+  toHolder("stopped", longer),
+  toAnother("stopped", longer),
+  toHolder("blocked", longer),
+  toHolder("clock moved"),
+  toHolder("redis stopped", longer),
+  toHolder("debug sleep", shorter),
+  toHolder("client pause", longer),
+  toHolder("restart"),
+  toHolder("restart empty"),
+  toHolder("flushall"),
+  toHolder("script flush"),
+  toHolder("client kill"),
+  toHolder("out of memory", ttl),
+  toHolder("readonly", ttl),
+  toHolder("failover"),
+  toHolder("delay", ttl),
+  toHolder("late answers", ttl),
+  toHolder("later and later", 3 * ttl),
+  // heartbeats get through again, and only then the messages of the time before
+  scripted(
+    "a partition that heals in parts",
+    { fault: "requests held", target: 1, for: 1.5 * ttl },
+    { fault: "messages held", target: 1, for: 2 * ttl }
+  ),
+  toHolder("jitter", ttl),
+  toHolder("black hole", longer),
+  toAnother("black hole", longer),
+  toHolder("half-open", longer),
+  toHolder("requests held", longer),
+  toHolder("answers held", longer),
+  toAnother("messages held", shorter),
+  toAnother("messages lost", ttl),
+  toHolder("reset after apply", ttl),
+  toAnother("reset before apply", ttl),
+  toHolder("reordered", shorter),
+  toHolder("throttled", ttl),
+  toHolder("refused", longer)
+]
+
+export const scripts = (row: Row): ReadonlyArray<Plan> => {
+  const known = faultsOf(row)
+  return everyScript.filter(({ steps }) => steps.every(({ fault }) => known.includes(fault)))
+}
+
+/** One line for each step. */
+export const show = ({ fibers, name, steps, ttl }: Plan): string =>
+  [
+    `plan "${name}", ttl ${ttl} ms, ${fibers} fibers a process`,
+    ...steps.map(
+      ({ at, fault, for: millis, target }) =>
+        `  at ${at} ms: ${fault}${millis > 0 ? ` for ${millis} ms` : ""}, ${typeof target === "number" ? `process ${target}` : target}`
+    )
+  ].join("\n")

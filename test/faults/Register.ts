@@ -1,0 +1,150 @@
+/**
+ * The protected resource: a small TCP service that knows nothing of Redis. Critical sections write
+ * to it at their entry, in the middle and at their exit, each write with its fencing token, and it
+ * refuses a smaller token than it has seen for the key. Its own order of events is the order in
+ * which it decided.
+ *
+ * @example
+ * ```ts
+ * const register = yield* Register.listen
+ * // in another process
+ * const write = yield* Register.connect(register.port)
+ * const accepted = yield* write({ key, section, phase: "enter", fence: lease.fencingToken, … })
+ * ```
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Net from "node:net"
+import * as Changes from "../support/Changes.js"
+import { type Event, now, type Phase } from "./History.js"
+
+export interface Write {
+  readonly key: string
+  readonly section: string
+  readonly worker: string
+  readonly phase: Phase
+  readonly fence: number
+  /** Whether smaller tokens than the greatest seen are refused. */
+  readonly fenced: boolean
+  /** For how long the section is going to be there, in milliseconds. */
+  readonly hold: number
+}
+
+/** Who is in a critical section, as far as the register knows. */
+export interface Visitor {
+  readonly worker: string
+  readonly section: string
+  readonly key: string
+  readonly hold: number
+}
+
+export interface Register {
+  readonly port: number
+  readonly inside: (key: string) => Visitor | undefined
+  /** Everything that was decided since it was last asked for. */
+  readonly take: () => Array<Event>
+  /** Looks again at every write. */
+  readonly until: Changes.Changes["until"]
+}
+
+export interface Decisions extends Omit<Register, "port"> {
+  readonly write: (write: Write) => boolean
+}
+
+/** The register without its port. */
+export const make = (): Decisions => {
+  const changes = Changes.make()
+  let events: Array<Event> = []
+  const highest = new Map<string, number>()
+  const inside = new Map<string, Visitor>()
+  return {
+    inside: (key) => inside.get(key),
+    until: changes.until,
+    take: () => {
+      const taken = events
+      events = []
+      highest.clear()
+      inside.clear()
+      return taken
+    },
+    write: ({ fence, fenced, hold, key, phase, section, worker }) => {
+      const accepted = !fenced || fence >= (highest.get(key) ?? 0)
+      events.push({ _tag: "Write", at: now(), key, section, phase, fence, accepted })
+      if (accepted) {
+        highest.set(key, fence)
+        if (phase !== "exit") inside.set(key, { worker, section, key, hold })
+        else if (inside.get(key)?.section === section) inside.delete(key)
+        changes.announce()
+      }
+      return accepted
+    }
+  }
+}
+
+export const listen: Effect.Effect<Register, never, Scope.Scope> = Effect.map(
+  Effect.acquireRelease(
+    Effect.async<{ readonly register: Register; readonly close: () => void }>((resume) => {
+      const { write, ...decisions } = make()
+      const sockets = new Set<Net.Socket>()
+      const server = Net.createServer({ noDelay: true }, (socket) => {
+        sockets.add(socket)
+        socket.on("error", () => {})
+        socket.on("close", () => sockets.delete(socket))
+        onLines(socket, (line) => {
+          const { id, ...wanted } = JSON.parse(line) as Write & { readonly id: number }
+          const accepted = write(wanted)
+          if (socket.writable) socket.write(`${id} ${accepted ? "ok" : "stale"}\n`)
+        })
+      })
+      server.listen(0, "127.0.0.1", () => {
+        const { port } = server.address() as Net.AddressInfo
+        const close = () => {
+          for (const socket of sockets) socket.destroy()
+          server.close()
+        }
+        resume(Effect.succeed({ register: { ...decisions, port }, close }))
+      })
+    }),
+    ({ close }) => Effect.sync(close)
+  ),
+  ({ register }) => register
+)
+
+/** A process's connection: says whether a write was accepted. */
+export const connect = (
+  port: number
+): Effect.Effect<(write: Write) => Effect.Effect<boolean>, never, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.async<Net.Socket>((resume) => {
+        const socket = Net.connect({ host: "127.0.0.1", port, noDelay: true })
+        socket.on("error", () => {})
+        socket.once("connect", () => resume(Effect.succeed(socket)))
+      }),
+      (socket) => Effect.sync(() => socket.destroy())
+    ),
+    (socket) => {
+      const waiting = new Map<number, (accepted: boolean) => void>()
+      let lastId = 0
+      onLines(socket, (line) => {
+        const [id, word] = line.split(" ")
+        waiting.get(Number(id))?.(word === "ok")
+        waiting.delete(Number(id))
+      })
+      return (write) =>
+        Effect.async<boolean>((resume) => {
+          const id = ++lastId
+          waiting.set(id, (accepted) => resume(Effect.succeed(accepted)))
+          socket.write(`${JSON.stringify({ id, ...write })}\n`)
+        })
+    }
+  )
+
+const onLines = (socket: Net.Socket, onLine: (line: string) => void): void => {
+  let rest = ""
+  socket.on("data", (chunk) => {
+    const lines = (rest + chunk.toString()).split("\n")
+    rest = lines.pop()!
+    for (const line of lines) onLine(line)
+  })
+}

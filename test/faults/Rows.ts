@@ -1,0 +1,261 @@
+/**
+ * The kinds of lock and the stores that are put under faults. Another one joins as a value here: a
+ * kind says how a critical section is taken, a row says where.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import {
+  type Lease,
+  Lock,
+  type LockStore,
+  type LockError,
+  MemoryLockStore,
+  RedisLockStore
+} from "effect-redis-lock"
+import { Cluster } from "ioredis"
+import { fileURLToPath } from "node:url"
+import { flags } from "../support/RedisServer.js"
+import type { FaultName } from "./faults.js"
+
+// -----------------------------------------------------------------------------
+// kinds of lock
+// -----------------------------------------------------------------------------
+
+export interface Tagged {
+  readonly _tag: string
+}
+
+/** One way to a critical section. */
+export interface Way {
+  readonly name: string
+  /** How often it is chosen, against the others. */
+  readonly share: number
+  /** It never gives up by itself: of those, first come, first served is asked. */
+  readonly patient: boolean
+  /** How much of the key it takes. */
+  readonly weight: number
+  readonly run: (
+    key: string,
+    options: Lock.Options,
+    /** In milliseconds, for those who do not wait for ever. */
+    patience: number,
+    body: (lease: Lease.Lease) => Effect.Effect<void, Tagged>
+  ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
+}
+
+export interface Kind {
+  readonly name: string
+  /** How much of a key can be held at a time. */
+  readonly capacity: number
+  /** Whether a later holder's token shuts out the earlier ones. */
+  readonly fenced: boolean
+  readonly ways: ReadonlyArray<Way>
+}
+
+export const mutex: Kind = {
+  name: "mutex",
+  capacity: 1,
+  fenced: true,
+  ways: [
+    {
+      name: "withLock",
+      share: 6,
+      patient: true,
+      weight: 1,
+      run: (key, options, _, body) => Lock.withLock(key, options)(body)
+    },
+    {
+      name: "acquire",
+      share: 2,
+      patient: true,
+      weight: 1,
+      run: (key, options, _, body) =>
+        Effect.scoped(
+          Effect.flatMap(Lock.acquire(key, options), (lease) => lease.guard(body(lease)))
+        )
+    },
+    {
+      name: "withLock, waitAtMost",
+      share: 2,
+      patient: false,
+      weight: 1,
+      run: (key, options, patience, body) =>
+        Lock.withLock(key, { ...options, waitAtMost: patience })(body)
+    },
+    {
+      name: "acquire, interrupted",
+      share: 2,
+      patient: false,
+      weight: 1,
+      run: (key, options, patience, body) =>
+        Effect.scoped(
+          Effect.flatMap(Effect.timeout(Lock.acquire(key, options), patience), (lease) =>
+            lease.guard(body(lease))
+          )
+        )
+    },
+    {
+      // both can be granted by one answer: then a grant and an interruption cross
+      name: "acquire, the first of two",
+      share: 2,
+      patient: false,
+      weight: 1,
+      run: (key, options, _, body) =>
+        Effect.scoped(
+          Effect.flatMap(
+            Effect.raceFirst(Lock.acquire(key, options), Lock.acquire(`${key}+`, options)),
+            (lease) => (lease.key === key ? lease.guard(body(lease)) : Effect.void)
+          )
+        )
+    },
+    {
+      name: "withLockIfAvailable",
+      share: 1,
+      patient: false,
+      weight: 1,
+      run: (key, options, _, body) => Lock.withLockIfAvailable(key, options)(body)
+    },
+    {
+      name: "released early",
+      share: 1,
+      patient: false,
+      weight: 1,
+      run: (key, options, patience, body) =>
+        Effect.scoped(
+          Effect.flatMap(Lock.acquire(key, { ...options, waitAtMost: patience }), (lease) =>
+            Effect.zipRight(lease.guard(body(lease)), lease.release)
+          )
+        )
+    }
+  ]
+}
+
+// -----------------------------------------------------------------------------
+// rows
+// -----------------------------------------------------------------------------
+
+export type Topology = "none" | "redis" | "redis behind proxies" | "cluster" | "sentinel"
+
+/** Where a worker finds its store. */
+export interface Place {
+  /** Of one Redis, or of the worker's own proxy to it. */
+  readonly url: string
+  /** Of a Cluster's nodes, or of the Sentinels. */
+  readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
+}
+
+export interface Row {
+  readonly name: string
+  readonly kind: Kind
+  readonly topology: Topology
+  readonly processes: number
+  readonly layer: (place: Place) => Layer.Layer<LockStore.LockStore, LockError.LockStoreError>
+  readonly redisArgs: ReadonlyArray<string>
+  /** The environment of its processes. */
+  readonly env: Readonly<Record<string, string>>
+  /** Faults that its store does not know, or cannot be given. */
+  readonly without: ReadonlyArray<FaultName>
+  /** First come, first served between processes. */
+  readonly inOrder: boolean
+}
+
+const root = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+
+/** A restart keeps the data, and a holder its lease. */
+const persistent = flags({
+  appendonly: "yes",
+  appendfsync: "always",
+  "enable-debug-command": "yes"
+})
+
+const direct: Row = {
+  name: "mutex, one Redis",
+  kind: mutex,
+  topology: "redis",
+  processes: 3,
+  layer: ({ url }) => RedisLockStore.layer({ url }),
+  redisArgs: persistent,
+  env: {},
+  without: ["failover"],
+  inOrder: false
+}
+
+const proxied: Row = {
+  ...direct,
+  name: "mutex, one Redis through proxies",
+  topology: "redis behind proxies"
+}
+
+const strict: Row = {
+  ...proxied,
+  name: "mutex without local handoff, through proxies",
+  layer: ({ url }) => RedisLockStore.layer({ url, localHandoff: 0 }),
+  inOrder: true
+}
+
+const ioredis5: Row = {
+  ...proxied,
+  name: "mutex, one Redis through proxies, ioredis 5",
+  env: { IOREDIS_MAJOR: "5", TSX_TSCONFIG_PATH: root("tsconfig.ioredis-5.json") }
+}
+
+/** A node of a Cluster cannot be made read-only, and would forget its slots' keys as any other. */
+const cluster: Row = {
+  ...direct,
+  name: "mutex, Redis Cluster",
+  topology: "cluster",
+  layer: ({ addresses }) =>
+    Layer.unwrapScoped(
+      Effect.map(
+        Effect.acquireRelease(
+          Effect.sync(() => {
+            const client = new Cluster([...addresses], {
+              clusterRetryStrategy: (times) => Math.min(50 * times, 500)
+            })
+            client.on("error", () => {})
+            return client
+          }),
+          (client) => Effect.sync(() => client.disconnect())
+        ),
+        (client) => RedisLockStore.layerFromClient(client)
+      )
+    ),
+  without: ["readonly", "failover"]
+}
+
+const sentinel: Row = {
+  ...direct,
+  name: "mutex, Sentinel",
+  topology: "sentinel",
+  layer: ({ addresses }) =>
+    RedisLockStore.layer({ redis: { sentinels: [...addresses], name: "mymaster" } }),
+  without: ["readonly", "restart", "restart empty", "redis stopped", "debug sleep", "client pause"]
+}
+
+const memory: Row = {
+  ...direct,
+  name: "mutex in memory",
+  topology: "none",
+  processes: 1,
+  layer: () => MemoryLockStore.layer,
+  // it ends with its process
+  without: ["killed"]
+}
+
+export const rows: ReadonlyArray<Row> = [
+  proxied,
+  strict,
+  direct,
+  ioredis5,
+  cluster,
+  sentinel,
+  memory
+]
+
+export const rowNamed = (name: string): Row => {
+  const row = rows.find((row) => row.name === name)
+  if (row === undefined) {
+    throw new Error(`no row is named "${name}": ${rows.map(({ name }) => name).join("; ")}`)
+  }
+  return row
+}

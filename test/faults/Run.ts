@@ -1,0 +1,366 @@
+/** One run: a workload, a plan of faults, the history of it, and what the checks say. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import { seeded } from "../redis/support.js"
+import * as RedisServer from "../support/RedisServer.js"
+import { judge, type Terms, type Violation } from "./checks.js"
+import type { Crew, Worker } from "./Crew.js"
+import { faultNamed } from "./faults.js"
+import { type Event, eventsOf, type History, now, parse, provenOf, sectionsOf } from "./History.js"
+import { type Plan, show, type Step } from "./Plan.js"
+
+export interface Result {
+  readonly plan: Plan
+  readonly violations: ReadonlyArray<Violation>
+  readonly history: History
+  readonly counts: Counts
+}
+
+export interface Counts {
+  readonly sections: number
+  readonly granted: number
+  readonly lost: number
+  readonly refused: number
+  readonly faults: number
+}
+
+const cache = fileURLToPath(new URL("../../.cache/faults/", import.meta.url))
+let runs = 0
+
+/** Does the plan, and waits until everybody has come to an end. */
+export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      yield* crew.refill
+      const id = `${process.pid}-${++runs}`
+      const dir = yield* Effect.acquireRelease(
+        Effect.sync(() => Fs.mkdtempSync(Path.join(prepared(), `${id}-`))),
+        (dir) => Effect.sync(() => Fs.rmSync(dir, { recursive: true, force: true }))
+      )
+      const keys = Array.from({ length: 32 }, (_, index) =>
+        index === 0 ? `${id}:hot` : `${id}:${index}`
+      )
+      // where there are several servers, each has some of them
+      const servers = yield* Effect.forEach(keys, (key) =>
+        crew.servers.length > 1 && crew.sentinel === undefined
+          ? serverOf(crew, key)
+          : Effect.succeed(undefined)
+      )
+      const keysOn = (server: RedisServer.RedisProcess | undefined) =>
+        keys.filter((_, index) => servers[index] === undefined || servers[index] === server)
+      crew.register.take()
+      for (const proxy of crew.proxies) {
+        proxy.forget()
+        // what each connection has sent is kept as well, and an hour is long
+        for (const { requests } of proxy.connections) (requests as Array<unknown>).length = 0
+      }
+      const events: Array<Event> = []
+      const everyone: Array<Worker> = []
+      const begin = (worker: Worker, slot: number) => {
+        everyone.push(worker)
+        worker.order({
+          _tag: "Run",
+          history: Path.join(dir, worker.name),
+          keys,
+          ttl: plan.ttl,
+          fibers: plan.fibers,
+          seed: plan.seed * 100 + slot,
+          patient: plan.patient
+        })
+      }
+      crew.workers.forEach(begin)
+
+      const looks: Array<Effect.Effect<void>> = []
+      yield* Effect.all(
+        [
+          Effect.sleep(plan.millis),
+          ...plan.steps.map((step, index) => {
+            const random = seeded(plan.seed * 1_000 + index)
+            return perform(crew, step, keys[0]!, plan, random, keysOn, (event) => {
+              events.push(event)
+              if (event._tag === "Killed") {
+                for (const times of [1, 2]) {
+                  looks.push(lookForDead(crew, keys, event.worker, times * plan.ttl, events))
+                }
+              }
+            })
+          })
+        ],
+        { concurrency: "unbounded", discard: true }
+      )
+      yield* Effect.all(looks, { concurrency: "unbounded", discard: true })
+      yield* Effect.forEach(crew.servers, (server) => sound(crew, server), { discard: true })
+
+      for (const worker of everyone) worker.order({ _tag: "Drain" })
+      yield* Effect.forEach(
+        everyone.filter((worker) => worker.isAlive()),
+        // who does not come to an end shows in the history
+        (worker) => worker.next("Drained").pipe(Effect.timeoutOption(plan.ttl * 4 + 12_000)),
+        { concurrency: "unbounded", discard: true }
+      )
+      yield* leftoversOf(crew, plan, events)
+      for (const worker of everyone) {
+        while (worker.has("Broke")) {
+          const news = yield* worker.next("Broke")
+          const what = news?.what ?? ""
+          events.push({ _tag: "Broke", at: now(), worker: worker.name, what })
+        }
+        if (!worker.isAlive()) {
+          const what = yield* worker.ended
+          if (what !== undefined) {
+            events.push({ _tag: "Broke", at: now(), worker: worker.name, what: `ended: ${what}` })
+          }
+        }
+        events.push(...parse(read(Path.join(dir, worker.name))))
+      }
+      const history = [...events, ...crew.register.take()].sort((a, b) => a.at - b.at)
+      return {
+        plan,
+        history,
+        violations: judge(history, termsOf(crew, plan)),
+        counts: countsOf(history)
+      }
+    })
+  )
+
+export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
+  ttl: plan.ttl,
+  renewEvery: plan.ttl / 2,
+  capacity: row.kind.capacity,
+  fenced: row.kind.fenced,
+  inOrder: row.inOrder && plan.patient,
+  // in a long storm of faults one can be cut off all the time
+  everyoneServed: plan.steps.length <= 1
+})
+
+export const countsOf = (history: History): Counts => {
+  const sections = sectionsOf(history)
+  return {
+    sections: sections.length,
+    granted: sections.filter((section) => provenOf(section).length > 0).length,
+    lost: sections.filter(({ settled }) => settled?.outcome.includes("LockLost")).length,
+    refused: eventsOf(history, "Write").filter(({ accepted }) => !accepted).length,
+    faults: eventsOf(history, "Fault").length
+  }
+}
+
+const prepared = (): string => {
+  Fs.mkdirSync(cache, { recursive: true })
+  return cache
+}
+
+const read = (path: string): string => (Fs.existsSync(path) ? Fs.readFileSync(path, "utf8") : "")
+
+// -----------------------------------------------------------------------------
+// faults
+// -----------------------------------------------------------------------------
+
+/** Faults of one thing do not overlap: what one begins the other one would end. */
+const locks = new WeakMap<object, Map<string, Effect.Semaphore>>()
+const oneAtATime = (thing: object, part: string) => {
+  const parts = locks.get(thing) ?? new Map<string, Effect.Semaphore>()
+  locks.set(thing, parts)
+  const semaphore = parts.get(part) ?? Effect.unsafeMakeSemaphore(1)
+  parts.set(part, semaphore)
+  return semaphore.withPermits(1)
+}
+
+const perform = (
+  crew: Crew,
+  step: Step,
+  hot: string,
+  plan: Plan,
+  random: () => number,
+  keysOn: (server: RedisServer.RedisProcess | undefined) => ReadonlyArray<string>,
+  record: (event: Event) => void
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(step.at)
+    const { forgets, on, run, uses } = faultNamed(step.fault)
+    const meant = yield* slotOf(crew, step.target, hot, plan)
+    const spared = step.fault === "killed" && plan.sparesFirst && meant === 0
+    const slot = spared ? 1 % crew.workers.length : meant
+    const worker = crew.workers[slot]!
+    const proxy = crew.proxies[slot]
+    const server = on === "store" ? yield* serverOf(crew, hot) : crew.servers[0]
+    const target = on === "store" ? `redis ${server?.port}` : worker.name
+    const fault = Effect.gen(function* () {
+      if (!worker.isAlive()) return
+      const at = now()
+      const wallAt = Date.now()
+      // (a command of ours can fail while another fault has its way with the server)
+      yield* Effect.sandbox(run({ crew, worker, proxy, server, record, random }, step.for)).pipe(
+        Effect.ignore
+      )
+      record({
+        _tag: "Fault",
+        at,
+        until: now(),
+        fault: step.fault,
+        target,
+        forgets: forgets === true ? keysOn(server) : [],
+        wallAt,
+        wallUntil: Date.now()
+      })
+    })
+    const thing = on === "store" ? server! : on === "network" ? proxy! : worker
+    yield* oneAtATime(thing, uses ?? on)(fault)
+  })
+
+/** The one that is asked may be down: another fault has it. */
+const serverOf = (crew: Crew, key: string): Effect.Effect<RedisServer.RedisProcess> =>
+  crew.serverOf(key).pipe(Effect.sandbox, Effect.retry(Schedule.spaced(50)), Effect.orDie)
+
+/** Who is meant; waits for a while for a holder that stays. */
+const slotOf = (
+  { register, workers }: Crew,
+  target: Step["target"],
+  hot: string,
+  { patient, ttl }: Plan
+): Effect.Effect<number> => {
+  if (typeof target === "number") return Effect.succeed(target % workers.length)
+  const staying = () => {
+    const visitor = register.inside(hot)
+    return visitor !== undefined && (patient || visitor.hold >= ttl * 0.9) ? visitor : undefined
+  }
+  return register
+    .until(() => staying() !== undefined)
+    .pipe(
+      Effect.timeoutOption(Duration.seconds(3)),
+      Effect.map(() => {
+        const name = register.inside(hot)?.worker
+        const holder = Math.max(
+          0,
+          workers.findIndex((worker) => worker.name === name)
+        )
+        return target === "holder" ? holder : (holder + 1) % workers.length
+      })
+    )
+}
+
+/** Whatever faults came together: from here on the server answers, and takes writes. */
+const sound = ({ row }: Crew, server: RedisServer.RedisProcess): Effect.Effect<void> =>
+  RedisServer.eventually(
+    Effect.gen(function* () {
+      if (!server.isRunning) yield* server.restart
+      yield* server.cont
+      yield* server.command("CONFIG", "SET", "maxmemory", 0)
+      yield* server.command("CLIENT", "UNPAUSE")
+      if (!row.without.includes("readonly")) yield* server.command("REPLICAOF", "NO", "ONE")
+      return (yield* server.command("PING")) === "PONG"
+    }).pipe(
+      Effect.sandbox,
+      Effect.orElseSucceed(() => false)
+    )
+  )
+
+// -----------------------------------------------------------------------------
+// what the store has
+// -----------------------------------------------------------------------------
+
+/** So long after a process was killed: has it still got a key? */
+const lookForDead = (
+  crew: Crew,
+  keys: ReadonlyArray<string>,
+  worker: string,
+  millis: number,
+  events: Array<Event>
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    yield* Effect.sleep(millis + 400)
+    for (const server of crew.servers) {
+      for (const key of yield* server.dump) {
+        if (!keys.includes(key)) continue
+        const value = String(yield* server.command("GET", key))
+        if (crew.dead.get(value.split(".")[0]!) === worker) {
+          events.push({ _tag: "Found", at: now(), worker, key, token: value })
+        }
+      }
+    }
+  }).pipe(Effect.catchAllCause(() => Effect.void))
+
+/**
+ * Keys that are there when everybody has come to an end: nothing but records, and what belongs to
+ * the dead. In a calm run at once; after faults a lease that could not be given back ends by its ttl,
+ * and a place in the queue by that of the queue.
+ */
+const placesLast = 10_000
+
+/** Waits for it, and reports what stays. */
+const leftoversOf = (crew: Crew, plan: Plan, events: Array<Event>): Effect.Effect<void> =>
+  Effect.forEach(
+    crew.servers,
+    (server) =>
+      Effect.gen(function* () {
+        const patience = plan.steps.length === 0 ? 200 : placesLast + plan.ttl
+        const clean = Effect.map(leftIn(crew, server), (left) => left.length === 0)
+        const gone = yield* Effect.timeoutOption(RedisServer.eventually(clean), patience)
+        if (gone._tag === "Some") return
+        for (const what of yield* leftIn(crew, server)) {
+          events.push({ _tag: "Left", at: now(), where: `redis ${server.port}`, what })
+        }
+      }).pipe(Effect.catchAllCause(() => Effect.void)),
+    { discard: true }
+  )
+
+const leftIn = (
+  crew: Crew,
+  server: RedisServer.RedisProcess
+): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.gen(function* () {
+    const left: Array<string> = []
+    for (const key of yield* server.dump) {
+      if (key.endsWith(":lock-record")) continue
+      const tokens = yield* tokensIn(server, key)
+      const living = tokens.filter((token) => !crew.dead.has(token.split(".")[0]!))
+      if (living.length > 0) left.push(`${key} with ${living.join(", ")}`)
+      const left10s = Number(yield* server.command("PTTL", key))
+      if (left10s === -1) left.push(`${key} without a ttl`)
+    }
+    return left
+  })
+
+const tokensIn = (
+  server: RedisServer.RedisProcess,
+  key: string
+): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.gen(function* () {
+    switch (String(yield* server.command("TYPE", key))) {
+      case "string":
+        return [String(yield* server.command("GET", key))]
+      case "zset":
+        return (yield* server.command("ZRANGE", key, 0, -1)) as ReadonlyArray<string>
+      case "hash":
+        return (yield* server.command("HKEYS", key)) as ReadonlyArray<string>
+      default:
+        return []
+    }
+  })
+
+// -----------------------------------------------------------------------------
+// a failure
+// -----------------------------------------------------------------------------
+
+/** Keeps the history of a run that went wrong, and says how to have it again. */
+export const report = (crew: Crew, result: Result): string => {
+  const { history, plan, violations } = result
+  const path = Path.join(
+    prepared(),
+    `${crew.row.name}, ${plan.name}, ${process.pid}-${runs}.jsonl`.replace(/[^\w.,-]+/g, "-")
+  )
+  Fs.writeFileSync(path, history.map((event) => JSON.stringify(event)).join("\n"))
+  const again = plan.name.startsWith("seed")
+    ? `npm run soak -- --only ${JSON.stringify(crew.row.name)} --seed ${plan.seed} --length ${plan.millis} --runs 1`
+    : `npm run soak -- --only ${JSON.stringify(crew.row.name)} --script ${JSON.stringify(plan.name)}`
+  return [
+    `${crew.row.name}: ${violations.length} violations`,
+    ...violations.slice(0, 12).map(({ check, what }) => `  ${check}: ${what}`),
+    show(plan),
+    `history: ${path}`,
+    `again: ${again}`
+  ].join("\n")
+}

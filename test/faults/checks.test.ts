@@ -1,0 +1,382 @@
+/** Every check is seen to fail, on a history written by hand that violates it and nothing else. */
+import { describe, expect, it } from "@effect/vitest"
+import { checks, judge, slope, type Terms } from "./checks.js"
+import { type Event, parse } from "./History.js"
+
+const terms: Terms = {
+  ttl: 1_000,
+  renewEvery: 500,
+  capacity: 1,
+  fenced: true,
+  inOrder: true,
+  everyoneServed: true
+}
+
+/** The wall clock of these histories is ahead of the other one by a second. */
+const wall = (at: number) => at + 1_000
+
+interface Turn {
+  readonly worker?: string
+  readonly key?: string
+  readonly asked?: number
+  readonly at: number
+  readonly until?: number
+  readonly ended?: number
+  readonly how?: "done" | "interrupted"
+  /** Until when it was proven at its end. */
+  readonly endedUntil?: number
+  readonly outcome?: string
+  readonly fence?: number
+  readonly seen?: ReadonlyArray<readonly [at: number, until: number]>
+}
+
+let last = 0
+
+/** A section from the question to the answer, in good order but for what is said. */
+const turn = ({
+  asked,
+  at,
+  ended = at + 50,
+  fence = wall(at) * 1_000,
+  how = "done",
+  key = "k",
+  outcome = "ok",
+  seen = [],
+  until = at + 990,
+  endedUntil = until,
+  worker = "a"
+}: Turn): Array<Event> => {
+  const section = `${worker}/${++last}`
+  return [
+    { _tag: "Asked", at: asked ?? at - 5, worker, section, key, way: "withLock", weight: 1 },
+    { _tag: "Granted", at, section, token: section, fence, until },
+    { _tag: "Write", at: at + 1, key, section, phase: "enter", fence, accepted: true },
+    ...seen.map(([at, until]): Event => ({ _tag: "Seen", at, section, until })),
+    { _tag: "Ended", at: ended, section, how, until: endedUntil },
+    { _tag: "Settled", at: ended + 1, section, outcome }
+  ]
+}
+
+const fault = (fault: string, at: number, until = at + 10, forgets = false): Event => ({
+  _tag: "Fault",
+  at,
+  until,
+  fault,
+  target: "redis",
+  forgets: forgets ? ["k"] : [],
+  wallAt: wall(at),
+  wallUntil: wall(until)
+})
+
+const stalled = (from: number, at: number, worker = "a"): Event => ({
+  _tag: "Stalled",
+  at,
+  worker,
+  from
+})
+
+const without = (section: string, tag: Event["_tag"], events: ReadonlyArray<Event>) =>
+  events.filter((event) => !(event._tag === tag && "section" in event && event.section === section))
+
+/** The names of the checks that find something. */
+const found = (history: ReadonlyArray<Event>, other: Partial<Terms> = {}) => [
+  ...new Set(judge(history, { ...terms, ...other }).map(({ check }) => check))
+]
+
+const two = (first: Turn, second: Turn) => [
+  ...turn({ worker: "a", ...first }),
+  ...turn({ worker: "b", ...second })
+]
+
+describe("a history in good order", () => {
+  it("violates nothing", () => {
+    expect(found(two({ at: 100 }, { at: 200 }))).toEqual([])
+  })
+
+  it("nor does one of leases that were lost in time", () => {
+    const lost = { ended: 1_000, endedUntil: 1_050, how: "interrupted", until: 1_050 } as const
+    expect(
+      found(two({ at: 100, ...lost, outcome: "LockLost Unreachable" }, { at: 1_200, asked: 150 }))
+    ).toEqual([])
+  })
+})
+
+describe("exclusion", () => {
+  it("is violated by two bodies whose leases are proven at the same time", () => {
+    expect(found(two({ at: 100, ended: 300 }, { at: 200, ended: 250 }))).toEqual(["exclusion"])
+  })
+
+  it("not by two keys, nor where the first one's proof had run out", () => {
+    expect(found(two({ at: 100, ended: 300 }, { at: 200, key: "other" }))).toEqual([])
+    const late = { at: 100, until: 150, ended: 300, endedUntil: 0, outcome: "LockLost Unreachable" }
+    const history = [...two(late, { at: 200 }), stalled(120, 290)]
+    expect(found(history)).toEqual([])
+  })
+
+  it("a process that was killed holds until its proof runs out", () => {
+    const [first, second] = [turn({ at: 100, worker: "a" }), turn({ at: 500, worker: "b" })]
+    const section = `a/${last - 1}`
+    const killed = without(section, "Ended", without(section, "Settled", first))
+    const history: Array<Event> = [...killed, { _tag: "Killed", at: 120, worker: "a" }, ...second]
+    expect(found(history)).toEqual(["exclusion"])
+  })
+
+  it("is violated by as many as there is room for, and one more", () => {
+    const three = [
+      ...turn({ at: 100, ended: 500, worker: "a" }),
+      ...turn({ at: 110, ended: 500, worker: "b" }),
+      ...turn({ at: 120, ended: 500, worker: "c" })
+    ]
+    expect(found(three, { capacity: 3 })).toEqual([])
+    expect(found(three, { capacity: 2 })).toEqual(["exclusion"])
+  })
+
+  it("is excused where the store forgot the first lease before it granted the second, only", () => {
+    const first = { at: 100, ended: 400, endedUntil: 0, outcome: "LockLost Missing" }
+    const overlap = (at: number) => two(first, { at, ended: at + 20 })
+    expect(found([...overlap(300), fault("flushall", 200, 210, true)])).toEqual([])
+    expect(found([...overlap(300), fault("flushall", 350, 360, true)])).toEqual(["exclusion"])
+    expect(found([...overlap(300), fault("restart", 200, 210, false)])).toEqual(["exclusion"])
+    const elsewhere = { ...fault("flushall", 200, 210), forgets: ["other"] } as Event
+    expect(found([...overlap(300), elsewhere])).toEqual(["exclusion"])
+  })
+})
+
+describe("fencing", () => {
+  const write = (section: string, fence: number, at: number, accepted = true): Event => ({
+    _tag: "Write",
+    at,
+    key: "k",
+    section,
+    phase: "middle",
+    fence,
+    accepted
+  })
+
+  it("is violated where the register accepts a smaller token", () => {
+    const history = two({ at: 100, fence: 1_000_000 }, { at: 200, fence: 2_000_000 })
+    const stale = write(`a/${last - 1}`, 1_000_000, 230)
+    expect(found([...history, stale])).toEqual(["fencing"])
+  })
+
+  it("is violated where two sections have the same token", () => {
+    const history = two({ at: 100, fence: 1_000_000 }, { at: 200, asked: 90, fence: 1_000_000 })
+    expect(found(history)).toEqual(["fencing"])
+  })
+
+  it("a refusal is excused by a stall of the writer, or a store that forgot its lease", () => {
+    const history = two({ at: 100, fence: 1_000_000 }, { at: 200, fence: 2_000_000 })
+    const refused = write(`a/${last - 1}`, 1_000_000, 230, false)
+    expect(found([...history, refused])).toEqual(["fencing"])
+    expect(found([...history, stalled(140, 220), refused])).toEqual([])
+    expect(found([...history, stalled(140, 220, "b"), refused])).toEqual(["fencing"])
+    expect(found([...history, fault("flushall", 180, 185, true), refused])).toEqual([])
+  })
+})
+
+describe("growing tokens", () => {
+  it("is violated where who asked later has a smaller one", () => {
+    const history = two({ at: 100, fence: 2_000_000 }, { at: 200, fence: 1_000_000 })
+    expect(found(history.filter(({ _tag }) => _tag !== "Write"))).toEqual(["growing tokens"])
+  })
+
+  it("says nothing of those who asked at the same time", () => {
+    const history = two({ at: 100, fence: 2_000_000 }, { at: 200, asked: 90, fence: 1_000_000 })
+    expect(found(history.filter(({ _tag }) => _tag !== "Write"))).toEqual([])
+  })
+})
+
+describe("interruption", () => {
+  const late = {
+    at: 100,
+    until: 1_090,
+    ended: 1_300,
+    how: "interrupted",
+    endedUntil: 0,
+    outcome: "LockLost Unreachable"
+  } as const
+
+  it("is violated by a body that goes on after its validity", () => {
+    expect(found(turn(late))).toEqual(["interruption"])
+  })
+
+  it("not if its event loop did not turn, and it ended then; not much later", () => {
+    expect(found([...turn(late), stalled(800, 1_290)])).toEqual([])
+    expect(found([...turn(late), stalled(800, 1_000)])).toEqual(["interruption"])
+    expect(found([...turn(late), stalled(800, 1_290, "b")])).toEqual(["interruption"])
+  })
+
+  it("a timer may miss it by some milliseconds, unless somebody else had the key by then", () => {
+    const short = { ...late, ended: 1_100 }
+    expect(found(turn(short))).toEqual([])
+    expect(found(two(short, { at: 1_095, asked: 150 }))).toEqual(["interruption"])
+  })
+
+  it("is violated by one that looks twice at a lease that it has not got", () => {
+    const seen = [
+      [1_291, 0],
+      [1_295, 0]
+    ] as const
+    expect(found([...turn({ ...late, seen }), stalled(800, 1_290)])).toEqual(["interruption"])
+    expect(found([...turn({ ...late, seen: seen.slice(1) }), stalled(800, 1_290)])).toEqual([])
+  })
+})
+
+describe("losses are told", () => {
+  it("is violated by a section without a lease at its end that settles as if it had one", () => {
+    const silent = { at: 100, until: 140, ended: 150, endedUntil: 0 }
+    expect(found(turn(silent))).toEqual(["losses are told"])
+    expect(found(turn({ ...silent, outcome: "LockLost Taken" }))).toEqual([])
+  })
+})
+
+describe("forgotten leases are noticed", () => {
+  const flush = fault("flushall", 200, 205, true)
+
+  it("is violated by a holder that proves its lease after it was forgotten", () => {
+    const believer = turn({ at: 100, ended: 900, seen: [[700, 1_690]], endedUntil: 1_690 })
+    expect(found([...believer, flush])).toContain("forgotten leases are noticed")
+  })
+
+  it("is violated by a body that goes on behind its next renewal", () => {
+    const slow = { at: 100, ended: 1_180, endedUntil: 0, outcome: "LockLost Missing" }
+    expect(found([...turn(slow), flush])).toEqual(["forgotten leases are noticed"])
+    expect(found([...turn({ ...slow, ended: 700 }), flush])).toEqual([])
+    expect(found([...turn(slow), flush, fault("client pause", 300, 900)])).toEqual([])
+  })
+})
+
+describe("no lease outlives its process", () => {
+  const dead: ReadonlyArray<Event> = [...turn({ at: 50 }), { _tag: "Killed", at: 100, worker: "a" }]
+  const held = `a/${last}`
+  const at = (at: number, token: string): Event => ({
+    _tag: "Found",
+    at,
+    worker: "a",
+    key: "k",
+    token
+  })
+
+  it("is violated by a key that it has for longer than the ttl", () => {
+    expect(found([...dead, at(1_200, held)])).toEqual([])
+    expect(found([...dead, at(1_500, held)])).toEqual(["no lease outlives its process"])
+    expect(found([...dead, fault("redis stopped", 150, 900), at(1_500, held)])).toEqual([])
+  })
+
+  it("or, where it died in the queue, for longer than its claim window and the ttl", () => {
+    expect(found([...dead, at(2_200, "queued")])).toEqual([])
+    expect(found([...dead, at(2_500, "queued")])).toEqual(["no lease outlives its process"])
+  })
+})
+
+describe("no waiter is forgotten", () => {
+  const asked = (worker: string): Event => ({
+    _tag: "Asked",
+    at: 120,
+    worker,
+    section: `${worker}/waits`,
+    key: "k",
+    way: "withLock",
+    weight: 1
+  })
+
+  it("is violated by one who is never answered, unless its process was killed", () => {
+    const history = [...turn({ at: 100, worker: "a" }), asked("a")]
+    expect(found(history)).toEqual(["no waiter is forgotten"])
+    expect(found([...history, { _tag: "Killed", at: 130, worker: "a" }])).toEqual([])
+  })
+
+  it("is violated by a process that never has a turn, and where nobody has", () => {
+    const gaveUp: Event = {
+      _tag: "Settled",
+      at: 200,
+      section: "b/waits",
+      outcome: "LockUnavailable"
+    }
+    const history = [...turn({ at: 100, worker: "a" }), asked("b"), gaveUp]
+    expect(found(history)).toEqual(["no waiter is forgotten"])
+    expect(found(history, { everyoneServed: false })).toEqual([])
+    expect(found([])).toEqual(["no waiter is forgotten"])
+  })
+})
+
+describe("no key is idle while somebody waits", () => {
+  it("is violated by a handoff that takes longer than a heartbeat", () => {
+    const slow = two({ at: 100, ended: 200 }, { at: 950, asked: 150 })
+    expect(found(slow)).toEqual(["no key is idle while somebody waits"])
+    expect(found(two({ at: 100, ended: 200 }, { at: 950, asked: 900 }))).toEqual([])
+    expect(found([...slow, stalled(250, 600)])).toEqual([])
+    expect(found([...slow, fault("messages lost", 150, 300)])).toEqual([])
+  })
+})
+
+describe("first come, first served", () => {
+  const passedBy = [
+    ...turn({ at: 100, ended: 600, worker: "a" }),
+    ...turn({ at: 610, asked: 500, worker: "c" }),
+    ...turn({ at: 700, asked: 110, worker: "b" })
+  ]
+
+  it("is violated by a process that is served after one that came later", () => {
+    expect(found(passedBy)).toEqual(["first come, first served"])
+  })
+
+  it("is asked of rows that promise it, and of processes that were not stalled", () => {
+    expect(found(passedBy, { inOrder: false })).toEqual([])
+    expect(found([...passedBy, stalled(105, 300, "b")])).toEqual([])
+    expect(found([...passedBy, stalled(105, 200, "b")])).toEqual(["first come, first served"])
+    expect(found([...passedBy, stalled(105, 300, "a")])).toEqual(["first come, first served"])
+  })
+
+  it("counts from the end of the process's own last turn", () => {
+    const again = [
+      ...turn({ at: 100, ended: 150, worker: "b" }),
+      ...turn({ at: 160, asked: 90, ended: 590, worker: "a" }),
+      ...turn({ at: 600, asked: 400, worker: "c" }),
+      ...turn({ at: 700, asked: 95, worker: "b" })
+    ]
+    expect(found(again)).toEqual(["first come, first served"])
+    const fair = again.map((event) =>
+      event._tag === "Asked" && event.at === 400 ? { ...event, at: 155 } : event
+    )
+    expect(found(fair)).toEqual([])
+  })
+})
+
+describe("what is left, and what breaks", () => {
+  const good = turn({ at: 100 })
+
+  it("is reported", () => {
+    const left: Event = { _tag: "Left", at: 500, where: "redis", what: "a key" }
+    expect(found([...good, left])).toEqual(["nothing is left"])
+    const broke: Event = { _tag: "Broke", at: 500, worker: "a", what: "an uncaught exception" }
+    expect(found([...good, broke])).toEqual(["nothing breaks"])
+  })
+
+  it("memory is flat, or it is not", () => {
+    const heap = (growth: number) =>
+      Array.from({ length: 60 }, (_, minute): Event => ({
+        _tag: "Memory",
+        at: minute * 60_000,
+        worker: "a",
+        // warming up, then growing, and a garbage collector that has its own ideas
+        bytes: 20e6 + Math.min(minute, 3) * 5e6 + minute * growth + (minute % 3) * 100_000
+      }))
+    expect(checks["memory is flat"](heap(0))).toEqual([])
+    expect(checks["memory is flat"](heap(200_000))).toHaveLength(1)
+    expect(
+      slope([
+        [0, 1],
+        [1, 3],
+        [2, 5]
+      ])
+    ).toBe(2)
+  })
+})
+
+describe("a file of a process that was killed", () => {
+  it("is read up to its last whole line", () => {
+    const [event] = turn({ at: 100 })
+    expect(parse(`${JSON.stringify(event)}\n{"_tag":"Seen","at":1`)).toEqual([event])
+  })
+})

@@ -1,0 +1,478 @@
+/**
+ * What must hold of every history. Each check is a function of a history and of what the row
+ * promises, and answers with the violations that it found, in words.
+ *
+ * A process can be stopped, and a machine can be busy: a body that ran late *because its event loop
+ * did not turn* is told from one that was not interrupted by the `Stalled` events.
+ */
+import { eventsOf, type History, provenOf, type Section, sectionsOf } from "./History.js"
+
+/** What a run was made of, as far as the checks need it. */
+export interface Terms {
+  /** In milliseconds. */
+  readonly ttl: number
+  readonly renewEvery: number
+  /** How much of a key may be held at a time: 1 for a mutex. */
+  readonly capacity: number
+  /** Whether the register refuses a smaller token than it has seen. */
+  readonly fenced: boolean
+  /** First come, first served between processes. */
+  readonly inOrder: boolean
+  /** Whether every worker that is alive must have had a turn. */
+  readonly everyoneServed: boolean
+}
+
+export interface Violation {
+  readonly check: CheckName
+  readonly what: string
+}
+
+type Check = (history: History, terms: Terms) => ReadonlyArray<string>
+
+/** A body that is interrupted, a timer that fires, an answer that is read: on a busy machine. */
+const grace = 150
+
+// -----------------------------------------------------------------------------
+// one holder at a time
+// -----------------------------------------------------------------------------
+
+/**
+ * Two sections whose leases were both proven. The only excuse is a fault by which the store forgot
+ * the first one's lease (a flush, a restart without the data) before it granted the second one.
+ */
+const exclusion: Check = (history, { capacity }) => {
+  const sections = sectionsOf(history)
+  const forgets = forgettings(history)
+  const forgotten = (earlier: Section, later: Section) =>
+    grantOf(earlier) < grantOf(later) &&
+    forgets.some(
+      ({ forgets: keys, wallAt, wallUntil }) =>
+        keys.includes(earlier.asked.key) &&
+        grantOf(earlier) <= wallUntil + clockSlack &&
+        grantOf(later) >= wallAt - clockSlack
+    )
+  const violations: Array<string> = []
+  for (const ofKey of byKey(sections)) {
+    const intervals = ofKey
+      .flatMap((section) => provenOf(section).map((interval) => ({ section, ...interval })))
+      .sort((a, b) => a.from - b.from)
+    let active: typeof intervals = []
+    for (const interval of intervals) {
+      active = active.filter(({ to }) => to > interval.from)
+      const others = active.filter(
+        ({ section }) =>
+          section !== interval.section &&
+          !forgotten(section, interval.section) &&
+          !forgotten(interval.section, section)
+      )
+      const weight = others.reduce((sum, { section }) => sum + section.asked.weight, 0)
+      if (weight + interval.section.asked.weight > capacity && others.length > 0) {
+        const { section, to } = others[0]!
+        violations.push(
+          `${show(section)} was proven until ${time(to)}, ${show(interval.section)} from ${time(interval.from)}, both at the same time`
+        )
+      }
+      active.push(interval)
+    }
+  }
+  return violations
+}
+
+/**
+ * When the store granted it, by the machine's wall clock, in milliseconds: what the holder hears of
+ * it can be much later, but a fencing token is made of the server's time.
+ */
+const grantOf = ({ granted }: Section): number => granted!.fence / 1_000
+
+/** Both clocks are the machine's; one of them is read before or after the other. */
+const clockSlack = 5
+
+// -----------------------------------------------------------------------------
+// fencing
+// -----------------------------------------------------------------------------
+
+/**
+ * The register never accepts a write with a smaller token than it has seen, a token belongs to one
+ * section, and a refusal meets only those who could not know better: whose process had been stalled,
+ * or whose lease the store had forgotten.
+ */
+const fencing: Check = (history, { fenced }) => {
+  if (!fenced) return []
+  const violations: Array<string> = []
+  const highest = new Map<string, { readonly fence: number; readonly section: string }>()
+  const sections = new Map(sectionsOf(history).map((section) => [section.id, section]))
+  const forgets = forgettings(history)
+  const stalls = stallsOf(history)
+  for (const write of eventsOf(history, "Write")) {
+    const { accepted, fence, key, phase, section } = write
+    const seen = highest.get(key)
+    if (accepted) {
+      if (seen !== undefined && fence < seen.fence) {
+        violations.push(
+          `the register accepted the ${phase} of ${section} with ${fence} behind ${seen.fence}`
+        )
+      }
+      if (seen !== undefined && fence === seen.fence && section !== seen.section) {
+        violations.push(`${section} and ${seen.section} both had the fencing token ${fence}`)
+      }
+      if (seen === undefined || fence > seen.fence) highest.set(key, { fence, section })
+      continue
+    }
+    const writer = sections.get(section)
+    if (writer === undefined) continue
+    const since = writer.granted?.at ?? writer.asked.at
+    const excused =
+      stalls(writer.asked.worker).some(({ at, from }) => at >= since && from <= write.at) ||
+      forgets.some((fault) => fault.forgets.includes(key) && fault.at <= write.at)
+    if (!excused) {
+      violations.push(
+        `the register refused the ${phase} of ${show(writer)}, behind ${seen?.fence}: its process had not been stalled`
+      )
+    }
+  }
+  return violations
+}
+
+/** Who asked after another one's grant has a greater token: also across a flush and a restart. */
+const growing: Check = (history) => {
+  const violations: Array<string> = []
+  for (const ofKey of byKey(sectionsOf(history))) {
+    const granted = ofKey.filter((section) => section.granted !== undefined)
+    const byAsking = granted.slice().sort((a, b) => a.asked.at - b.asked.at)
+    const byGrant = granted.slice().sort((a, b) => a.granted!.at - b.granted!.at)
+    let next = 0
+    let greatest: Section | undefined
+    for (const section of byAsking) {
+      while (byGrant[next] !== undefined && byGrant[next]!.granted!.at < section.asked.at) {
+        const earlier = byGrant[next++]!
+        if (greatest === undefined || earlier.granted!.fence > greatest.granted!.fence) {
+          greatest = earlier
+        }
+      }
+      if (greatest !== undefined && section.granted!.fence <= greatest.granted!.fence) {
+        violations.push(
+          `${show(section)} asked after ${show(greatest)} had been granted, and has no greater token`
+        )
+      }
+    }
+  }
+  return violations
+}
+
+// -----------------------------------------------------------------------------
+// losses
+// -----------------------------------------------------------------------------
+
+/**
+ * A body was interrupted while its lease was still proven, unless the store said that it is gone, or
+ * the event loop did not turn: then at once, with one look at its lease at most. (A grant can come
+ * with a few milliseconds of proof left, which a timer can miss by some: that is a violation where
+ * somebody else had the key by then.)
+ */
+const interruption: Check = (history) => {
+  const violations: Array<string> = []
+  const stalls = stallsOf(history)
+  const sections = sectionsOf(history)
+  for (const section of sections) {
+    const { asked, ended, granted, looks, settled } = section
+    // of those whose process was killed, or that never came back, other checks speak
+    if (granted === undefined || ended === undefined) continue
+    // (of a proof of less than a millisecond nothing is left to see)
+    const proven = Math.max(granted.at, ...looks.map(({ until }) => until))
+    const toldByStore = /Missing|Taken/.test(settled?.outcome ?? "")
+    const overrun = ended.at - proven
+    const lastStall = Math.max(
+      ...stalls(asked.worker)
+        .filter(({ at, from }) => at > granted.at && from < ended.at)
+        .map(({ at }) => at)
+    )
+    if (ended.until === 0 && overrun > 0 && !toldByStore) {
+      const harmless =
+        overrun < 25 &&
+        !sections.some(
+          (other) =>
+            other.asked.key === asked.key &&
+            other.granted !== undefined &&
+            other.granted.at > proven &&
+            other.granted.at < ended.at
+        )
+      if (!harmless && ended.at - lastStall > grace) {
+        violations.push(
+          `${show(section)} went on for ${overrun.toFixed(1)} ms after its validity, and its event loop turned`
+        )
+      }
+    }
+    const blind = looks.filter((look) => look.until === 0 && look !== ended && look !== granted)
+    if (blind.length > 1) {
+      violations.push(
+        `${show(section)} went on for ${blind.length} steps, over ${(ended.at - blind[0]!.at).toFixed(1)} ms, without a lease`
+      )
+    }
+  }
+  return violations
+}
+
+/** A loss is an error, also where the body was through by then. */
+const lossIsTold: Check = (history) =>
+  sectionsOf(history).flatMap((section) => {
+    const { ended, settled } = section
+    if (ended?.until !== 0 || settled === undefined || ended.how === "refused") return []
+    return settled.outcome.includes("LockLost")
+      ? []
+      : [`${show(section)} had no lease at its end, and settled as ${settled.outcome}`]
+  })
+
+/**
+ * A holder whose lease the store has forgotten is told at its next renewal: no validity is proven
+ * for longer than a ttl after that, and where nothing else is broken its body has been interrupted
+ * after `renewEvery`.
+ */
+const told: Check = (history, { renewEvery, ttl }) => {
+  const violations: Array<string> = []
+  const sections = sectionsOf(history)
+  const stalls = stallsOf(history)
+  const faults = eventsOf(history, "Fault")
+  // (a failover may forget)
+  for (const fault of forgettings(history).filter(({ fault }) => fault !== "failover")) {
+    for (const section of sections) {
+      const { asked, ended, granted, looks } = section
+      if (granted === undefined || !fault.forgets.includes(asked.key)) continue
+      if (grantOf(section) >= fault.wallAt - clockSlack) continue
+      if (ended !== undefined && ended.at <= fault.until) continue
+      const believed = looks.find(({ until }) => until > fault.until + ttl)
+      if (believed !== undefined) {
+        violations.push(
+          `${show(section)} was forgotten at ${time(fault.at)} (${fault.fault}), and thought it held at ${time(believed.at)} until ${time(believed.until)}`
+        )
+      }
+      const due = fault.until + (fault.fault === "flushall" ? renewEvery : ttl) + 3 * grace
+      const disturbed =
+        faults.some((other) => other !== fault && other.at < due && other.until > granted.at) ||
+        stalls(asked.worker).some(({ at, from }) => at > fault.at && from < due)
+      if (!disturbed && ended !== undefined && ended.at > due) {
+        violations.push(
+          `${show(section)} was forgotten at ${time(fault.at)} (${fault.fault}), and went on until ${time(ended.at)}`
+        )
+      }
+    }
+  }
+  return violations
+}
+
+// -----------------------------------------------------------------------------
+// nobody waits for the dead, or for ever
+// -----------------------------------------------------------------------------
+
+/**
+ * No lease outlives its process by more than the ttl, counted from when the store runs again. A
+ * process that died in the queue can still be granted the lock within its claim window (a ttl here),
+ * for as long again.
+ */
+const outliving: Check = (history, { ttl }) => {
+  const killed = killedAt(history)
+  const faults = eventsOf(history, "Fault")
+  const held = new Set(eventsOf(history, "Granted").map(({ token }) => token))
+  return eventsOf(history, "Found").flatMap(({ at, key, token, worker }) => {
+    const from = Math.max(
+      killed.get(worker) ?? 0,
+      ...faults.filter((fault) => fault.at < at).map(({ until }) => Math.min(until, at))
+    )
+    const most = held.has(token) ? ttl : 2 * ttl
+    return at > from + most + 2 * grace
+      ? [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
+      : []
+  })
+}
+
+/** Whoever asks is answered; and every process that is there gets its turn. */
+const answered: Check = (history, { everyoneServed }) => {
+  const killed = killedAt(history)
+  const sections = sectionsOf(history)
+  const forgotten = sections
+    .filter(({ asked, settled }) => settled === undefined && !killed.has(asked.worker))
+    .map((section) =>
+      section.granted === undefined
+        ? `${show(section)} asked at ${time(section.asked.at)}, and was never answered`
+        : `${show(section)} never came back`
+    )
+  const served = new Set(
+    sections.filter(({ granted }) => granted !== undefined).map(({ asked }) => asked.worker)
+  )
+  const starved = new Set(
+    sections
+      .map(({ asked }) => asked.worker)
+      .filter((worker) => everyoneServed && !served.has(worker) && !killed.has(worker))
+  )
+  if (served.size === 0) forgotten.push("nobody was ever granted anything")
+  return [...forgotten, ...[...starved].map((worker) => `${worker} never had a turn`)]
+}
+
+/**
+ * Without faults no key is idle while somebody waits for it: a release hands it over at once, and a
+ * lost message costs a heartbeat, a third of the ttl.
+ */
+const idle: Check = (history, { ttl }) => {
+  if (eventsOf(history, "Fault").length > 0) return []
+  const violations: Array<string> = []
+  const stalls = eventsOf(history, "Stalled")
+  for (const ofKey of byKey(sectionsOf(history))) {
+    const granted = ofKey
+      .filter((section) => section.granted !== undefined)
+      .sort((a, b) => a.granted!.at - b.granted!.at)
+    let freeSince = 0
+    for (const section of granted) {
+      const { asked } = section
+      const waitedFrom = Math.max(freeSince, asked.at)
+      const waitedUntil = section.granted!.at
+      freeSince = Math.max(freeSince, section.ended?.at ?? Number.POSITIVE_INFINITY)
+      const of = new Map<string, number>()
+      for (const { at, from, worker } of stalls) {
+        if (at > waitedFrom && from < waitedUntil) of.set(worker, (of.get(worker) ?? 0) + at - from)
+      }
+      const stalled = Math.max(0, ...of.values())
+      const waited = waitedUntil - waitedFrom - stalled
+      if (waited <= ttl / 3 + 2 * grace) continue
+      violations.push(
+        `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had`
+      )
+    }
+  }
+  return violations
+}
+
+/**
+ * First come, first served between processes: a process that has been waiting at the head of its own
+ * line for a while before another one began to is served before it.
+ *
+ * Only for patient callers, and without faults. Who stands in the queue is a process, not a
+ * fiber, from when its first caller asks, or its last turn ends.
+ */
+const order: Check = (history, { inOrder }) => {
+  if (!inOrder) return []
+  const violations: Array<string> = []
+  const sections = sectionsOf(history)
+  const faults = eventsOf(history, "Fault")
+  const stalls = stallsOf(history)
+  /** For a command to reach the store, on a busy machine. */
+  const patience = 250
+  for (const ofKey of byKey(sections)) {
+    const granted = ofKey
+      .filter((section) => section.granted !== undefined)
+      .sort((a, b) => a.granted!.at - b.granted!.at)
+    const lastEnd = new Map<string, number>()
+    const turns = granted.map((section) => {
+      const { worker } = section.asked
+      const inLineSince = Math.max(section.asked.at, lastEnd.get(worker) ?? 0)
+      lastEnd.set(worker, section.ended?.at ?? Number.POSITIVE_INFINITY)
+      return { section, worker, inLineSince }
+    })
+    turns.forEach((early, index) => {
+      for (const late of turns.slice(index + 1)) {
+        // `late` was served after `early`: had it been in line before it?
+        const sent = Math.max(
+          late.inLineSince,
+          ...stalls(late.worker)
+            .filter(({ at, from }) => at > late.inLineSince && from < late.inLineSince + 20)
+            .map(({ at }) => at)
+        )
+        if (late.worker === early.worker || sent + patience > early.inLineSince) continue
+        if (faults.some(({ at, until }) => until > sent && at < late.section.granted!.at)) continue
+        violations.push(
+          `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.inLineSince)}`
+        )
+      }
+    })
+  }
+  return violations
+}
+
+// -----------------------------------------------------------------------------
+// what is left
+// -----------------------------------------------------------------------------
+
+export const leftIn = (history: History): ReadonlyArray<string> =>
+  eventsOf(history, "Left").map(({ what, where }) => `${where}: ${what}`)
+
+const soundness: Check = (history) =>
+  eventsOf(history, "Broke").map(({ what, worker }) => `${worker}: ${what}`)
+
+/** Bytes a minute that a heap may grow, by a line through its samples, after a time to warm up. */
+const maxGrowth = 64 * 1024
+
+export const memoryGrowth = (history: History): ReadonlyArray<string> => {
+  const samples = eventsOf(history, "Memory")
+  return [...new Set(samples.map(({ worker }) => worker))].flatMap((worker) => {
+    const all = samples.filter((sample) => sample.worker === worker)
+    const from = all[0]!.at + 180_000
+    const warm = all.filter(({ at }) => at >= from)
+    if (warm.length < 8) return []
+    const growth = slope(warm.map(({ at, bytes }) => [at / 60_000, bytes]))
+    return growth > maxGrowth
+      ? [`the heap of ${worker} grew by ${Math.round(growth / 1024)} KB a minute`]
+      : []
+  })
+}
+
+/** Of a line through the points, by least squares. */
+export const slope = (points: ReadonlyArray<readonly [number, number]>): number => {
+  const mean = (axis: 0 | 1) => points.reduce((sum, point) => sum + point[axis], 0) / points.length
+  const [meanX, meanY] = [mean(0), mean(1)]
+  const over = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0)
+  return over / points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0)
+}
+
+// -----------------------------------------------------------------------------
+// all of them
+// -----------------------------------------------------------------------------
+
+export const checks = {
+  exclusion,
+  fencing,
+  "growing tokens": growing,
+  interruption,
+  "losses are told": lossIsTold,
+  "forgotten leases are noticed": told,
+  "no lease outlives its process": outliving,
+  "no waiter is forgotten": answered,
+  "no key is idle while somebody waits": idle,
+  "first come, first served": order,
+  "nothing is left": leftIn,
+  "nothing breaks": soundness,
+  "memory is flat": memoryGrowth
+} satisfies Record<string, Check>
+
+export type CheckName = keyof typeof checks
+
+export const judge = (history: History, terms: Terms): ReadonlyArray<Violation> =>
+  Object.entries(checks).flatMap(([check, find]) =>
+    (find as Check)(history, terms).map((what) => ({ check: check as CheckName, what }))
+  )
+
+// -----------------------------------------------------------------------------
+
+const byKey = (sections: ReadonlyArray<Section>): ReadonlyArray<ReadonlyArray<Section>> => {
+  const keys = new Map<string, Array<Section>>()
+  for (const section of sections) {
+    const { key } = section.asked
+    const known = keys.get(key)
+    if (known === undefined) keys.set(key, [section])
+    else known.push(section)
+  }
+  return [...keys.values()]
+}
+
+const forgettings = (history: History) =>
+  eventsOf(history, "Fault").filter(({ forgets }) => forgets.length > 0)
+
+const stallsOf = (history: History) => {
+  const stalls = eventsOf(history, "Stalled")
+  return (worker: string) => stalls.filter((stall) => stall.worker === worker)
+}
+
+const killedAt = (history: History): ReadonlyMap<string, number> =>
+  new Map(eventsOf(history, "Killed").map(({ at, worker }) => [worker, at]))
+
+const time = (at: number): string => at.toFixed(1)
+
+const show = ({ asked, granted, id }: Section): string =>
+  `${id} (${asked.way} of ${asked.key}${granted === undefined ? "" : `, fencing token ${granted.fence}, granted at ${time(granted.at)}`})`

@@ -1,0 +1,343 @@
+/** The faults: each begins, lasts for as long as asked, and is over when its effect ends. */
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import type { FaultProxy } from "../support/FaultProxy.js"
+import { eventually, type RedisProcess } from "../support/RedisServer.js"
+import type { Crew, Worker } from "./Crew.js"
+import { type Event, now } from "./History.js"
+
+/** Where a fault happens. */
+export interface Scene {
+  readonly crew: Crew
+  readonly worker: Worker
+  /** The worker's own, where the row has proxies. */
+  readonly proxy: FaultProxy | undefined
+  /** The hot key's. */
+  readonly server: RedisProcess | undefined
+  readonly record: (event: Event) => void
+  /** In [0, 1), from the plan's seed. */
+  readonly random: () => number
+}
+
+export interface Fault {
+  readonly on: "process" | "store" | "network"
+  /** What it uses of a proxy: of those that use the same, one at a time. */
+  readonly uses?: "latency" | "requests" | "answers" | "messages" | "connections"
+  /** In multiples of the ttl, for random plans. */
+  readonly lasts: readonly [number, number]
+  /** By its own definition the store forgets leases: then only fencing can tell two holders apart. */
+  readonly forgets?: true
+  readonly run: (scene: Scene, millis: number) => Effect.Effect<void>
+}
+
+const during = (begin: () => void, end: () => void) => (millis: number) =>
+  Effect.acquireUseRelease(
+    Effect.sync(begin),
+    () => Effect.sleep(millis),
+    () => Effect.sync(end)
+  )
+
+const network = (
+  uses: NonNullable<Fault["uses"]>,
+  lasts: Fault["lasts"],
+  run: (proxy: FaultProxy, millis: number, scene: Scene) => Effect.Effect<void>
+): Fault => ({
+  on: "network",
+  uses,
+  lasts,
+  run: (scene, millis) =>
+    scene.proxy === undefined ? Effect.void : run(scene.proxy, millis, scene)
+})
+
+const server = (
+  lasts: Fault["lasts"],
+  run: (server: RedisProcess, millis: number, scene: Scene) => Effect.Effect<void>
+): Fault => ({
+  on: "store",
+  lasts,
+  run: (scene, millis) =>
+    scene.server === undefined ? Effect.void : run(scene.server, millis, scene)
+})
+
+/** Again and again while it lasts, and once at the end. */
+const repeatedly = (millis: number, every: number, step: () => void, end: () => void) =>
+  Effect.ensuring(
+    Effect.raceFirst(
+      Effect.forever(Effect.zipRight(Effect.sync(step), Effect.sleep(every))),
+      Effect.sleep(millis)
+    ),
+    Effect.sync(end)
+  )
+
+/** Until it has read its data. */
+const restarted = ({ command, restart }: RedisProcess): Effect.Effect<void> =>
+  Effect.zipRight(
+    restart,
+    eventually(
+      Effect.match(Effect.sandbox(command("PING")), {
+        onFailure: () => false,
+        onSuccess: (reply) => reply === "PONG"
+      })
+    )
+  )
+
+/** Until it is a replica that has its master's data. */
+const follows = ({ command }: RedisProcess): Effect.Effect<void> =>
+  eventually(
+    Effect.match(Effect.sandbox(command("INFO", "replication")), {
+      onFailure: () => false,
+      onSuccess: (info) => /role:slave[^]*master_link_status:up/.test(String(info))
+    })
+  )
+
+/** Scripts, which is to say: what the library sends. */
+const scripts = (args: ReadonlyArray<string>): boolean => /^eval(sha)?$/i.test(args[0] ?? "")
+
+export const faults = {
+  // --- the process of a client
+  killed: {
+    on: "process",
+    lasts: [0, 0],
+    run: ({ crew, record, worker }) =>
+      Effect.gen(function* () {
+        yield* worker.kill
+        crew.dead.set(worker.storeId, worker.name)
+        record({ _tag: "Killed", at: now(), worker: worker.name })
+      })
+  },
+  stopped: {
+    on: "process",
+    lasts: [0.3, 2.5],
+    run: ({ worker }, millis) =>
+      during(
+        () => worker.signal("SIGSTOP"),
+        () => worker.signal("SIGCONT")
+      )(millis)
+  },
+  blocked: {
+    on: "process",
+    lasts: [0.3, 2.5],
+    run: ({ worker }, millis) =>
+      Effect.zipRight(
+        Effect.sync(() => worker.order({ _tag: "Block", millis: Math.round(millis) })),
+        Effect.sleep(millis)
+      )
+  },
+  "clock moved": {
+    on: "process",
+    lasts: [0, 0],
+    run: ({ random, worker }) =>
+      Effect.sync(() => worker.order({ _tag: "SetClock", by: (random() - 0.5) * 7_200_000 }))
+  },
+
+  // --- the store
+  "redis stopped": server([0.3, 2], ({ cont, stop }, millis) =>
+    Effect.acquireUseRelease(
+      stop,
+      () => Effect.sleep(millis),
+      () => cont
+    )
+  ),
+  "debug sleep": server([0.2, 1.5], ({ command }, millis) =>
+    Effect.asVoid(command("DEBUG", "SLEEP", (millis / 1000).toFixed(3)))
+  ),
+  "client pause": server([0.2, 1.5], ({ command }, millis) =>
+    Effect.zipRight(command("CLIENT", "PAUSE", Math.round(millis), "ALL"), Effect.sleep(millis))
+  ),
+  restart: server([0, 0], restarted),
+  "restart empty": {
+    ...server([0, 0], (server) =>
+      Effect.zipRight(
+        server.kill,
+        Effect.suspend(() => {
+          const data = Path.join(server.dir, "appendonlydir")
+          Fs.rmSync(data, { recursive: true, force: true })
+          return restarted(server)
+        })
+      )
+    ),
+    forgets: true
+  },
+  flushall: {
+    ...server([0, 0], ({ command }) => Effect.asVoid(command("FLUSHALL"))),
+    forgets: true
+  },
+  "script flush": server([0, 0], ({ command }) => Effect.asVoid(command("SCRIPT", "FLUSH"))),
+  "client kill": server([0, 0], ({ command }) =>
+    Effect.asVoid(command("CLIENT", "KILL", "USER", "default"))
+  ),
+  "out of memory": server([0.5, 2], ({ command }, millis) =>
+    Effect.acquireUseRelease(
+      command("CONFIG", "SET", "maxmemory", 1),
+      () => Effect.sleep(millis),
+      () => command("CONFIG", "SET", "maxmemory", 0)
+    )
+  ),
+  // of a master that nobody ever hears of: its own data stays
+  readonly: server([0.5, 2], ({ command }, millis) =>
+    Effect.acquireUseRelease(
+      command("REPLICAOF", "127.0.0.1", 1),
+      () => Effect.sleep(millis),
+      () => command("REPLICAOF", "NO", "ONE")
+    )
+  ),
+  failover: {
+    on: "store",
+    lasts: [0, 0],
+    forgets: true,
+    run: ({ crew: { sentinel, servers } }) =>
+      sentinel === undefined
+        ? Effect.void
+        : Effect.flatMap(sentinel.failover, (master) =>
+            // until then the old master goes on giving leases to those who have not heard of it
+            Effect.forEach(
+              servers.filter((server) => server !== master),
+              follows,
+              { discard: true }
+            )
+          )
+  },
+
+  // --- the network of a client, through its proxy
+  delay: network("latency", [1, 3], (proxy, millis, { random }) =>
+    during(
+      () => proxy.delay({ toServer: random() * 100, toClient: random() * 100 }),
+      () => proxy.delay({})
+    )(millis)
+  ),
+  "late answers": network("latency", [1, 3], (proxy, millis) =>
+    during(
+      () => proxy.delay({ toClient: 300 }),
+      () => proxy.delay({})
+    )(millis)
+  ),
+  // slowly, so that no answer is missed before there are none at all
+  "later and later": network("latency", [2, 3], (proxy, millis) =>
+    Effect.gen(function* () {
+      for (const [late, share] of [
+        [100, 0.15],
+        [300, 0.35]
+      ] as const) {
+        proxy.delay({ toClient: late })
+        yield* Effect.sleep(millis * share)
+      }
+      proxy.blackHole()
+      yield* Effect.sleep(millis / 2)
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          proxy.heal()
+          proxy.delay({})
+        })
+      )
+    )
+  ),
+  jitter: network("latency", [1, 3], (proxy, millis, { random }) =>
+    repeatedly(
+      millis,
+      10,
+      () => proxy.delay({ toServer: random() * 60, toClient: random() * 60 }),
+      () => proxy.delay({})
+    )
+  ),
+  "black hole": network("connections", [0.3, 3], (proxy, millis) =>
+    during(
+      () => proxy.blackHole(),
+      () => proxy.heal()
+    )(millis)
+  ),
+  "half-open": network("connections", [0.3, 3], (proxy, millis) => {
+    const existing = new Set(proxy.connections.map(({ id }) => id))
+    return during(
+      () => proxy.blackHole({ drop: true, where: ({ id }) => existing.has(id) }),
+      () => {
+        proxy.heal()
+        proxy.cutWhere(({ id }) => existing.has(id))
+      }
+    )(millis)
+  }),
+  "requests held": network("requests", [0.3, 2], (proxy, millis) =>
+    during(
+      () => proxy.holdRequests(),
+      () => proxy.releaseRequests()
+    )(millis)
+  ),
+  "answers held": network("answers", [0.3, 2], (proxy, millis) =>
+    during(
+      () => proxy.holdReplies({ where: ({ subscriber }) => !subscriber }),
+      () => proxy.releaseReplies()
+    )(millis)
+  ),
+  "messages held": network("messages", [0.3, 2], (proxy, millis) =>
+    during(
+      () => proxy.holdMessages(),
+      () => proxy.releaseMessages()
+    )(millis)
+  ),
+  "messages lost": network("messages", [0.5, 2], (proxy, millis) =>
+    Effect.suspend(() => {
+      const { disarm } = proxy.dropNextMessage(1_000)
+      return Effect.ensuring(Effect.sleep(millis), Effect.sync(disarm))
+    })
+  ),
+  "reset after apply": network("connections", [0.5, 2], (proxy, millis) =>
+    Effect.suspend(() => {
+      const { disarm } = proxy.resetAfterApply(scripts, 4)
+      return Effect.ensuring(Effect.sleep(millis), Effect.sync(disarm))
+    })
+  ),
+  "reset before apply": network("connections", [0.5, 2], (proxy, millis) =>
+    Effect.suspend(() => {
+      const { disarm } = proxy.resetBeforeApply(scripts, 4)
+      return Effect.ensuring(Effect.sleep(millis), Effect.sync(disarm))
+    })
+  ),
+  // what a connection had sent arrives after it was cut, and after what its successor sent
+  reordered: network("requests", [0.3, 1.5], (proxy, millis) => {
+    const existing = new Set(proxy.connections.map(({ id }) => id))
+    return Effect.acquireUseRelease(
+      Effect.sync(() =>
+        proxy.holdRequests({ afterClose: "deliver", where: ({ id }) => existing.has(id) })
+      ),
+      () => Effect.sleep(millis),
+      () => Effect.sync(() => proxy.releaseRequests())
+    )
+  }),
+  throttled: network("requests", [1, 3], (proxy, millis) => {
+    let open = true
+    return repeatedly(
+      millis,
+      20,
+      () => {
+        open = !open
+        if (open) {
+          proxy.releaseRequests()
+          proxy.releaseReplies()
+        } else {
+          proxy.holdRequests({ afterClose: "deliver" })
+          proxy.holdReplies({ afterClose: "deliver" })
+        }
+      },
+      () => {
+        proxy.releaseRequests()
+        proxy.releaseReplies()
+      }
+    )
+  }),
+  refused: network("connections", [0.3, 2], (proxy, millis) =>
+    during(
+      () => {
+        proxy.refuse()
+        proxy.cutAll()
+      },
+      () => proxy.accept()
+    )(millis)
+  )
+} satisfies Record<string, Fault>
+
+export type FaultName = keyof typeof faults
+
+export const faultNames = Object.keys(faults) as ReadonlyArray<FaultName>
+
+export const faultNamed = (name: FaultName): Fault => faults[name]

@@ -1,0 +1,237 @@
+/**
+ * What the fault suite is worth: mistakes that lock libraries have made, each planted into a copy of
+ * `src` by one textual edit, and hunted with the suite's own plans.
+ */
+import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import type { CheckName } from "./checks.js"
+import * as Plan from "./Plan.js"
+import { type Row, rowNamed } from "./Rows.js"
+import * as Soak from "./Soak.js"
+
+export interface Bug {
+  readonly name: string
+  /** Below `src`. */
+  readonly file: string
+  /** Occurs exactly once. */
+  readonly find: string
+  readonly replace: string
+  /** Where it is hunted. */
+  readonly row: string
+  /** With what, before anything else. */
+  readonly scripts: ReadonlyArray<string>
+}
+
+const proxied = "mutex, one Redis through proxies"
+const strict = "mutex without local handoff, through proxies"
+
+export const bugs: ReadonlyArray<Bug> = [
+  {
+    name: "a release does not check the token",
+    file: "internal/redis/scripts.ts",
+    find: `local token = redis.call('GET', KEYS[1])
+if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
+    replace: `local token = ARGV[1]
+if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
+    row: proxied,
+    scripts: ["stopped", "black hole", "half-open"]
+  },
+  {
+    name: "a renewal does not check the token",
+    file: "internal/redis/scripts.ts",
+    find: `if token ~= ARGV[1] then return token and 2 or 0 end`,
+    replace: `if not token then return 0 end`,
+    row: proxied,
+    scripts: ["flushall", "restart empty"]
+  },
+  {
+    name: "validity is counted from the reply",
+    file: "internal/redis/call.ts",
+    find: `this.carrier.answered(this.sentAt)`,
+    replace: `this.carrier.answered(this.sentAt)
+    Object.assign(this, { sentAt: this.carrier.clock.unsafeNow() })`,
+    row: proxied,
+    scripts: ["later and later"]
+  },
+  {
+    name: "a grant by message is counted from its arrival",
+    file: "internal/redis/place.ts",
+    find: `if (isNew && left > ttl / 4) return this.granted(fencingToken, this.provenAt, ttl)`,
+    replace: `if (isNew) return this.granted(fencingToken, this.now, ttl)`,
+    row: strict,
+    scripts: ["later and later", "a partition"]
+  },
+  {
+    name: "a renewal that is not answered has no deadline",
+    file: "internal/lease.ts",
+    find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)`,
+    replace: ``,
+    row: proxied,
+    scripts: ["black hole", "half-open"]
+  },
+  {
+    name: "a handoff skips the head of the queue",
+    file: "internal/redis/scripts.ts",
+    find: `local first = redis.call('ZPOPMIN', queue)[1]`,
+    replace: `local first = redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
+    if first then redis.call('ZREM', queue, first) end`,
+    row: strict,
+    scripts: ["calm and patient"]
+  },
+  {
+    name: "the fencing counter starts again when its record is lost",
+    file: "internal/redis/scripts.ts",
+    find: `local fence = now
+  local last = redis`,
+    replace: `local fence = 1000000
+  local last = redis`,
+    row: proxied,
+    scripts: ["flushall", "restart empty"]
+  },
+  {
+    name: "a heartbeat puts a waiter into the queue that stands nowhere",
+    file: "internal/redis/scripts.ts",
+    find: `if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end`,
+    replace: `if not redis.call('ZSCORE', queue, ARGV[1]) then redis.call('ZADD', queue, now, ARGV[1]) end`,
+    row: strict,
+    scripts: ["a partition that heals in parts"]
+  },
+  {
+    name: "a cancelled wait does not leave the queue",
+    file: "internal/redis/place.ts",
+    find: `this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)`,
+    replace: ``,
+    row: strict,
+    scripts: ["calm, few fibers"]
+  },
+  {
+    name: "the clock is not compared after a stall",
+    file: "internal/lease.ts",
+    find: `if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) {`,
+    replace: `if (Number.isNaN(this.giveUpAt)) {`,
+    row: proxied,
+    scripts: ["stopped", "blocked"]
+  },
+  {
+    name: "a dead waiter is served",
+    file: "internal/redis/scripts.ts",
+    find: `if beat and now / 1000 - beat <= tonumber(window) then`,
+    replace: `if beat then`,
+    row: strict,
+    scripts: ["killed: a waiter"]
+  }
+]
+
+/** A copy without a bug, hunted with the plans of all bugs of that row: it has to get away. */
+export const control = (row: string): Bug => ({
+  name: `nothing (${row})`,
+  file: "internal/timing.ts",
+  find: "export const drift",
+  replace: "export const drift",
+  row,
+  scripts: [...new Set(bugs.filter((bug) => bug.row === row).flatMap(({ scripts }) => scripts))]
+})
+
+const root = fileURLToPath(new URL("../../", import.meta.url))
+
+/** A copy of `src` with the bug in it; gives the environment in which workers run it. */
+export const plant = (bug: Pick<Bug, "name" | "file" | "find" | "replace">) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const cache = Path.join(root, ".cache/faults")
+      Fs.mkdirSync(cache, { recursive: true })
+      const dir = Fs.mkdtempSync(Path.join(cache, "planted-"))
+      Fs.cpSync(Path.join(root, "src"), Path.join(dir, "src"), { recursive: true })
+      const file = Path.join(dir, "src", bug.file)
+      const source = Fs.readFileSync(file, "utf8")
+      const times = source.split(bug.find).length - 1
+      if (times !== 1) {
+        throw new Error(
+          `"${bug.name}" cannot be planted: src/${bug.file} has its place ${times} times, and not once`
+        )
+      }
+      Fs.writeFileSync(
+        file,
+        source.replace(bug.find, () => bug.replace)
+      )
+      const tsconfig = Path.join(dir, "tsconfig.json")
+      Fs.writeFileSync(
+        tsconfig,
+        JSON.stringify({
+          extends: Path.join(root, "tsconfig.json"),
+          compilerOptions: {
+            paths: {
+              "effect-redis-lock": ["./src/index.ts"],
+              "effect-redis-lock/*": ["./src/*.ts"]
+            }
+          },
+          include: ["src"]
+        })
+      )
+      return { dir, env: { TSX_TSCONFIG_PATH: tsconfig } }
+    }),
+    ({ dir }) => Effect.sync(() => Fs.rmSync(dir, { recursive: true, force: true }))
+  )
+
+export interface Catch {
+  readonly bug: string
+  /** How many runs it took; `undefined`: it got away. */
+  readonly runs: number | undefined
+  readonly of: number
+  readonly caughtBy: ReadonlyArray<CheckName>
+  readonly plan: string | undefined
+  readonly report: string | undefined
+}
+
+/** The plans of the bug's own scripts, then random ones and the scripts again by turns. */
+const plansFor = (bug: Pick<Bug, "scripts">, row: Row, most: number): Array<Plan.Plan> => {
+  const all = Plan.scripts(row)
+  const own = bug.scripts.flatMap((script) => all.filter(({ name }) => name.startsWith(script)))
+  return Array.from({ length: most }, (_, index) => {
+    const again = own[index % own.length]!
+    if (index < own.length) return again
+    return index % 2 === 0 ? Plan.random(index, row, 6_000) : { ...again, seed: index }
+  })
+}
+
+/** Runs the suite against the bug until a check finds it, or so many runs are over. */
+export const hunt = (bug: Bug, most: number): Effect.Effect<Catch> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { env } = yield* plant(bug)
+      const row = rowNamed(bug.row)
+      const plans = plansFor(bug, row, most)
+      let caught: Catch | undefined
+      const tally = yield* Soak.onOneCrew(
+        row,
+        () => (caught === undefined ? plans.shift() : undefined),
+        {
+          env,
+          onRun: (tally, { plan, violations }) =>
+            Effect.sync(() => {
+              if (violations.length === 0) return
+              caught = {
+                bug: bug.name,
+                runs: tally.runs,
+                of: most,
+                caughtBy: [...new Set(violations.map(({ check }) => check))],
+                plan: plan.name,
+                report: tally.reports.at(-1)
+              }
+            })
+        }
+      )
+      return (
+        caught ?? {
+          bug: bug.name,
+          runs: undefined,
+          of: most,
+          caughtBy: [...tally.violations.keys()],
+          plan: undefined,
+          report: undefined
+        }
+      )
+    })
+  )
