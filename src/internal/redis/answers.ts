@@ -8,6 +8,8 @@ export interface Busy {
   readonly foreign: boolean
   readonly owner: string | undefined
   readonly heldForMillis: number | undefined
+  /** The last that was minted for the key, or 0: a grant with no greater one is an old one. */
+  readonly lastFence: number
   /** How many stand before the asker in the queue; -1 if it does not stand there. */
   readonly rank: number
 }
@@ -36,12 +38,14 @@ export const readBusy = (reply: unknown): Busy | undefined => {
     return undefined
   }
   const foreign = ours !== 1
-  const record = foreign ? null : /^(\d+) ([^]*)$/.exec(String(reply[2]))
+  const last = /^(\d+) ([^]*)$/.exec(String(reply[2]))
+  const record = foreign ? null : last
   return {
     leftMillis: left < 0 ? undefined : left,
     foreign,
     owner: record?.[2],
     heldForMillis: record === null ? undefined : Math.max(0, (micros - Number(record[1])) / 1_000),
+    lastFence: Number(last?.[1] ?? 0),
     rank
   }
 }

@@ -268,7 +268,8 @@ export class Line implements PlaceEvents {
       tenure.token,
       String(claim.ttlMillis),
       claim.owner ?? owner,
-      String(fencingBlock)
+      String(fencingBlock),
+      String(tenure.reservedUntil)
     ])
     return { call, ttlMillis: claim.ttlMillis }
   }

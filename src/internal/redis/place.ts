@@ -209,13 +209,13 @@ export class Place {
   /** A message: the token was granted; or (undefined) messages may have been missed. */
   private readonly onMessage = (fencingToken: number | undefined): void => {
     if (this.over) return
-    // the token is queued once, so the grant came after the last command that found it there; what
-    // is on its way can have changed the grant's ttl before
+    // greater than the last one when the token was found in the queue: the grant came after that. (A
+    // token can be queued twice, by an acquire that was sent again.) What is on its way can have
+    // changed the grant's ttl before
     const ttl = Math.min(this.proven.handoff, this.sent.handoff)
     const left = validUntil(this.provenAt, ttl) - this.now
-    if (fencingToken !== undefined && left > ttl / 4) {
-      return this.granted(fencingToken, this.provenAt, ttl)
-    }
+    const isNew = fencingToken !== undefined && fencingToken > (this.busy?.lastFence ?? 0)
+    if (isNew && left > ttl / 4) return this.granted(fencingToken, this.provenAt, ttl)
     // too late to be believed, or to be worth it: the server says whether it still holds, for a full ttl
     this.wake()
   }

@@ -75,6 +75,11 @@ local function stand(now, window, ttl, owner)
   return redis.call('ZRANK', queue, ARGV[1])
 end
 
+-- It never shortens: an old command can come late, from a connection that was given up.
+local function extend(ttl)
+  if redis.call('PTTL', lock) < tonumber(ttl) then redis.call('PEXPIRE', lock, ttl) end
+end
+
 local function grant(now, ttl, owner)
   local fence = mint(now, owner, 0)
   redis.call('SET', lock, ARGV[1], 'PX', ttl)
@@ -107,7 +112,7 @@ if not token then
   if not token then return grant(now, ARGV[2], ARGV[3]) end
 end
 if token == ARGV[1] then
-  redis.call('PEXPIRE', lock, ARGV[2])
+  extend(ARGV[2])
   return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
 end
 local rank = -1
@@ -136,7 +141,7 @@ export const heartbeat = script(
 local now = micros()
 local token = redis.call('GET', lock)
 if token == ARGV[1] then
-  redis.call('PEXPIRE', lock, ARGV[2])
+  extend(ARGV[2])
   return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
 end
 if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end
@@ -145,7 +150,7 @@ if not token then
   local fence
   token, fence = serve(now)
   if token == ARGV[1] then
-    redis.call('PEXPIRE', lock, ARGV[2])
+    extend(ARGV[2])
     return fence
   end
   rank = redis.call('ZRANK', queue, ARGV[1])
@@ -202,9 +207,10 @@ return token and 2 or 0
 )
 
 /**
- * ARGV: token, ttl, owner, number of fencing tokens. If ours, and another process waits: hands the
- * lock over (1). If nobody does: keeps it for another caller of this process, with that many
- * fencing tokens, and answers the first of them.
+ * ARGV: token, ttl, owner, number of fencing tokens, the last that is known to be reserved. If ours,
+ * and another process waits: hands the lock over (1). If nobody does: keeps it for another caller of
+ * this process, with that many fencing tokens, and answers the first of them. So does a copy of a
+ * pass that has kept it, whoever waits: its caller may hold the lease by then.
  */
 export const pass = script(
   "pass",
@@ -212,8 +218,13 @@ export const pass = script(
   lib,
   `
 local now = micros()
-if serve(now) then return 1 end
-redis.call('PEXPIRE', lock, ARGV[2])
+if string.match(redis.call('GET', record) or '', '^%d+') ~= ARGV[5] then
+  -- applied before, and perhaps answered: the lease may be held again
+  extend(ARGV[2])
+else
+  if serve(now) then return 1 end
+  redis.call('PEXPIRE', lock, ARGV[2])
+end
 return mint(now, ARGV[3], ARGV[4] - 1)
 `
 )
