@@ -228,6 +228,8 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           ["commandTimeout: -5", { commandTimeout: -5 }],
           ["commandTimeout: Infinity", { commandTimeout: Number.POSITIVE_INFINITY }],
           ["commandTimeout: soon", { commandTimeout: "soon" as never }],
+          ["commandTimeout: -5 seconds", { commandTimeout: "-5 seconds" }],
+          ["owner: …", { owner: "x".repeat(1_025) }],
           ["foreignPollEvery: NaN", { foreignPollEvery: Number.NaN }],
           ["prefix: 7", { prefix: 7 as never }]
         ]

@@ -160,7 +160,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("against a model", (it
           expect(played).toBeGreaterThan(replay().path === undefined ? 200 : 0)
         })
       ),
-    60_000
+    runs(60_000)
   )
 
   it.scoped(
@@ -208,7 +208,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("against a model", (it
           )
         })
       ),
-    60_000
+    runs(60_000)
   )
 })
 
