@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
@@ -274,6 +275,52 @@ describe("a tracer that throws", () => {
       )
     }
   }
+})
+
+describe("a body", () => {
+  it.effect("does not begin where its caller was interrupted while it took the lock", () =>
+    Effect.gen(function* () {
+      const store = yield* LockStore.LockStore
+      // the interruption waits for the end of the region in which nothing may get lost
+      const acquire: typeof store.acquire = (claim, restore) =>
+        Effect.withFiberRuntime((fiber) => {
+          fiber.unsafeInterruptAsFork(fiber.id())
+          return Effect.zipRight(Effect.yieldNow(), store.acquire(claim, restore))
+        })
+      let began = false
+      const body = Effect.sync(() => {
+        began = true
+      })
+      const exit = yield* Lock.withLock("key")(body).pipe(
+        Effect.provideService(LockStore.LockStore, { ...store, clock: store.clock, acquire }),
+        Effect.fork,
+        Effect.flatMap(Fiber.await)
+      )
+      expect(Exit.isInterrupted(exit)).toBe(true)
+      expect(began).toBe(false)
+      // and nothing is left
+      yield* Effect.scoped(Lock.tryAcquire("key"))
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("that sets no FiberRef costs no join of them, and one that does is joined", () =>
+    Effect.gen(function* () {
+      const ref = yield* FiberRef.make(0)
+      yield* Lock.withLock("key")(FiberRef.set(ref, 1))
+      expect(yield* FiberRef.get(ref)).toBe(1)
+      yield* Lock.withLock("key")(Effect.zipRight(Effect.yieldNow(), FiberRef.set(ref, 2)))
+      expect(yield* FiberRef.get(ref)).toBe(2)
+      const before = yield* Effect.getFiberRefs
+      yield* Lock.withLock("key")(Effect.void)
+      yield* Lock.withLock("key")(Effect.yieldNow())
+      const after = yield* Effect.getFiberRefs
+      for (const [fiberRef, values] of after.locals) {
+        if (fiberRef !== FiberRef.currentRuntimeFlags) {
+          expect(before.locals.get(fiberRef)).toBe(values)
+        }
+      }
+    }).pipe(Effect.scoped, Effect.provide(memory))
+  )
 })
 
 describe("whatever watches a lease", () => {
