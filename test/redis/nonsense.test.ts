@@ -493,13 +493,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an answer that is non
               const { close, use } = yield* storeOf(
                 RedisLockStore.layer({ url: proxy.url, commandTimeout: 300 })
               )
-              const { exit, millis } = yield* timed(Effect.scoped(Lock.tryAcquire("k")).pipe(use))
+              const { exit, millis } = yield* timed(
+                Effect.scoped(Lock.tryAcquire("k", { ttl: 1_000 })).pipe(use)
+              )
               for (const error of failures(exit)) expectStoreError(error, "acquire")
               expect(millis).toBeLessThan(2_300)
               yield* close
+              // what a store cannot undo before it must let go of its connection ends with its ttl
+              yield* nothingLeft(server)
             })
           )
-          yield* nothingLeft(server)
           expect(unhandled).toEqual([])
         })
       ),
