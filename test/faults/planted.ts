@@ -91,28 +91,12 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     scripts: ["flushall", "restart empty"]
   },
   {
-    name: "a heartbeat puts a waiter into the queue that stands nowhere",
-    file: "internal/redis/scripts.ts",
-    find: `if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end`,
-    replace: `if not redis.call('ZSCORE', queue, ARGV[1]) then redis.call('ZADD', queue, now, ARGV[1]) end`,
-    row: strict,
-    scripts: ["a partition that heals in parts"]
-  },
-  {
     name: "a cancelled wait does not leave the queue",
     file: "internal/redis/place.ts",
     find: `this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)`,
     replace: ``,
     row: strict,
     scripts: ["calm, few fibers"]
-  },
-  {
-    name: "the clock is not compared after a stall",
-    file: "internal/lease.ts",
-    find: `if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) {`,
-    replace: `if (Number.isNaN(this.giveUpAt)) {`,
-    row: proxied,
-    scripts: ["stopped", "blocked"]
   },
   {
     name: "a dead waiter is served",
