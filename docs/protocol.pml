@@ -1,0 +1,636 @@
+/*
+ * The protocol of protocol.md as a Promela model. `npm run model` (scripts/model.ts) checks it
+ * exhaustively with Spin, with several sets of constants, and plants bugs that must be found.
+ *
+ * What is here: one key on the server, with its ttl, its queue and the last sign of life of each
+ * waiter; the scripts, each an atomic step, under their own names (scripts.ts); N clients, each a
+ * process as far as this key goes: its place (place.ts), its tenure (tenure.ts, grant.ts), its call
+ * on the way (commands.ts). Commands, answers and messages take any time, and any of them can be
+ * lost. A command whose answer was lost is sent again, any number of times, and a copy of it, left
+ * on a connection that was given up, can reach the server at any time later. A client can stop at
+ * any point for any time, for ever too, can start anew without knowing anything, can give up
+ * waiting, and can pass the lock on among callers of its own (whose ttl can differ).
+ *
+ * Two modes:
+ *
+ * Without -DTIMELY nothing has to happen: time can pass before every step. This is where exclusion
+ * is checked, and no bound on losses, crashes, or the length of a run is assumed.
+ *
+ * With -DTIMELY time passes only when everybody who is alive has done what is due: commands are
+ * answered, waiters send a heartbeat each tick, holders renew and are done in HOLD ticks. FAULTS
+ * times, one of these goes wrong: a crash, a pause, a lost answer, a copy that comes late. Messages
+ * are lost or late without limit. Here it is checked that a waiter waits for BOUND ticks at most,
+ * that nothing gets stuck, and (-DPROGRESS) that nobody is busy without end while time stands still:
+ * so nobody is forgotten.
+ *
+ * What is left out, and why that is sound:
+ *
+ * - Numbers. Time is in ticks, ttl and window are 1 to 5 of them. All clocks have the same rate: the
+ *   drift (guarantees.md) is for the difference, and is 0 here. `margin` only ends a lease earlier.
+ *   Everything is counted down or up to a limit behind which it makes no difference, so that runs
+ *   have no end and states have.
+ * - Fencing tokens are compared, and never counted: a message is of the grant in force, of an older
+ *   one, or of one older than an answer (see `message`); a `pass` knows whether the record has moved
+ *   on (see `moved`). A fencing token that goes back by itself, with the server's clock and the
+ *   record both lost, is outside.
+ * - Tokens are used again once nothing refers to them any more: one that nothing refers to is as good
+ *   as a new one. A client has K at a time.
+ * - A copy that comes late: there is one at a time, of any command. It can be applied many times.
+ * - Callers of a client that pass the lease on without asking Redis: the same holder, seen from here.
+ *   Several tokens of one process at a time (tryAcquire beside a line): two clients.
+ * - `verify` changes nothing. `batch` does what acquire and release do where the queue is empty, or
+ *   nothing. A queue that expires (10 s) has only dead waiters, who are skipped in any case.
+ * - Programs that do not use this library, DEL by hand, restarts and failovers: guarantees.md.
+ * - Errors of the server: a command that failed without an effect is one that was lost.
+ */
+
+/* ------------------------------------------------------------------ constants */
+
+#ifndef N
+#define N 2                  /* clients: 2 or 3 */
+#endif
+#ifndef K
+#define K 1                  /* tokens of a client that the system can refer to at a time: 1 or 2 */
+#endif
+#ifndef TTL
+#define TTL 3
+#endif
+#ifndef SHORT
+#define SHORT TTL            /* another caller's ttl */
+#endif
+#ifndef WINDOW
+#define WINDOW 2             /* the claim window; the ttl of a grant by handoff */
+#endif
+#ifndef LATE
+#define LATE 1               /* connections are given up, and copies come late */
+#endif
+#ifndef PASS
+#define PASS 1               /* clients with more callers of their own */
+#endif
+#ifndef TRY
+#define TRY 1                /* attempts that do not wait */
+#endif
+#ifndef RESTART
+#define RESTART 1            /* clients that start anew */
+#endif
+#ifndef REPEAT
+#define REPEAT 1             /* answers are lost, and commands sent again */
+#endif
+#ifndef PAUSE
+#define PAUSE 1              /* TIMELY: clients that stop, and go on */
+#endif
+#ifndef HOLD
+#define HOLD 3               /* TIMELY: how long a caller keeps the lock at most */
+#endif
+#ifndef FAULTS
+#define FAULTS 1             /* TIMELY: how often something goes wrong */
+#endif
+#ifndef BOUND
+#define BOUND 5              /* TIMELY: how long a waiter waits at most */
+#endif
+
+/* Planted bugs: -DBUG=validFromAnswer */
+#ifndef BUG
+#define BUG 0
+#endif
+#define noBug 99
+#define validFromAnswer      1  /* validity counts from when the answer came */
+#define validFromMessage     2  /* of a handoff: from when the message came */
+#define proofFromUnanswered  3  /* of a handoff: from a heartbeat that was not answered */
+#define staleMessage         4  /* a message is believed whatever its fencing token */
+#define sameTokenAgain       5  /* who stands nowhere queues again with the token that it has */
+#define ghostHeartbeat       6  /* a heartbeat puts an absent waiter into the queue (with 4) */
+#define releaseUnchecked     7  /* release deletes whoever's token */
+#define renewUnchecked       8  /* renew renews whoever's token */
+#define lateShortens         9  /* acquire and heartbeat set the ttl, though it was longer */
+#define renewShortens       10  /* so does renew */
+#define latePassServes      11  /* a copy of a pass hands over what its caller has kept */
+#define heartbeatLeavesFree 12  /* a heartbeat does not hand a free lock to the first in the queue */
+#define heartbeatClaimsNone 13  /* a heartbeat does not find a grant */
+#define cancelSaysNothing   14  /* who gives up waiting does not say so */
+#define deadStayFirst       15  /* the lock is not handed past a waiter that shows no sign of life */
+#define absentWaitsOn       16  /* who stands nowhere goes on with its heartbeats */
+#define releaseOvertakes    17  /* the release is sent before what was sent earlier is answered */
+#define lostPassIsEnough    18  /* a pass of what is lost is not followed by a release */
+#define asksWithoutPause    19  /* heartbeats without a pause between them */
+
+mtype:command = { nothing, acquire, attempt, heartbeat, renew, pass, passAgain, release };
+mtype:answer = { silence, yes, busy, no, handed };
+mtype:phase = { resting, waiting, holding, passing, leaving };
+
+/* ------------------------------------------------------------------ state */
+
+/* The server's: the token that holds the lock (0: it is free) and what is left of its ttl; who is
+ * queued, and 1 + the time since the last heartbeat of each (0: not queued). */
+byte lock, left;
+#define TOKENS (N * K)
+chan queue = [TOKENS] of { byte };
+byte age[TOKENS + 1];
+
+/* Each client's: what it is about, with which token, and its one call: which, with which of the two
+ * ttls, how long ago it was sent, and the answer that is on its way (until it has come). */
+mtype:phase phase[N] = resting;
+byte token[N];
+mtype:command call[N] = nothing;
+bool brief[N];
+byte sent[N];
+mtype:answer answer[N] = silence;
+
+/* While it waits: how long ago the last command was sent that was answered "queued" (or the first
+ * one, while that is not answered), and the messages for its token that are on their way. */
+byte proven[N];
+byte message[N];
+#define NEW  1               /* of the grant in force */
+#define PAST 2               /* of a grant that is over */
+#define OLD  4               /* of a grant that is over, older than the answer that is on its way */
+
+/* While it holds: for how long that is proven. Whoever has more than 0 believes to hold the lock. */
+byte valid[N];
+
+/* While it passes: whether the record has moved on since, because the pass has kept the lock. */
+bool moved[N];
+
+/* The copy of a command that may still come. */
+mtype:command late = nothing;
+byte lateToken;
+bool lateBrief;
+
+/* Of a step; 0 between steps. */
+byte i, first, served, ttl, proof;
+mtype:answer said = silence;
+
+#define client(t)   (((t) - 1) / K)
+#define current(t)  (token[client(t)] == (t))
+#define queued(t)   (age[t] > 0)
+#define live(t)     (age[t] <= WINDOW + 1)
+#define ttlOf(s)    ((s) -> SHORT : TTL)
+#define most(a, b)  ((a) > (b) -> (a) : (b))
+#define least(a, b) ((a) < (b) -> (a) : (b))
+
+/* ------------------------------------------------------------------ what is due, and what may fail */
+
+#ifdef TIMELY
+
+byte faults = FAULTS;
+byte waited[N];              /* 1 + for how many ticks; 0: does not wait */
+byte held[N];
+bool begun[N];               /* has begun something in this tick */
+bool due[N];                 /* owes a heartbeat */
+bool paused[N];
+
+#define awake     (!paused[c])
+#define mayAsk    (waited[c] > 0 || !begun[c])
+#define mayTry    (waited[c] == 0 && !begun[c])
+#define mayBeat   (due[c] || BUG == asksWithoutPause)
+#define mayRenew  (valid[c] > 0 && valid[c] <= TTL / 2 + 1)
+#define mayPass   (!begun[c])
+#define mayFail   (faults > 0)
+#define mayRepeat (answer[c] == silence || REPEAT && faults > 0)
+#define mayBreak  false
+#define inTime(c) (paused[c] || call[c] == nothing && \
+  (phase[c] == resting && waited[c] == 0 || phase[c] == waiting && !due[c] || \
+   phase[c] == holding && valid[c] > TTL / 2 + 1 && held[c] < HOLD))
+#define tickMay   (inTime(0) && inTime(1) && inTime(N - 1))
+
+inline onAsk(waits)  { begun[c] = true; waited[c] = (waits -> most(waited[c], 1) : 0) }
+inline onBeat()      { due[c] = false }
+inline onHold()      { waited[c] = 0; due[c] = false }
+inline onPass()      { begun[c] = true; held[c] = 0 }
+inline onLeave()     { waited[c] = 0; held[c] = 0; due[c] = false }
+inline onRest()      { held[c] = 0; due[c] = false }
+inline onFault()     { faults-- }
+inline onTick() {
+  begun[i] = false;
+  due[i] = (phase[i] == waiting);
+  held[i] = (phase[i] == holding -> held[i] + 1 : held[i]);
+  waited[i] = (waited[i] > 0 && !paused[i] -> waited[i] + 1 : waited[i]);
+  assert(waited[i] <= 1 + BOUND)                                      /* nobody is forgotten */
+}
+
+#else
+
+#define awake     true
+#define mayAsk    true
+#define mayTry    true
+#define mayBeat   true
+#define mayRenew  true
+#define mayPass   true
+#define mayFail   true
+#define mayRepeat true
+#define mayBreak  LATE
+#define tickMay   true
+
+inline onAsk(waits)  { skip }
+inline onBeat()      { skip }
+inline onHold()      { skip }
+inline onPass()      { skip }
+inline onLeave()     { skip }
+inline onRest()      { skip }
+inline onFault()     { skip }
+inline onTick()      { skip }
+
+#endif
+
+/* ------------------------------------------------------------------ the scripts */
+
+/* Their arguments: a token `t`, and `ttl`. What they answer is `said`. */
+
+inline changeTo(t, life) {
+  if
+  :: lock != 0 && current(lock) && (message[client(lock)] & NEW) ->
+     message[client(lock)] = (message[client(lock)] & ~NEW) | PAST
+  :: else
+  fi;
+  lock = t;
+  left = life
+}
+
+/* [serve] The message goes out whether or not anybody listens. Who waits has listened before it
+ * sent anything, so it can come before any answer. */
+inline serve() {
+  served = 0;
+  do
+  :: served == 0 && len(queue) > 0 ->
+     queue?<first>;
+     if
+     :: live(first) ->
+        printf("        handed to token %d\n", first);
+        changeTo(first, WINDOW);
+        served = first;
+        if
+        :: phase[client(first)] == waiting && current(first) ->
+           message[client(first)] = message[client(first)] | NEW
+        :: else
+        fi
+     :: else ->
+        if
+        :: BUG == deadStayFirst -> break
+        :: else
+        fi
+     fi;
+     queue?first;
+     age[first] = 0
+  :: else -> break
+  od
+}
+
+inline extend(bug) { left = (BUG == bug -> ttl : most(left, ttl)) }
+
+/* [acquire] */
+inline doAcquire(t, waits) {
+  if
+  :: lock == 0 ->
+     serve();
+     if
+     :: served == 0 -> changeTo(t, ttl)
+     :: else
+     fi
+  :: else
+  fi;
+  if
+  :: lock == t -> extend(lateShortens); said = yes
+  :: else ->
+     said = busy;
+     if
+     :: waits && !queued(t) -> queue!t; age[t] = 1
+     :: waits && queued(t) -> age[t] = 1
+     :: else
+     fi
+  fi
+}
+
+/* [heartbeat] */
+inline doHeartbeat(t) {
+  if
+  :: lock == t && BUG != heartbeatClaimsNone -> extend(lateShortens); said = yes
+  :: (lock != t || BUG == heartbeatClaimsNone) && !queued(t) && BUG != ghostHeartbeat -> said = no
+  :: else ->
+     if
+     :: !queued(t) -> queue!t
+     :: else
+     fi;
+     age[t] = 1;
+     said = busy;
+     if
+     :: lock == 0 && BUG != heartbeatLeavesFree ->
+        serve();
+        if
+        :: lock == t -> extend(lateShortens); said = yes
+        :: else
+        fi
+     :: else
+     fi
+  fi
+}
+
+/* [renew] */
+inline doRenew(t) {
+  if
+  :: lock == t || BUG == renewUnchecked && lock != 0 -> extend(renewShortens); said = yes
+  :: else -> said = no
+  fi
+}
+
+/* [release] Also what cancels a wait. */
+inline doRelease(t) {
+  if
+  :: lock == t || BUG == releaseUnchecked && lock != 0 ->
+     serve();
+     if
+     :: served == 0 -> changeTo(0, 0)
+     :: else
+     fi
+  :: else ->
+     if
+     :: queued(t) -> queue??eval(t); age[t] = 0
+     :: else
+     fi;
+     if
+     :: lock == 0 -> serve()
+     :: else
+     fi
+  fi;
+  said = yes
+}
+
+/* [pass] It hands over only if the record is still as its sender knows it. */
+inline doPass(t, again) {
+  if
+  :: lock != t -> said = no
+  :: else ->
+     if
+     :: (again) || moved[client(t)] && current(t) ->
+        if
+        :: BUG == latePassServes -> serve()
+        :: else
+        fi;
+        extend(noBug)
+     :: else ->
+        serve();
+        left = (served == 0 -> ttl : left)
+     fi;
+     if
+     :: served != 0 -> said = handed
+     :: else ->
+        said = yes;
+        moved[client(t)] = (phase[client(t)] == passing && current(t) -> true : moved[client(t)])
+     fi
+  fi
+}
+
+inline execute(what, t) {
+  printf("Redis   %e of token %d\n", what, t);
+  if
+  :: what == acquire   -> doAcquire(t, true)
+  :: what == attempt   -> doAcquire(t, false)
+  :: what == heartbeat -> doHeartbeat(t)
+  :: what == renew     -> doRenew(t)
+  :: what == pass      -> doPass(t, false)
+  :: what == passAgain -> doPass(t, true)
+  :: what == release   -> doRelease(t)
+  fi;
+  printf("        says %e; holds token %d for %d, %d queued\n", said, lock, left, len(queue))
+}
+
+/* ------------------------------------------------------------------ a client */
+
+inline settle() { call[c] = nothing; brief[c] = false; sent[c] = 0; answer[c] = silence }
+
+inline send(what, isBrief) {
+  printf("%d       sends %e\n", c, what);
+  call[c] = what; brief[c] = isBrief; sent[c] = 0; answer[c] = silence
+}
+
+inline forget() { proven[c] = 0; message[c] = 0; valid[c] = 0; moved[c] = false }
+
+inline rest() {
+  printf("%d       rests\n", c);
+  settle(); forget(); phase[c] = resting; token[c] = 0; onRest()
+}
+
+inline ask(t, what, isBrief) {
+  token[c] = t; phase[c] = waiting; send(what, isBrief); onAsk(what == acquire)
+}
+
+/* Its place or its lease is given back, by a release behind what is still on its way. */
+inline leave() {
+  printf("%d       leaves\n", c);
+  forget(); phase[c] = leaving; onLeave();
+  if
+  :: call[c] == nothing || call[c] == renew -> send(release, false)
+  :: BUG == releaseOvertakes && call[c] != nothing && call[c] != renew ->
+     late = call[c]; lateToken = token[c]; send(release, false)
+  :: else
+  fi
+}
+
+/* Holds the lock, as far as it knows, for `proof` ticks. */
+inline hold() {
+  printf("%d       holds for %d\n", c, proof);
+#ifndef ONLY_EXCLUSION
+  assert(proof == 0 || lock == token[c] && left >= proof);            /* the server agrees */
+#endif
+  phase[c] = holding; valid[c] = proof; proven[c] = 0; message[c] = 0; moved[c] = false;
+  onHold();
+  do
+  :: i < N -> assert(i == c || proof == 0 || valid[i] == 0); i++      /* one holder at a time */
+  :: else -> break
+  od;
+  i = 0;
+  proof = 0
+}
+
+/* What the answer to its call proves: the ttl, counted from when it was sent. */
+inline prove() {
+  proof = (BUG == validFromAnswer -> ttlOf(brief[c]) : ttlOf(brief[c]) - sent[c])
+}
+
+#define token1    (c * K + 1)
+#define token2    (c * K + K)
+#define unused(t) (lock != (t) && !queued(t) && lateToken != (t))
+#define answered  (answer[c] != silence && awake)
+
+proctype aClient(byte c) {
+  do
+
+  /* -- it asks: with a fresh token */
+  :: d_step { phase[c] == resting && awake && mayAsk && unused(token1) -> ask(token1, acquire, false) }
+  :: d_step { SHORT < TTL && phase[c] == resting && awake && mayAsk && unused(token1) -> ask(token1, acquire, true) }
+  :: d_step { K == 2 && phase[c] == resting && awake && mayAsk && unused(token2) -> ask(token2, acquire, false) }
+  :: d_step { TRY && phase[c] == resting && awake && mayTry && unused(token1) -> ask(token1, attempt, false) }
+
+  /* -- it waits: the answer, heartbeats, messages */
+  :: d_step { phase[c] == waiting && answered && answer[c] == yes ->
+       prove();
+       settle();
+       if
+       :: proof > 0 -> hold()
+       :: else -> leave()                                             /* too late */
+       fi }
+  :: d_step { phase[c] == waiting && answered && answer[c] == busy ->
+       proven[c] = least(sent[c], WINDOW);
+       message[c] = (BUG == staleMessage || BUG == ghostHeartbeat -> message[c] : message[c] & ~OLD);
+       settle() }
+  :: d_step { phase[c] == waiting && answered && answer[c] == no ->
+       if
+       :: BUG == sameTokenAgain -> send(acquire, false); proven[c] = 0
+       :: BUG == absentWaitsOn -> settle()
+       :: else -> rest()                                              /* and asks again, TIMELY */
+       fi }
+  :: d_step { phase[c] == waiting && call[c] == nothing && awake && mayBeat ->
+       send(heartbeat, false);
+       proven[c] = (BUG == proofFromUnanswered -> 0 : proven[c]);
+       onBeat() }
+  :: d_step { SHORT < TTL && phase[c] == waiting && call[c] == nothing && awake && mayBeat ->
+       send(heartbeat, true);
+       onBeat() }
+  :: d_step { phase[c] == waiting && message[c] != 0 && awake && proven[c] < WINDOW ->
+       printf("%d       is told of its grant\n", c);
+#ifndef ONLY_EXCLUSION
+       assert(message[c] & NEW);                                      /* its fencing token is the last */
+#endif
+       proof = (BUG == validFromMessage -> WINDOW : WINDOW - proven[c]);
+       hold() }
+  :: d_step { phase[c] == waiting && message[c] != 0 -> message[c] = 0 } /* lost, or not believed */
+
+  /* -- it holds */
+  :: d_step { phase[c] == holding && call[c] == nothing && awake && mayRenew -> send(renew, false) }
+  :: d_step { SHORT < TTL && phase[c] == holding && call[c] == nothing && awake && mayRenew -> send(renew, true) }
+  :: d_step { phase[c] == holding && answered ->
+       if
+       :: call[c] == renew && answer[c] == yes -> prove(); proof = most(proof, valid[c]); settle(); hold()
+       :: call[c] == renew && answer[c] == no -> settle(); leave()
+       :: else -> settle()                                            /* sent when it still waited */
+       fi }
+
+  /* -- its caller is done, and it has more of them */
+  :: d_step { PASS && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
+       forget(); phase[c] = passing; send(pass, false); onPass() }
+  :: d_step { PASS && SHORT < TTL && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
+       forget(); phase[c] = passing; send(pass, true); onPass() }
+  :: d_step { phase[c] == passing && call[c] == nothing && awake -> send(pass, false) }
+  :: d_step { phase[c] == passing && answered ->
+       late = (late == pass && lateToken == token[c] -> passAgain : late);
+       prove();
+       settle();
+       if
+       :: proof > 0 -> hold()
+       :: else -> leave()
+       fi }
+
+  /* -- it gives up waiting, is done, or has found its validity over */
+  :: d_step { (phase[c] == waiting || phase[c] == holding || phase[c] == passing) && awake ->
+       if
+       :: BUG == cancelSaysNothing && phase[c] == waiting -> onLeave(); rest()
+       :: else -> leave()
+       fi }
+  :: d_step { phase[c] == leaving && answered -> settle(); send(release, false) }
+
+  /* -- it starts anew */
+  :: d_step { RESTART && phase[c] != resting && mayFail -> onFault(); onLeave(); rest() }
+#ifdef TIMELY
+  :: d_step { PAUSE && (phase[c] == waiting || phase[c] == holding) && awake && mayFail ->
+       printf("%d       stops\n", c);
+       onFault(); paused[c] = true }
+  :: d_step { paused[c] -> paused[c] = false; waited[c] = least(waited[c], 1) }
+#endif
+
+  /* -- its call reaches the server; where its answer changes nothing any more, that has come too */
+  :: d_step { call[c] != nothing && mayRepeat ->
+       if
+       :: answer[c] != silence -> onFault()
+       :: else
+       fi;
+       ttl = ttlOf(brief[c]);
+       execute(call[c], token[c]);
+       if
+       :: call[c] == release || call[c] == attempt && said == busy || phase[c] == passing && said == handed -> rest()
+       :: phase[c] == passing && said == no && BUG != lostPassIsEnough -> settle(); leave()
+       :: phase[c] == passing && said == no && BUG == lostPassIsEnough -> rest()
+       :: else ->
+          answer[c] = said;
+          message[c] = (said == busy && message[c] != 0 -> OLD : message[c])
+       fi;
+       first = 0; served = 0; ttl = 0; said = silence }
+  /* -- the same, and the answer is lost: it will be sent again */
+  :: d_step { REPEAT && (call[c] == release || call[c] == attempt || call[c] == pass) && mayFail ->
+       onFault();
+       ttl = ttlOf(brief[c]);
+       execute(call[c], token[c]);
+       answer[c] = silence;
+       first = 0; served = 0; ttl = 0; said = silence }
+  /* -- its connection is given up: a copy is left behind */
+  :: d_step { LATE && call[c] != nothing && mayFail ->
+       printf("%d       leaves a copy of %e behind\n", c, call[c]);
+       onFault();
+       late = call[c]; lateToken = token[c]; lateBrief = brief[c] }
+  /* -- the same, and nothing is sent again: an error */
+  :: d_step { mayBreak && (phase[c] != waiting || call[c] == heartbeat) && call[c] != nothing ->
+       if
+       :: phase[c] == leaving && call[c] == release -> rest()
+       :: phase[c] == leaving && call[c] != release -> settle(); send(release, false)
+       :: else -> settle()
+       fi }
+  od
+}
+
+proctype leftBehind() {
+  do
+  :: d_step { late != nothing ->
+       printf("late:\n");
+       ttl = ttlOf(lateBrief);
+       execute(late, lateToken);
+#ifdef TIMELY
+       late = nothing; lateToken = 0; lateBrief = false;
+#endif
+       first = 0; served = 0; ttl = 0; said = silence }
+  :: d_step { late != nothing -> late = nothing; lateToken = 0; lateBrief = false }
+  od
+}
+
+proctype clock() {
+  do
+  :: d_step { tickMay ->
+       printf("tick\n");
+       if
+       :: left == 1 -> changeTo(0, 0)
+       :: else -> left = most(left, 1) - 1
+       fi;
+       do
+       :: i < N ->
+          valid[i] = most(valid[i], 1) - 1;
+          sent[i] = (call[i] == nothing || call[i] == release -> 0 : least(sent[i] + 1, ttlOf(brief[i])));
+          proven[i] = (phase[i] == waiting -> least(proven[i] + 1, WINDOW) : 0);
+#if !LATE && !RESTART
+          assert(phase[i] != resting || lock != i * K + 1 && !queued(i * K + 1)); /* nothing is left */
+#endif
+          onTick();
+          i++
+       :: else -> break
+       od;
+       i = 1;
+       do
+       :: i <= TOKENS -> age[i] = (queued(i) && live(i) -> age[i] + 1 : age[i]); i++
+       :: else -> break
+       od;
+       i = 0 }
+#ifdef PROGRESS
+progress: skip
+#endif
+  od
+}
+
+init {
+  atomic {
+    do
+    :: i < N -> run aClient(i); i++
+    :: else -> break
+    od;
+    i = 0;
+    run clock();
+    if
+    :: LATE || BUG == releaseOvertakes -> run leftBehind()
+    :: else
+    fi
+  }
+}
