@@ -190,15 +190,18 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
       yield* holder.lease
       let waiter = yield* queuedCaller(b, "k", 0, { ttl })
       yield* subscribed(b)
-      for (const next of [a, b, a, b]) {
+      for (const [round, next] of [a, b, a, b, a, b].entries()) {
         const monitor = yield* a.server.monitor
         yield* holder.release
         yield* waiter.lease
         const commands = yield* monitor.commands
         const scripted = commands.filter(({ from }) => from === "lua")
-        yield* Effect.promise(() => context.annotate(`${scripted.length} commands in the script`))
-        expect(commands.length - scripted.length).toBe(1)
-        expect(scripted.length).toBeLessThanOrEqual(10)
+        // each store's first wait opens its subscriber, which asks once when it is there
+        if (round > 2) {
+          yield* Effect.promise(() => context.annotate(`${scripted.length} commands in the script`))
+          expect(commands.length - scripted.length).toBe(1)
+          expect(scripted.length).toBeLessThanOrEqual(10)
+        }
         holder = waiter
         waiter = yield* queuedCaller(next, "k", 0, { ttl })
         yield* subscribed(next)
