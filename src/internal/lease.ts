@@ -155,8 +155,12 @@ export class HeldLease implements Lease {
 
   get release(): Effect.Effect<void, LockLost | LockStoreError> {
     return Effect.uninterruptible(
-      Effect.flatMap(Effect.exit(Effect.suspend(() => this.close())), (exit) =>
-        this.scope === undefined ? exit : Effect.zipRight(Scope.close(this.scope, Exit.void), exit)
+      Effect.suspend(() =>
+        this.close((exit) =>
+          this.scope === undefined
+            ? exit
+            : Effect.zipRight(Scope.close(this.scope, Exit.void), exit)
+        )
       )
     )
   }
@@ -215,23 +219,24 @@ export class HeldLease implements Lease {
 
   /**
    * Stops the renewal and gives the lease back, once; whoever asks again gets the same answer. Runs
-   * in an uninterruptible region.
+   * in an uninterruptible region, and goes on with what is made of the answer.
    */
-  private close(): Effect.Effect<void, LockLost | LockStoreError> {
-    if (this.released !== undefined) return this.released
+  private close<A, E>(next: (exit: ReleaseExit) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    if (this.released !== undefined) return next(this.released)
     if (this.releasing !== undefined) {
       const waiting = this.releasing
-      return Effect.async<void, LockLost | LockStoreError>((resume) => {
-        waiting.push(resume)
+      const told = Effect.async<ReleaseExit>((resume) => {
+        waiting.push((exit) => resume(Exit.succeed(exit)))
       })
+      return Effect.flatMap(told, next)
     }
     this.releasing = []
     const held = this.checkHeld()
     if (held) this.end("Released")
     const done = (exit: Exit.Exit<Ownership, LockStoreError>) => {
       this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
-      for (const resume of this.releasing!) resume(this.released)
-      return this.released
+      for (const tell of this.releasing!) tell(this.released)
+      return next(this.released)
     }
     return Effect.matchCauseEffect(this.traceRelease(this.grant.release), {
       onFailure: (cause) => done(Exit.failCause(cause)),
@@ -247,9 +252,12 @@ export class HeldLease implements Lease {
     return Effect.uninterruptible(
       Effect.suspend(() => {
         const told = this.releasing !== undefined
-        return Effect.catchAll(this.close(), (error) =>
-          told || error === this.error ? Effect.void : this.warn(error)
-        )
+        return this.close((exit): Effect.Effect<void> => {
+          if (Exit.isSuccess(exit)) return Effect.void
+          const error = errorIn(exit.cause)
+          if (error === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
+          return told || error === this.error ? Effect.void : this.warn(error)
+        })
       })
     )
   }
@@ -259,16 +267,14 @@ export class HeldLease implements Lease {
    * missing confirmation is logged.
    */
   closeWith<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> {
-    return Effect.matchCauseEffect(this.close(), {
-      onFailure: (cause) => {
-        const error = Option.getOrUndefined(Cause.failureOption(cause))
-        if (error === undefined) return Effect.failCause(cause as Cause.Cause<never>)
-        if (error._tag === "LockStoreError") return Effect.zipRight(this.warn(error), exit)
-        if (Exit.isSuccess(exit)) return error
-        const told = Chunk.some(Cause.failures(exit.cause), (failure) => failure === error)
-        return told ? exit : Effect.failCause(Cause.sequential(exit.cause, Cause.fail(error)))
-      },
-      onSuccess: () => exit
+    return this.close((release): Effect.Effect<A, E | LockLost> => {
+      if (Exit.isSuccess(release)) return exit
+      const error = errorIn(release.cause)
+      if (error === undefined) return Effect.failCause(release.cause as Cause.Cause<never>)
+      if (error._tag === "LockStoreError") return Effect.zipRight(this.warn(error), exit)
+      if (Exit.isSuccess(exit)) return error
+      const told = Chunk.some(Cause.failures(exit.cause), (failure) => failure === error)
+      return told ? exit : Effect.failCause(Cause.sequential(exit.cause, Cause.fail(error)))
     })
   }
 
@@ -384,10 +390,11 @@ export class HeldLease implements Lease {
   })
 
   private get renewOnce(): Effect.Effect<void> {
-    const renewal = Effect.exit(Effect.interruptible(this.grant.renew))
-    return Effect.flatMap(Effect.zipRight(this.asCaller, renewal), (exit) =>
-      Effect.zipRight(this.renewed(exit), this.renewUntilEnd)
-    )
+    const renewal = Effect.matchCauseEffect(Effect.interruptible(this.grant.renew), {
+      onFailure: (cause) => this.renewalFailed(cause),
+      onSuccess: (answer) => this.renewed(answer)
+    })
+    return this.callerRefs === undefined ? renewal : Effect.zipRight(this.asCaller, renewal)
   }
 
   private get lastWords(): Effect.Effect<void> {
@@ -401,37 +408,44 @@ export class HeldLease implements Lease {
     const refs = this.callerRefs
     if (refs === undefined) return Effect.void
     this.callerRefs = undefined
-    return Effect.withFiberRuntime((fiber) =>
-      Effect.zipRight(
-        Effect.setFiberRefs(FiberRefs.forkAs(refs, fiber.id())),
+    return Effect.updateFiberRefs((fiberId) =>
+      FiberRefs.updateAs(FiberRefs.forkAs(refs, fiberId), {
+        fiberId,
         // a span of a renewal would hang under one that may have ended
-        FiberRef.set(FiberRef.currentTracerEnabled, false)
-      )
+        fiberRef: FiberRef.currentTracerEnabled,
+        value: false
+      })
     )
   }
 
-  private renewed(exit: Exit.Exit<Renewal, LockStoreError>): Effect.Effect<void> {
-    if (this.ended !== undefined) return Effect.void
-    if (Exit.isFailure(exit)) {
-      this.metrics.renewalFailed()
-      this.nextRenewal = this.clock.unsafeSchedule(
-        this.clock.unsafeNow() + retryDelay(this.options.ttlMillis),
-        this.renewNow
-      )
-      return this.annotate(
+  private renewed(answer: Renewal): Effect.Effect<void> {
+    if (this.ended === undefined) {
+      if (answer._tag === "NotOurs") {
+        this.lose(answer.reason)
+      } else {
+        // an answer can be older than what is known already
+        this.prove(Math.max(this.validUntil, answer.validUntil))
+        if (this.checkHeld()) this.sleepUntilRenewal()
+      }
+    }
+    return this.renewUntilEnd
+  }
+
+  private renewalFailed(cause: Cause.Cause<LockStoreError>): Effect.Effect<void> {
+    if (this.ended !== undefined) return this.renewUntilEnd
+    this.metrics.renewalFailed()
+    this.nextRenewal = this.clock.unsafeSchedule(
+      this.clock.unsafeNow() + retryDelay(this.options.ttlMillis),
+      this.renewNow
+    )
+    return Effect.zipRight(
+      this.annotate(
         Effect.logDebug(
-          `Renewal failed, trying again until the validity runs out: ${Cause.pretty(exit.cause)}`
+          `Renewal failed, trying again until the validity runs out: ${Cause.pretty(cause)}`
         )
-      )
-    }
-    if (exit.value._tag === "NotOurs") {
-      this.lose(exit.value.reason)
-    } else {
-      // an answer can be older than what is known already
-      this.prove(Math.max(this.validUntil, exit.value.validUntil))
-      if (this.checkHeld()) this.sleepUntilRenewal()
-    }
-    return Effect.void
+      ),
+      this.renewUntilEnd
+    )
   }
 
   annotate<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
@@ -441,3 +455,6 @@ export class HeldLease implements Lease {
     })
   }
 }
+
+const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
+  Option.getOrUndefined(Cause.failureOption(cause))

@@ -130,11 +130,6 @@ export class Call {
     return Effect.async((resume) => this.within(millis, (outcome) => resume(Exit.succeed(outcome))))
   }
 
-  /** The outcome, whenever it comes. For callers that have a deadline of their own. */
-  get unbounded(): Effect.Effect<Outcome> {
-    return Effect.async((resume) => this.whenSettled((outcome) => resume(Exit.succeed(outcome))))
-  }
-
   private tickAt(at: number): void {
     this.dueAt = at
     this.timer.cancel()

@@ -1,10 +1,11 @@
 /** A turn, as the holder of a lease uses it: renewed, verified, given back. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { LockStoreError } from "../../LockError.js"
 import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { readFence, readOwnership } from "./answers.js"
-import type { Outcome } from "./call.js"
+import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { isTransient, storeError } from "./errors.js"
 import type { Line } from "./line.js"
@@ -38,7 +39,7 @@ export class RedisGrant implements Grant {
   }
 
   get renew(): Effect.Effect<Renewal, LockStoreError> {
-    return Effect.suspend(() => {
+    return Effect.async((resume) => {
       const { ttlMillis } = this.turn.claim
       const call = this.commands.call(
         scripts.renew,
@@ -46,14 +47,17 @@ export class RedisGrant implements Grant {
         [this.token, String(ttlMillis)],
         this.commands.patience(ttlMillis)
       )
-      return Effect.flatMap(call.unbounded, (outcome): Effect.Effect<Renewal, LockStoreError> => {
-        const found = this.ownership(outcome)
-        if (found === undefined) return this.fail("renew", outcome)
-        if (found !== "Ours") return Effect.succeed({ _tag: "NotOurs", reason: found })
-        this.turn.tenure.prove(call.sentAt, ttlMillis)
-        return Effect.succeed({ _tag: "Renewed", validUntil: validUntil(call.sentAt, ttlMillis) })
-      })
+      call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
     })
+  }
+
+  private renewed(call: Call, outcome: Outcome): Effect.Effect<Renewal, LockStoreError> {
+    const found = this.ownership(outcome)
+    if (found === undefined) return this.fail("renew", outcome)
+    if (found !== "Ours") return Effect.succeed({ _tag: "NotOurs", reason: found })
+    const { claim, tenure } = this.turn
+    tenure.prove(call.sentAt, claim.ttlMillis)
+    return Exit.succeed(new Renewed(validUntil(call.sentAt, claim.ttlMillis)))
   }
 
   get verify(): Effect.Effect<Ownership, LockStoreError> {
@@ -133,6 +137,11 @@ export class RedisGrant implements Grant {
   ): Effect.Effect<never, LockStoreError> {
     return Effect.fail(storeError(this.commands, operation, this.turn.claim.key, outcome))
   }
+}
+
+class Renewed {
+  readonly _tag = "Renewed"
+  constructor(readonly validUntil: number) {}
 }
 
 const ours: Effect.Effect<Ownership> = Effect.succeed("Ours")
