@@ -49,7 +49,7 @@ const trips = (row: string) => ({
   measured: (report: Report) => {
     const result = ours(report, row)
     const found = report.rows.find((it) => it.row.id === row)
-    return result && found && roundTrips(found.row, found.pingMillis, result)
+    return result && found && roundTrips(found.pingMillis, result)
   }
 })
 

@@ -19,8 +19,8 @@ export class ContenderFailed extends Data.TaggedError("ContenderFailed")<{
 export interface Crew {
   readonly contender: ContenderId
   readonly about: Opened
-  /** Whether it has worked before: then its code is compiled. */
-  readonly isWarm: () => boolean
+  /** How long it has worked: until then its code gets faster. */
+  readonly workedMillis: () => number
   readonly prepare: (load: Load) => Effect.Effect<void, ContenderFailed>
   /** Closes what it has, and connects to this place. */
   readonly moveTo: (url: string) => Effect.Effect<void, ContenderFailed>
@@ -64,11 +64,11 @@ export const make = (
       )
     const [about] = yield* open(settings.url)
     let at = settings.url
-    let warm = false
+    let workedMillis = 0
     return {
       contender,
       about: about!,
-      isWarm: () => warm,
+      workedMillis: () => workedMillis,
       prepare: (load) =>
         Effect.forEach(
           children,
@@ -83,7 +83,7 @@ export const make = (
         }),
       run: ({ keepTenures, load, millis }) =>
         Effect.suspend(() => {
-          warm = true
+          workedMillis += millis
           const from = now() + 30
           const until = from + millis
           const request: Request = { _tag: "Run", load, from, until, patienceMillis, keepTenures }

@@ -13,8 +13,8 @@ export interface Options {
   /** Of a round of a row with `length` 1. */
   readonly millis: number
   /**
-   * Before the rounds: code that has just been loaded is slow, the more of it the slower. A process
-   * that has worked in another row gets a quarter.
+   * How long a process has worked before it is measured, in other rows or in this one: code that has
+   * just been loaded is slow, the more of it the slower.
    */
   readonly warmUpMillis: number
   readonly crews: Crew.Pool
@@ -34,6 +34,7 @@ interface Sample {
   readonly commands: number
   readonly bytes: number
   readonly connections: number
+  readonly periodMillis: number
   readonly wait: Quantiles
   readonly handoff: Quantiles | undefined
   readonly changes: number
@@ -75,6 +76,8 @@ export interface Result {
   readonly requests: number
   readonly commands: Spread
   readonly bytes: Spread
+  /** From the end of a tenure of a key to the end of the next. */
+  readonly periodMillis: Spread
   /** Of one process, at most. */
   readonly connections: number
   readonly wait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
@@ -140,7 +143,7 @@ export const measure = (
     }
     for (const entry of active()) {
       progress(`warming up ${entry.contender}`)
-      const warmUp = entry.crew!.isWarm() ? warmUpMillis / 4 : warmUpMillis
+      const warmUp = warmUpOf(row, warmUpMillis, entry.crew!.workedMillis())
       yield* turn(
         entry,
         Effect.map(
@@ -174,6 +177,13 @@ export const measure = (
   })
 
 const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff"])
+
+/** Where it is not the client's speed that is measured, a third of it does. */
+const warmUpOf = (row: Row, warmUpMillis: number, workedMillis: number): number =>
+  Math.max(
+    warmUpMillis / 12,
+    (row.group === "check" || row.group === "slow" ? warmUpMillis / 3 : warmUpMillis) - workedMillis
+  )
 
 const open = (
   row: Row,
@@ -227,6 +237,9 @@ const round = (
       serverCpuMicros: each(after.cpuMicros - again.cpuMicros),
       commands: each(calls),
       bytes: each(after.bytes - again.bytes - (again.bytes - before.bytes)),
+      periodMillis:
+        sum(results, ({ periods }) => periods.millis) /
+        sum(results, ({ periods }) => periods.count),
       connections: Math.max(...results.map(({ connections }) => connections)),
       wait: quantiles(concat(results.map(({ waits }) => waits))),
       handoff: handoffs === undefined ? undefined : quantiles(handoffs),
@@ -316,6 +329,7 @@ const summary = (row: Row, entry: Entry, base: Entry | undefined): Result => {
     requests: entry.requests,
     commands: of(({ commands }) => commands),
     bytes: of(({ bytes }) => bytes),
+    periodMillis: of(({ periodMillis }) => periodMillis),
     connections: Math.max(0, ...samples.map(({ connections }) => connections)),
     wait: all(({ wait }) => wait),
     handoff: samples[0]?.handoff === undefined ? undefined : all(({ handoff }) => handoff!),

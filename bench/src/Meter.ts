@@ -9,6 +9,8 @@ export interface Readings {
   readonly allCycles: number
   /** Cycles before the end of the round, by caller. */
   readonly turns: ReadonlyArray<number>
+  /** Between the ends of two tenures of a key that follow on each other: milliseconds in all, and how many. */
+  readonly periods: { readonly millis: number; readonly count: number }
   /** Milliseconds from asking for the lock to the first line under it, for all cycles. */
   readonly waits: Float64Array
   /** How often somebody came in while another one of this process was still under the lock. */
@@ -55,6 +57,9 @@ export const make = ({
   const enteredAt = new Float64Array(load.callers)
   const turns = new Int32Array(load.callers)
   const inside = new Int32Array(names.length)
+  const leftAt = new Float64Array(names.length)
+  let periodMillis = 0
+  let periods = 0
   const waits = numbers()
   const tenures = keepTenures ? { keys: numbers(), from: numbers(), to: numbers() } : undefined
   let ended = 0
@@ -83,10 +88,16 @@ export const make = ({
     },
     leave: (caller) => {
       const time = now()
-      inside[key[caller]!]!--
+      const index = key[caller]!
+      inside[index]!--
+      if (leftAt[index]! > 0) {
+        periodMillis += time - leftAt[index]!
+        periods++
+      }
+      leftAt[index] = time
       if (time < until) turns[caller]!++
       if (tenures !== undefined) {
-        tenures.keys.add(key[caller]!)
+        tenures.keys.add(index)
         tenures.from.add(enteredAt[caller]!)
         tenures.to.add(time)
       }
@@ -99,6 +110,7 @@ export const make = ({
       cycles: turns.reduce((sum, each) => sum + each, 0),
       allCycles: waits.size(),
       turns: [...turns],
+      periods: { millis: periodMillis, count: periods },
       waits: waits.all(),
       overlaps,
       tenures:

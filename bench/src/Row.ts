@@ -91,7 +91,7 @@ const free: Omit<Row, "id" | "title" | "load"> = {
   contenders: ["raw", "raw + autoPipelining", "effect-redis-lock", ...peers],
   base: "raw",
   processes: 1,
-  length: 1
+  length: 2
 }
 
 const own = { keys: "own", body: "empty", shape: "withLock" } as const
@@ -353,7 +353,7 @@ export const rows: ReadonlyArray<Row> = [
     base: "echo",
     processes: 2,
     load: { callers: 1, keys: { shared: 1 }, body: { holdMillis: 2 }, shape: "withLock" },
-    length: 1
+    length: 3
   },
   ...queueRows,
   ...slowRows

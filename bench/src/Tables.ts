@@ -3,7 +3,7 @@ import { costs, exponent, type Cost } from "./Growth.js"
 import type { Held, HeldResult } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
 import { complaint, heldComplaint, isMeasured, number, time, type Report } from "./Report.js"
-import type { Group, Row } from "./Row.js"
+import type { Group } from "./Row.js"
 import type { Start, StartUpResult } from "./StartUp.js"
 import type { Spread } from "./Stats.js"
 
@@ -102,25 +102,23 @@ const columns: Readonly<Record<Exclude<Group, "slow">, ReadonlyArray<Column<Resu
   growth: [cycles, ratioColumn("× raw"), ...cost.slice(0, 2), ...wait]
 }
 
-const slowColumns = (row: Row, pingMillis: number): ReadonlyArray<Column<Result>> => [
+const slowColumns = (pingMillis: number): ReadonlyArray<Column<Result>> => [
   cycles,
   ratioColumn("× raw"),
   {
     title: "round trips",
-    cell: (result) => number(roundTrips(row, pingMillis, result))
+    cell: (result) => number(roundTrips(pingMillis, result))
   },
   ...wait,
   ...cost.slice(3, 5)
 ]
 
 /** How often the time of a PING passes in a cycle, of one caller or of all that want the key. */
-export const roundTrips = (row: Row, pingMillis: number, { cyclesPerSecond }: Result): number => {
-  const atATime = row.load.keys === "own" ? row.load.callers : row.load.keys.shared
-  return (1_000 * atATime) / cyclesPerSecond.median / pingMillis
-}
+export const roundTrips = (pingMillis: number, { periodMillis }: Result): number =>
+  periodMillis.median / pingMillis
 
 export const tableOf = ({ pingMillis, results, row }: RowResult): Table => {
-  const mine = row.group === "slow" ? slowColumns(row, pingMillis) : columns[row.group]
+  const mine = row.group === "slow" ? slowColumns(pingMillis) : columns[row.group]
   return table<Result>(
     [
       { title: "", cell: ({ contender }) => contender },

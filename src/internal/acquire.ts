@@ -21,8 +21,8 @@ import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 type AcquireError = LockUnavailable | LockStoreError
 
 /**
- * Takes a lease and starts its renewal. Runs in an uninterruptible region: when it succeeds, the
- * caller has the lease and must close it.
+ * Takes a lease. Runs in an uninterruptible region: when it succeeds, the caller has the lease, and
+ * must start its renewal and close it.
  */
 export const acquireLease = (
   key: string,
@@ -63,11 +63,8 @@ const claimLease = (
         }
         return Effect.failCause(cause)
       },
-      onSuccess: (grant) => {
-        const lease = new HeldLease(key, options, grant, clock, metrics, askedAt)
-        lease.start(caller.fiber)
-        return Effect.succeed(lease)
-      }
+      onSuccess: (grant) =>
+        Effect.succeed(new HeldLease(key, options, grant, clock, metrics, askedAt))
     }
   )
 }
@@ -79,13 +76,14 @@ export const scopedLease = (
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
   uninterruptibly((caller) =>
-    Effect.flatMap(acquireLease(key, options, waitAtMost, caller), (lease) =>
+    Effect.flatMap(acquireLease(key, options, waitAtMost, caller), (lease) => {
+      lease.start(caller.fiber)
       // a child scope, so that an early release takes its finalizer out of a long-lived scope
-      Effect.flatMap(Scope.fork(scopeOf(caller), ExecutionStrategy.sequential), (scope) => {
+      return Effect.flatMap(Scope.fork(scopeOf(caller), ExecutionStrategy.sequential), (scope) => {
         lease.scope = scope
         return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
       })
-    )
+    })
   )
 
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>
@@ -99,6 +97,8 @@ export const guardAndRelease = <A, E, R>(
 ): Effect.Effect<A, E | LockLost, R> => {
   const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
   const guarded: Effect.Effect<A, E | LockLost> = lease.startGuarded(effect, caller)
+  // the body comes first: who was handed the lock is in the sooner
+  lease.start(caller.fiber)
   // nothing to wait for where the body did not suspend
   if (Exit.isExit(guarded)) return lease.closeWith(guarded as Exit.Exit<A, E | LockLost>)
   return Effect.matchCauseEffect(guarded as Effect.Effect<A, E | LockLost>, {

@@ -107,6 +107,8 @@ export class HeldLease implements Lease {
     this.grantedAt = clock.unsafeNow()
     this.prove(grant.validUntil)
     this.waitedMillis = this.grantedAt - askedAt
+    metrics.acquired(this.waitedMillis, this.contention !== undefined)
+    grant.whenLost?.((reason) => this.lose(reason))
   }
 
   // ---------------------------------------------------------------- what users see
@@ -198,11 +200,9 @@ export class HeldLease implements Lease {
     return this.ended === undefined
   }
 
-  /** Starts the renewal, before anyone else sees the lease. */
+  /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
-    this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
-    this.sleepUntilRenewal()
-    this.grant.whenLost?.((reason) => this.lose(reason))
+    if (this.ended === undefined) this.sleepUntilRenewal()
     this.callerRefs = fiberRefsOf(caller)
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
