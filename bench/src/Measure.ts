@@ -178,11 +178,11 @@ export const measure = (
 
 const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff"])
 
-/** Where it is not the client's speed that is measured, a third of it does. */
+/** Where it is not the client's speed that is measured, a fifth of it does. */
 const warmUpOf = (row: Row, warmUpMillis: number, workedMillis: number): number =>
   Math.max(
-    warmUpMillis / 12,
-    (row.group === "check" || row.group === "slow" ? warmUpMillis / 3 : warmUpMillis) - workedMillis
+    warmUpMillis / 10,
+    (row.group === "check" || row.group === "slow" ? warmUpMillis / 5 : warmUpMillis) - workedMillis
   )
 
 const open = (

@@ -91,7 +91,7 @@ const free: Omit<Row, "id" | "title" | "load"> = {
   contenders: ["raw", "raw + autoPipelining", "effect-redis-lock", ...peers],
   base: "raw",
   processes: 1,
-  length: 2
+  length: 1
 }
 
 const own = { keys: "own", body: "empty", shape: "withLock" } as const
@@ -125,6 +125,9 @@ const freeRows: ReadonlyArray<Row> = [
     ...free,
     id: "free-1",
     title: "One caller, an empty body",
+    short: free.contenders.filter(
+      (it) => it !== "raw + autoPipelining" && it !== "effect-distributed-lock"
+    ),
     load: { ...own, callers: 1 },
     series: { name: "callers", size: 1 }
   },
@@ -134,13 +137,15 @@ const freeRows: ReadonlyArray<Row> = [
     title: "1,000 callers, a key each, an empty body",
     short: few,
     load: { ...own, callers: 1_000 },
-    length: 3,
+    length: 6,
+    shortRounds: 3,
     series: { name: "callers", size: 1_000 }
   },
   ...[10, 100].map((callers): Row => ({
     ...free,
     id: `free-${callers}`,
     group: "growth",
+    shortRounds: 3,
     title: `${callers} callers, a key each, an empty body`,
     short: ["raw", "effect-redis-lock"],
     load: { ...own, callers },
@@ -156,7 +161,8 @@ const hot: Omit<Row, "id" | "title" | "load" | "processes"> = {
   group: "hot",
   contenders: ["raw", "effect-redis-lock", throughRedis, ...peers],
   base: "raw",
-  length: 1.5
+  length: 3,
+  shortRounds: 3
 }
 
 const hotLoad = { keys: { shared: 1 }, body: "suspends", shape: "withLock" } as const
@@ -215,7 +221,7 @@ const hotRows: ReadonlyArray<Row> = [
     processes: 1,
     load: { ...hotLoad, callers },
     // long enough for some turns of each, or it would be the start of the callers that is measured
-    length: callers > 1_000 ? 10 : 1.5,
+    length: callers > 1_000 ? 12 : 3,
     ...(callers > 1_000 ? { shortRounds: 2 } : {}),
     series: { name: "hot", size: callers }
   })),
@@ -228,7 +234,7 @@ const hotRows: ReadonlyArray<Row> = [
     shortRounds: 1,
     processes: 1,
     load: { ...hotLoad, keys: { shared: 10 }, callers: 1_000 },
-    length: 3
+    length: 6
   },
   {
     ...hot,
@@ -238,7 +244,7 @@ const hotRows: ReadonlyArray<Row> = [
     short: [],
     processes: 4,
     load: { ...hotLoad, keys: { shared: 10 }, callers: 250 },
-    length: 3
+    length: 6
   }
 ]
 
@@ -260,7 +266,8 @@ const queueRows: ReadonlyArray<Row> = [1, 100, 10_000].flatMap((places): Readonl
       base: "queue by hand",
       processes: 1,
       load,
-      length: 1,
+      length: 2,
+      shortRounds: 3,
       series: { name: "queue", size: places }
     },
     {
@@ -272,8 +279,8 @@ const queueRows: ReadonlyArray<Row> = [1, 100, 10_000].flatMap((places): Readonl
       processes: 1,
       load,
       // what has to be put into the queue before each nine handoffs takes its time
-      length: places > 1_000 ? 5 : 1,
-      ...(places > 1_000 ? { shortRounds: 2 } : {}),
+      length: places > 1_000 ? 10 : 2,
+      shortRounds: places > 1_000 ? 2 : 3,
       series: { name: "stores", size: places }
     }
   ]
@@ -288,7 +295,7 @@ const slowRows: ReadonlyArray<Row> = [1, 20].flatMap((oneWayMillis): ReadonlyArr
     group: "slow",
     base: "raw",
     processes: 1,
-    length: oneWayMillis === 1 ? 1.5 : 2.5,
+    length: oneWayMillis === 1 ? 3 : 5,
     shortRounds: 2,
     oneWayMillis
   } as const
@@ -340,7 +347,7 @@ export const rows: ReadonlyArray<Row> = [
     base: "raw",
     processes: 4,
     load: { callers: 5, keys: { shared: 1 }, body: "counter", shape: "withLock" },
-    length: 2
+    length: 4
   },
   ...freeRows,
   ...hotRows,
@@ -353,7 +360,7 @@ export const rows: ReadonlyArray<Row> = [
     base: "echo",
     processes: 2,
     load: { callers: 1, keys: { shared: 1 }, body: { holdMillis: 2 }, shape: "withLock" },
-    length: 3
+    length: 2
   },
   ...queueRows,
   ...slowRows

@@ -46,8 +46,8 @@ const root = fileURLToPath(new URL("../../../../", import.meta.url))
 const reportFile = join(root, ".cache/bench.json")
 
 const forms = {
-  short: { rounds: 3, millis: 250, warmUpMillis: 3_000, holds: 1, starts: 3 },
-  full: { rounds: 7, millis: 2_000, warmUpMillis: 6_000, holds: 3, starts: 15 },
+  short: { rounds: 9, millis: 125, warmUpMillis: 2_500, holds: 1, starts: 3 },
+  full: { rounds: 14, millis: 1_000, warmUpMillis: 6_000, holds: 3, starts: 15 },
   smoke: { rounds: 1, millis: 200, warmUpMillis: 100, holds: 1, starts: 1 }
 }
 

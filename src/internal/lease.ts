@@ -409,11 +409,10 @@ export class HeldLease implements Lease {
     if (refs === undefined) return Effect.void
     this.callerRefs = undefined
     return Effect.updateFiberRefs((fiberId) =>
-      FiberRefs.updateAs(FiberRefs.forkAs(refs, fiberId), {
-        fiberId,
+      FiberRefs.updateManyAs(refs, {
+        forkAs: fiberId,
         // a span of a renewal would hang under one that may have ended
-        fiberRef: FiberRef.currentTracerEnabled,
-        value: false
+        entries: [[FiberRef.currentTracerEnabled, [[fiberId, false]]]]
       })
     )
   }
