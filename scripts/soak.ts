@@ -71,15 +71,25 @@ ensureRedisServer()
 console.log(`rows: ${chosen.map(({ name }) => name).join("; ")}; first seed: ${firstSeed}`)
 const tallies = await Effect.runPromise(Effect.forEach(chosen, soak, { concurrency: "unbounded" }))
 
-console.log(
-  "\n| row | runs | faults | critical sections | leases lost | writes refused | runs that failed |"
-)
-console.log("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-for (const { counts, failed, row, runs } of tallies) {
+const heap = (growth: ReadonlyArray<number>) =>
+  growth.length === 0 ? "–" : `${(Math.max(...growth) / 1024).toFixed(1)} KB`
+
+console.log(`
+| row | runs | faults | critical sections | leases lost | writes refused | heap, a minute | runs that failed |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |`)
+for (const { counts, failed, growth, row, runs } of tallies) {
   console.log(
-    `| ${row.name} | ${runs} | ${counts.faults} | ${counts.granted} | ${counts.lost} | ${counts.refused} | ${failed} |`
+    `| ${row.name} | ${runs} | ${counts.faults} | ${counts.granted} | ${counts.lost} | ${counts.refused} | ${heap(growth)} | ${failed} |`
   )
+}
+console.log("\n| fault | times |\n| --- | ---: |")
+const faults = new Map<string, number>()
+for (const tally of tallies) {
+  for (const [fault, times] of tally.faults) faults.set(fault, times + (faults.get(fault) ?? 0))
+}
+for (const [fault, times] of [...faults].sort(([, a], [, b]) => b - a)) {
+  console.log(`| ${fault} | ${times} |`)
 }
 const failed = tallies.flatMap(({ reports }) => reports)
 console.log(failed.length === 0 ? "\nno violations" : `\n${failed.join("\n\n")}`)
-process.exit(failed.length === 0 ? 0 : 1)
+process.exitCode = failed.length === 0 ? 0 : 1

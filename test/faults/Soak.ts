@@ -1,6 +1,6 @@
 /** Many runs on one crew after the other: what the soak, the short form and the planted bugs share. */
 import * as Effect from "effect/Effect"
-import { type CheckName, leftIn, memoryGrowth } from "./checks.js"
+import { type CheckName, heapGrowth, leftIn, memoryGrowth } from "./checks.js"
 import * as Crew from "./Crew.js"
 import { type Event, now } from "./History.js"
 import type { Plan } from "./Plan.js"
@@ -15,6 +15,8 @@ export interface Tally {
   readonly counts: { -readonly [Name in keyof Run.Counts]: number }
   /** By fault, how often it was done. */
   readonly faults: Map<string, number>
+  /** By how many bytes a minute the heap grew, of processes that were there for long enough. */
+  readonly growth: Array<number>
   /** By check, how often it was violated. */
   readonly violations: Map<CheckName, number>
   /** Of failed runs, with how to have them again. */
@@ -27,6 +29,7 @@ export const tally = (row: Row): Tally => ({
   failed: 0,
   counts: { sections: 0, granted: 0, lost: 0, refused: 0, faults: 0 },
   faults: new Map(),
+  growth: [],
   violations: new Map(),
   reports: []
 })
@@ -80,6 +83,7 @@ const untilFailure = (
       const end = [...(yield* crew.close), ...memory]
       const left = leftIn(end)
       const growth = memoryGrowth(end)
+      all.growth.push(...heapGrowth(end).values())
       if (left.length > 0) increment(all.violations, "nothing is left")
       if (growth.length > 0) increment(all.violations, "memory is flat")
       if (left.length + growth.length > 0) {

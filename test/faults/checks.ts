@@ -399,18 +399,27 @@ const soundness: Check = (history) =>
 /** Bytes a minute that a heap may grow, by a line through its samples, after a time to warm up. */
 const maxGrowth = 64 * 1024
 
-export const memoryGrowth = (history: History): ReadonlyArray<string> => {
-  const samples = eventsOf(history, "Memory")
-  return [...new Set(samples.map(({ worker }) => worker))].flatMap((worker) => {
-    const all = samples.filter((sample) => sample.worker === worker)
-    const from = all[0]!.at + 180_000
-    const warm = all.filter(({ at }) => at >= from)
-    if (warm.length < 8) return []
-    const growth = slope(warm.map(({ at, bytes }) => [at / 60_000, bytes]))
-    return growth > maxGrowth
+export const memoryGrowth = (history: History): ReadonlyArray<string> =>
+  [...heapGrowth(history)].flatMap(([worker, growth]) =>
+    growth > maxGrowth
       ? [`the heap of ${worker} grew by ${Math.round(growth / 1024)} KB a minute`]
       : []
-  })
+  )
+
+/** Of each process that was there for long enough: bytes a minute. */
+export const heapGrowth = (history: History): ReadonlyMap<string, number> => {
+  const samples = eventsOf(history, "Memory")
+  const workers = new Set(samples.map(({ worker }) => worker))
+  return new Map(
+    [...workers].flatMap((worker) => {
+      const all = samples.filter((sample) => sample.worker === worker)
+      const from = all[0]!.at + 180_000
+      const warm = all.filter(({ at }) => at >= from)
+      return warm.length < 8
+        ? []
+        : [[worker, slope(warm.map(({ at, bytes }) => [at / 60_000, bytes]))] as const]
+    })
+  )
 }
 
 /** Of a line through the points, by least squares. */
