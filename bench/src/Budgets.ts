@@ -11,6 +11,8 @@ interface Budget {
   readonly measured: (report: Report) => number | undefined
   readonly isMet: (measured: number) => boolean
   readonly unit?: string
+  /** What keeps it from being met, where it is not. */
+  readonly why?: string
 }
 
 const find = (report: Report, row: string, contender: ContenderId): Result | undefined =>
@@ -59,14 +61,20 @@ const budgets: ReadonlyArray<Budget> = [
     ...atMost(2, ""),
     measured: (report) => ours(report, "free-1")?.requests
   },
-  { what: "free lock, one caller", ...atLeast(0.65, " × raw"), ...ratio("free-1") },
+  {
+    what: "free lock, one caller",
+    ...atLeast(0.65, " × raw"),
+    ...ratio("free-1"),
+    why: "queue and fencing token are kept by scripts, which take the server longer than a SET does; and the client runs more code, with a pause before each piece of it."
+  },
   {
     what: "64 callers with keys of their own, `withLock`",
     ...atLeast(0.6, " × raw"),
-    ...ratio("free-64-empty")
+    ...ratio("free-64-empty"),
+    why: "two fibers, deadlines that seldom come, and a call that must be undone if nobody waits for it any more: what the loop by hand leaves out."
   },
   {
-    what: "the same, as a multiple of the fastest library from npm",
+    what: "64 callers, `withLock`, as a multiple of the fastest library from npm",
     ...atLeast(1, ""),
     measured: (report) => {
       const row = report.rows.find((it) => it.row.id === "free-64-empty")
@@ -79,12 +87,14 @@ const budgets: ReadonlyArray<Budget> = [
         mine.cyclesPerSecond.median /
         Math.max(...peers.map(({ cyclesPerSecond }) => cyclesPerSecond.median))
       )
-    }
+    },
+    why: "who is faster does less for each lock; what that is, is said where each is set up."
   },
   {
-    what: "the same, scoped `acquire`",
+    what: "64 callers with keys of their own, scoped `acquire`",
     ...atLeast(0.4, " × raw"),
-    ...ratio("free-64-scoped")
+    ...ratio("free-64-scoped"),
+    why: "what it costs more than `withLock` is Effect's own: the scope, a child of it for the lease, and the finalizers of both."
   },
   {
     what: "one hot key, 50 callers in one process: cycles per second",
@@ -110,7 +120,8 @@ const budgets: ReadonlyArray<Budget> = [
   {
     what: "handoff between two processes",
     ...atMost(2, " × echo"),
-    ...ratio("handoff", "effect-redis-lock, localHandoff 0")
+    ...ratio("handoff", "effect-redis-lock, localHandoff 0"),
+    why: "the release is a script, and both ends run code that has rested for some milliseconds; an echo runs nearly none."
   },
   {
     what: "20 ms more each way, one caller: round trips per cycle",
@@ -127,7 +138,8 @@ const budgets: ReadonlyArray<Budget> = [
   {
     what: "10,000 leases held, ttl 30 s: CPU",
     ...atMost(3, " % of a core"),
-    ...held(({ cpuPercent }) => cpuPercent.median)
+    ...held(({ cpuPercent }) => cpuPercent.median),
+    why: "each lease is renewed twice in that time, which is little for V8 to learn from: code that is not yet compiled, its compilation, and the collection of garbage, much of it in helper threads, all count."
   },
   {
     what: "10,000 leases held: heap each",
@@ -135,6 +147,15 @@ const budgets: ReadonlyArray<Budget> = [
     ...held(({ bytesPerLease }) => bytesPerLease.median / 1_024)
   }
 ]
+
+/** Of those that are not met. */
+export const whys = (report: Report): ReadonlyArray<string> =>
+  budgets.flatMap(({ isMet, measured, what, why }) => {
+    const value = measured(report)
+    return value === undefined || isMet(value) || why === undefined
+      ? []
+      : [`Not met, ${what}: ${why}`]
+  })
 
 /** Of those that this report has figures for. */
 export const budgetTable = (report: Report): Table => ({

@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Prettier from "prettier"
-import { budgetTable } from "./Budgets.js"
+import { budgetTable, whys } from "./Budgets.js"
 import { patienceMillis } from "./Crew.js"
 import { allCosts, costs, exponent, type Cost, type Line } from "./Growth.js"
 import type { Held } from "./Held.js"
@@ -154,7 +154,8 @@ const budgets = (report: Report): ReadonlyArray<string> => {
   return [
     "## What is wanted, and what was measured",
     `The library was written to limits that were set beforehand. In this run ${table.rows.length - missed} of ${table.rows.length} are kept${missed === 0 ? "" : `, ${missed} ${missed === 1 ? "is" : "are"} not`}.`,
-    markdown(table)
+    markdown(table),
+    ...notes(whys(report))
   ]
 }
 
