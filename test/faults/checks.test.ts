@@ -57,12 +57,18 @@ const turn = ({
   ]
 }
 
-const fault = (fault: string, at: number, until = at + 10, forgets = false): Event => ({
+const fault = (
+  fault: string,
+  at: number,
+  until = at + 10,
+  forgets = false,
+  target = "redis"
+): Event => ({
   _tag: "Fault",
   at,
   until,
   fault,
-  target: "redis",
+  target,
   forgets: forgets ? ["k"] : [],
   wallAt: wall(at),
   wallUntil: wall(until)
@@ -206,6 +212,14 @@ describe("interruption", () => {
     expect(found([...turn(late), stalled(800, 1_290, "b")])).toEqual(["interruption"])
   })
 
+  it("nor if it was stopped or blocked, and killed before it could say so", () => {
+    const done = (name: string, target: string) => fault(name, 800, 1_295, false, target)
+    expect(found([...turn(late), done("blocked", "a")])).toEqual([])
+    expect(found([...turn(late), done("stopped", "a")])).toEqual([])
+    expect(found([...turn(late), done("blocked", "b")])).toEqual(["interruption"])
+    expect(found([...turn(late), done("clock moved", "a")])).toEqual(["interruption"])
+  })
+
   it("a timer may miss it by some milliseconds, unless somebody else had the key by then", () => {
     const short = { ...late, ended: 1_100 }
     expect(found(turn(short))).toEqual([])
@@ -236,6 +250,11 @@ describe("forgotten leases are noticed", () => {
   it("is violated by a holder that proves its lease after it was forgotten", () => {
     const believer = turn({ at: 100, ended: 900, seen: [[700, 1_690]], endedUntil: 1_690 })
     expect(found([...believer, flush])).toContain("forgotten leases are noticed")
+    // of the two masters of a failover, only one was flushed
+    expect(found([...believer, flush, fault("failover", 50, 190)])).toContain(
+      "forgotten leases are noticed"
+    )
+    expect(found([...believer, flush, fault("failover", 50, 300)])).toEqual([])
   })
 
   it("is violated by a body that goes on behind its next renewal", () => {

@@ -232,8 +232,10 @@ const told: Check = (history, { renewEvery, ttl }) => {
   const sections = sectionsOf(history)
   const stalls = stallsOf(history)
   const faults = eventsOf(history, "Fault")
-  // (a failover may forget)
-  for (const fault of forgettings(history).filter(({ fault }) => fault !== "failover")) {
+  const failovers = faults.filter(({ fault }) => fault === "failover")
+  for (const fault of forgettings(history)) {
+    // a failover may forget; while it goes on there are two masters, of which the other one has not
+    if (failovers.some(({ at, until }) => at <= fault.at && fault.at <= until)) continue
     for (const section of sections) {
       const { asked, ended, granted, looks } = section
       if (granted === undefined || !fault.forgets.includes(asked.key)) continue
@@ -473,9 +475,16 @@ const byKey = (sections: ReadonlyArray<Section>): ReadonlyArray<ReadonlyArray<Se
 const forgettings = (history: History) =>
   eventsOf(history, "Fault").filter(({ forgets }) => forgets.length > 0)
 
+/**
+ * When a process was not run: as it says itself, and of one that was killed before it could, as was
+ * done to it.
+ */
 const stallsOf = (history: History) => {
   const stalls = eventsOf(history, "Stalled")
-  return (worker: string) => stalls.filter((stall) => stall.worker === worker)
+  const done = eventsOf(history, "Fault")
+    .filter(({ fault }) => fault === "stopped" || fault === "blocked")
+    .map(({ at, target, until }) => ({ worker: target, from: at, at: until }))
+  return (worker: string) => [...stalls, ...done].filter((stall) => stall.worker === worker)
 }
 
 const killedAt = (history: History): ReadonlyMap<string, number> =>
