@@ -54,6 +54,17 @@ const pair = (
 ): Effect.Effect<Pair, never, RedisServer.RedisServer | Scope.Scope> =>
   Effect.map(Effect.orDie(environments([options, options])), (list) => list as unknown as Pair)
 
+/** A store has the key, and another one waits for it, and would hear of a handoff. */
+const awaited = (options: Lock.WaitOptions = { ttl }) =>
+  Effect.gen(function* () {
+    const [a, b] = yield* pair()
+    const held = yield* caller(a.use, key, { ttl })
+    yield* held.lease
+    const waiting = yield* queuedCaller(b, key, 0, options)
+    yield* subscribed(b)
+    return { a, b, held, waiting }
+  })
+
 // -----------------------------------------------------------------------------
 // lost wake-ups
 // -----------------------------------------------------------------------------
@@ -166,11 +177,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", 
 
   it.scoped("what was granted while the subscriber was away is claimed when it is back", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, { ttl })
-      yield* subscribed(b)
+      const { b, held, waiting } = yield* awaited()
       b.proxy.holdMessages()
       yield* held.release
       yield* b.proxy.heldMessages
@@ -209,11 +216,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", 
 
   it.scoped("a message that leaves little of the proof is asked about, for a full ttl", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, brisk)
-      yield* subscribed(b)
+      const { b, held, waiting } = yield* awaited(brisk)
       let told = false
       onGrant(b.store, () => {
         told = true
@@ -244,11 +247,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", 
     "a heartbeat that is under way when the grant comes is answered before the release",
     () =>
       Effect.gen(function* () {
-        const [a, b] = yield* pair()
-        const held = yield* caller(a.use, key, { ttl })
-        yield* held.lease
-        const waiting = yield* queuedCaller(b, key, 0, brisk)
-        yield* subscribed(b)
+        const { a, b, held, waiting } = yield* awaited(brisk)
         b.proxy.forget()
         b.proxy.holdRequests({ where: (connection) => !connection.subscriber })
         yield* b.proxy.awaitCommand(touching(key))
@@ -308,11 +307,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
   it.scoped("the subscriber cut, the grant delayed, and published again behind everything", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = yield* pair()
-        const held = yield* caller(a.use, key, { ttl })
-        yield* held.lease
-        const waiting = yield* queuedCaller(b, key, 0, brisk)
-        yield* subscribed(b)
+        const { a, b, held, waiting } = yield* awaited(brisk)
         const { storeId } = internals(b.store)
         const [old] = yield* queueOf(a.server, key)
         b.proxy.refuse()
@@ -341,11 +336,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
   it.scoped("a grant that is believed too late asks the server instead", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = yield* pair()
-        const held = yield* caller(a.use, key, { ttl })
-        yield* held.lease
-        const waiting = yield* queuedCaller(b, key, 0, brisk)
-        yield* subscribed(b)
+        const { a, b, held, waiting } = yield* awaited(brisk)
         b.proxy.holdMessages()
         b.proxy.holdReplies({ where: (connection) => !connection.subscriber })
         yield* held.release
@@ -368,11 +359,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
 
   it.scoped("strange messages on the channel: noise, other tokens, no numbers", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, { ttl })
-      yield* subscribed(b)
+      const { a, b, held, waiting } = yield* awaited()
       const { storeId } = internals(b.store)
       const [token] = yield* queueOf(a.server, key)
       for (const message of [
@@ -396,11 +383,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
 
   it.scoped("a grant whose message was late proves what is left of it", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, { ttl })
-      yield* subscribed(b)
+      const { a, b, held, waiting } = yield* awaited()
       b.proxy.holdMessages()
       b.proxy.holdReplies({ where: (connection) => !connection.subscriber })
       yield* held.release
@@ -419,11 +402,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
 
   it.scoped("a grant by message proves no more than its window", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, { ttl, renewEvery: "30 seconds" })
-      yield* subscribed(b)
+      const { a, held, waiting } = yield* awaited({ ttl, renewEvery: "30 seconds" })
       yield* held.release
       const lease = yield* waiting.lease
       const left = Duration.toMillis(yield* lease.remaining)
@@ -556,11 +535,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
   it.scoped("was paused past its window, and lost its place, queues again and is served", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = yield* pair()
-        const held = yield* caller(a.use, key, { ttl })
-        yield* held.lease
-        const waiting = yield* queuedCaller(b, key, 0, brisk)
-        yield* subscribed(b)
+        const { a, b, held, waiting } = yield* awaited(brisk)
         const [c] = (yield* Effect.orDie(moreStores(a))) as [Environment]
         // nothing of it comes through; who comes later goes first when its heartbeat is stale
         b.proxy.blackHole()
@@ -597,11 +572,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
 
   it.scoped("loses its connection for less than a window keeps its place", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* pair()
-      const held = yield* caller(a.use, key, { ttl })
-      yield* held.lease
-      const waiting = yield* queuedCaller(b, key, 0, { ttl })
-      yield* subscribed(b)
+      const { a, b, held, waiting } = yield* awaited()
       const before = yield* queueOf(a.server, key)
       for (let round = 0; round < 3; round++) {
         b.proxy.cutAll()
