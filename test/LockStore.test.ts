@@ -872,6 +872,23 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("a lease that was lost and is given back in its margin is not held any more", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const { heal, silenceRenewals } = yield* StoreControls
+        silenceRenewals(key)
+        const lease = yield* Lock.acquire(key, { ttl: "8 seconds", renewEvery: 50, margin: 7_500 })
+        yield* Effect.flip(lease.awaitLost)
+        expect(yield* lease.isHeld).toBe(true)
+        heal(key)
+        yield* Effect.exit(lease.release)
+        const other = yield* Lock.tryAcquire(key)
+        expect(yield* other.isHeld).toBe(true)
+        expect(yield* lease.isHeld).toBe(false)
+        expect(Duration.toMillis(yield* lease.remaining)).toBe(0)
+      })
+    )
+
     it.scoped("a renewal that finds the key gone is a loss: Missing", () =>
       Effect.gen(function* () {
         const { takeAway } = yield* StoreControls

@@ -312,9 +312,13 @@ export class HeldLease implements Lease {
     return new LockLost({ key: this.key, reason, fencingToken: this.fencingToken })
   }
 
-  /** A loss by the clock does not yet mean that somebody else can have the key. */
+  /** A loss by the clock does not yet mean that somebody else can have the key; giving it back does. */
   private proven(): boolean {
-    return (this.ended === undefined || this.ended === "Unreachable") && this.timeLeft() > 0
+    return (
+      (this.ended === undefined || this.ended === "Unreachable") &&
+      this.releasing === undefined &&
+      this.timeLeft() > 0
+    )
   }
 
   private timeLeft(): number {

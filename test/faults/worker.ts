@@ -129,10 +129,11 @@ const criticalSection = (
   const look = (lease: Lease.Lease) =>
     Effect.suspend(() => {
       const at = now()
-      return Effect.map(lease.remaining, (remaining) => {
-        const left = Duration.toMillis(remaining)
-        return { at, until: left > 0 ? at + left : 0 }
-      })
+      return Effect.zipWith(lease.isHeld, lease.remaining, (held, remaining) => ({
+        at,
+        // (remaining is in whole milliseconds: nothing of one that has begun)
+        until: held ? at + Duration.toMillis(remaining) : 0
+      }))
     })
   const body = (lease: Lease.Lease): Effect.Effect<void, Refused> =>
     Effect.gen(function* () {

@@ -5,7 +5,14 @@ import * as Metric from "effect/Metric"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import * as ChildProcess from "node:child_process"
 import * as Inspector from "node:inspector/promises"
-import { caller, environments, queuedCaller, strict, subscribed } from "../support/Queue.js"
+import {
+  awaitQueued,
+  caller,
+  environments,
+  queuedCaller,
+  strict,
+  subscribed
+} from "../support/Queue.js"
 import {
   answered,
   connectedClient,
@@ -208,6 +215,45 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
       }
       yield* waiter.interrupt
       yield* holder.release
+    })
+  )
+
+  it.scoped("a handoff between crowds: a release, and the next one's place, each sent once", () =>
+    Effect.gen(function* () {
+      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      const first = yield* caller(a.use, "k", { ttl })
+      yield* first.lease
+      const second = yield* queuedCaller(b, "k", 0, { ttl })
+      yield* subscribed(b)
+      const [third, fifth] = [
+        yield* caller(a.use, "k", { ttl }),
+        yield* caller(a.use, "k", { ttl })
+      ]
+      const [fourth, last] = [
+        yield* caller(b.use, "k", { ttl }),
+        yield* caller(b.use, "k", { ttl })
+      ]
+      yield* Effect.replicateEffect(Effect.yieldNow(), 10)
+      yield* first.release
+      yield* second.lease
+      yield* subscribed(a)
+      // from here on each of them knows that others want the key
+      for (const [holder, next] of [
+        [second, third],
+        [third, fourth],
+        [fourth, fifth]
+      ] as const) {
+        yield* awaitQueued(a.server, "k", 1)
+        const monitor = yield* a.server.monitor
+        yield* holder.release
+        yield* next.lease
+        yield* awaitQueued(a.server, "k", 1)
+        const sent = (yield* monitor.commands).filter(({ from }) => from !== "lua")
+        expect(sent.filter(({ args }) => /^eval/i.test(args[0]!)).length).toBe(2)
+      }
+      yield* fifth.release
+      yield* last.lease
+      yield* last.release
     })
   )
 

@@ -72,14 +72,16 @@ export class Commands implements Carrier {
     })
   }
 
+  /** `contended`: others want the key, so that a batch would answer it with nothing. */
   call(
     script: Script,
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string>,
-    patienceMillis = this.timeoutMillis
+    patienceMillis = this.timeoutMillis,
+    contended = false
   ): Call {
     const call = new Call(this, script, keys, args, patienceMillis)
-    if (this.batches && inBatch.has(script)) {
+    if (this.batches && !contended && inBatch.has(script)) {
       if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     } else {
       this.send(call)
@@ -96,8 +98,8 @@ export class Commands implements Carrier {
   }
 
   /** Gives back what a token holds, or its place in the queue. */
-  release(keys: ReadonlyArray<string>, token: string): Call {
-    return this.call(scripts.release, keys, [token])
+  release(keys: ReadonlyArray<string>, token: string, contended = false): Call {
+    return this.call(scripts.release, keys, [token], this.timeoutMillis, contended)
   }
 
   /**

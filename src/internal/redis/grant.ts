@@ -93,7 +93,7 @@ export class RedisGrant implements Grant {
     const { line } = this
     const { claim, tenure } = this.turn
     const pass = line.askToPass(tenure)
-    const call = pass?.call ?? this.commands.release(line.keys, this.token)
+    const call = pass?.call ?? this.commands.release(line.keys, this.token, line.contended)
     if (pass === undefined) line.ended(tenure)
     return Effect.flatMap(call.bounded(deadline - call.sentAt), (outcome) => {
       const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined

@@ -50,6 +50,8 @@ export class Line implements PlaceEvents {
   private readonly waiters = new Set<Waiter>()
   private tenure: Tenure | undefined = undefined
   private place: Place | undefined = undefined
+  /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
+  contended = false
   private tenureWatch: ScheduledCall | undefined = undefined
 
   constructor(
@@ -87,7 +89,7 @@ export class Line implements PlaceEvents {
     } else if (tenure !== undefined) {
       this.watchTenure()
     } else {
-      this.place = new Place(this.around, this.keys, head.claim, this)
+      this.place = new Place(this.around, this.keys, head.claim, this, this.contended)
     }
   }
 
@@ -195,6 +197,7 @@ export class Line implements PlaceEvents {
     const { commands } = this.around
     const { head, now } = this
     const pending = place.call.settled === undefined ? place.call : undefined
+    this.contended = pending !== undefined || place.busy !== undefined
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.keys, place.token, ttlMillis)

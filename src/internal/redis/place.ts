@@ -57,14 +57,15 @@ export class Place {
     private readonly around: Surroundings,
     private readonly keys: LockKeys,
     claim: Claim,
-    private readonly events: PlaceEvents
+    private readonly events: PlaceEvents,
+    contended: boolean
   ) {
     this.token = makeToken(around.storeId)
     this.sent = this.proven = this.shape(claim)
     // a grant comes on another connection, and can overtake the answer "queued"
     around.messages.listen(this.token, this.onMessage)
     const { ttlMillis } = claim
-    const call = (this.call = this.send(scripts.acquire, claim))
+    const call = (this.call = this.send(scripts.acquire, claim, contended))
     this.provenAt = this.lastAnswerAt = call.sentAt
     call.within(around.commands.timeoutMillis, (outcome) => this.onFirst(call, ttlMillis, outcome))
   }
@@ -102,7 +103,7 @@ export class Place {
     return { beat, window, handoff: Math.min(ttlMillis, window) }
   }
 
-  private send(script: scripts.Script, claim: Claim): Call {
+  private send(script: scripts.Script, claim: Claim, contended = false): Call {
     const { commands, owner } = this.around
     this.sent = this.shape(claim)
     this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
@@ -116,7 +117,8 @@ export class Place {
         String(this.sent.window),
         String(this.sent.handoff)
       ],
-      script === scripts.heartbeat ? commands.patience(this.sent.window) : undefined
+      script === scripts.heartbeat ? commands.patience(this.sent.window) : undefined,
+      contended
     )
   }
 
