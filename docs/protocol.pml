@@ -5,7 +5,7 @@
  * What is here: one key on the server, with its ttl, its queue and the last sign of life of each
  * waiter; the scripts, each an atomic step, under their own names (scripts.ts); N clients, each a
  * process as far as this key goes: its place (place.ts), its tenure (tenure.ts, grant.ts), its call
- * on the way (commands.ts). Commands, answers and messages take any time, and any of them can be
+ * on the way (call.ts). Commands, answers and messages take any time, and any of them can be
  * lost. A command whose answer was lost is sent again, any number of times, and a copy of it, left
  * on a connection that was given up, can reach the server at any time later. A client can stop at
  * any point for any time, for ever too, can start anew without knowing anything, can give up

@@ -46,8 +46,8 @@ export interface Options {
 export interface WaitOptions extends Options {
   /**
    * How long to wait while somebody else has the lock, before failing with `LockUnavailable`.
-   * Unlike `Effect.timeout` around `withLock` it does not bound the protected code. Default: no
-   * limit.
+   * Unlike `Effect.timeout` around `withLock` it does not bound the protected code. `0`: one attempt,
+   * as `tryAcquire` makes it. Default: no limit.
    */
   readonly waitAtMost?: Duration.DurationInput | undefined
 }

@@ -1,7 +1,7 @@
 /**
  * A mutual exclusion lock, held as a scoped resource.
  *
- * Acquiring forks a renewal fiber; closing the scope interrupts that fiber and gives the lease
+ * Acquiring forks a renewal fiber; closing the scope ends that fiber and gives the lease
  * back. The code that runs under the lock (the body of `withLock`, or what `lease.guard` runs) is
  * interrupted, at its next asynchronous boundary, before anyone else can own it: when the store says
  * that the lease is not ours, or when the store has been silent for so long that its validity,

@@ -1,6 +1,6 @@
 /**
  * Where leases live. Every kind of lock is written against this service, and whoever has another
- * place for leases can implement it: two functions and a clock.
+ * place for leases can implement it: `acquire` and a clock.
  *
  * @since 0.1.0
  */

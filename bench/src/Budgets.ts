@@ -65,7 +65,7 @@ const budgets: ReadonlyArray<Budget> = [
     what: "free lock, one caller",
     ...atLeast(0.65, " × raw"),
     ...ratio("free-1"),
-    why: "queue and fencing token are kept by scripts, which take the server longer than a SET does; and the client runs more code, with a pause before each piece of it."
+    why: "queue and fencing token are kept by scripts, which take the server longer than a SET does; and the client takes about twice the processor time of the loop."
   },
   {
     what: "64 callers with keys of their own, `withLock`",
@@ -139,7 +139,7 @@ const budgets: ReadonlyArray<Budget> = [
     what: "10,000 leases held, ttl 30 s: CPU",
     ...atMost(3, " % of a core"),
     ...held(({ cpuPercent }) => cpuPercent.median),
-    why: "each lease is renewed twice in that time, which is little for V8 to learn from: code that is not yet compiled, its compilation, and the collection of garbage, much of it in helper threads, all count."
+    why: "a renewal resumes a fiber, sets timers and keeps a proof, where the loop by hand sends a command; with two renewals of each lease in that time, compilation and the collection of garbage, much of it in helper threads, count as well."
   },
   {
     what: "10,000 leases held: heap each",

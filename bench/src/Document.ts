@@ -77,7 +77,7 @@ which builds the library, installs the others beside it, starts a Redis server o
 | processor | ${machine.cpu}, ${machine.cores} cores, shared by the server and everyone who makes load |
 | system | ${machine.platform}, Node.js ${machine.node}, Redis ${machine.redis} without persistence, on the loopback interface |
 | versions | ${[...versions(report)].map(([name, version]) => `${name} ${version}`).join(", ")} |
-| rounds | ${rounds} of ${number(millis / 1_000)} s times the row's length, after one to warm up |`,
+| rounds | ${rounds} of ${number(millis / 1_000)} s times the row's length |`,
     ...budgets(report),
     "## How it is measured",
     `- Everyone works in processes of their own, one after the other within each round (A B C, A B C, …), so that a slow moment of the machine hits all. A figure is the median of the rounds; in parentheses are the least and the most. Ratios are taken within a round.
@@ -113,7 +113,7 @@ which builds the library, installs the others beside it, starts a Redis server o
     ...section(
       "handoff",
       "Handoff between two processes",
-      "Two processes take turns, and each holds the lock for 2 ms, so that the other one is waiting by then. The time is from the last line under the lock in one process to the first line in the other. *echo* is no lock: the same two processes, with a PUBLISH and a subscriber each, from the call to the message; no lock that lives in Redis can be faster. `cycles/s` includes the 2 ms."
+      "Two processes take turns, and each holds the lock for 2 ms, so that the other one is waiting by then. The time is from the last line under the lock in one process to the first line in the other. *echo* is no lock: the same two processes, with a PUBLISH and a subscriber each, from the call to the message; no lock that tells the next holder by a message can be faster. `cycles/s` includes the 2 ms."
     ),
     ...heldSection(report),
     ...queueSection(report),
@@ -195,7 +195,7 @@ const heldRemarks = (all: ReadonlyArray<Held>, mine: Held): ReadonlyArray<string
       return facts.length === 0
         ? []
         : [
-            `${other.contender} needs less ${list(facts)}. It does less: ${other.about?.leavesOut}${other.contender === "raw" ? " (here it renews)" : ""}.`
+            `${other.contender} needs less ${list(facts)}. It does less: ${other.about?.leavesOut.replace(other.contender === "raw" ? "no renewal, " : "", "")}.`
           ]
     })
 
@@ -396,7 +396,7 @@ const sooner: Remark = (others, ours) => {
       "Whoever has just had the lock can take it again there before anyone else looks, without a message to another process.",
       patient.length === 0
         ? undefined
-        : `Those who sleep between two tries pay for it${lucky.length === 0 ? "" : ` (${list(patient.map(({ contender }) => contender))})`}: ${figures(patient)}.`,
+        : `Where they sleep between two tries, the price is in the tail${lucky.length === 0 ? "" : ` (${list(patient.map(({ contender }) => contender))})`}: ${figures(patient)}.`,
       lucky.length === 0
         ? undefined
         : `Under this load nobody waits longer for it than with effect-redis-lock${patient.length === 0 ? "" : ` (${list(lucky.map(({ contender }) => contender))})`}: ${figures(lucky)}.`
