@@ -9,10 +9,12 @@ import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Scope from "effect/Scope"
+import * as Supervisor from "effect/Supervisor"
 import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
-import { type Lease, Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
+import { type Lease, Lock, LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { memory, StoreControls } from "./support/stores.js"
 
@@ -275,6 +277,15 @@ describe("a tracer that throws", () => {
       )
     }
   }
+
+  it.effect("at the span of a release: the lease is given back without it", () =>
+    Effect.gen(function* () {
+      const { events } = yield* StoreControls
+      const tracer = throwing({ onSpan: "Lock.release" })
+      yield* Effect.withTracer(ways.withLock, tracer)
+      expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+    }).pipe(Effect.provide(memory))
+  )
 })
 
 describe("a body", () => {
@@ -372,4 +383,169 @@ describe("whatever watches a lease", () => {
       })
     )
   }
+})
+
+describe("a body that is guarded", () => {
+  it.live("is interrupted where its first, synchronous stretch interrupts its caller", () =>
+    Effect.gen(function* () {
+      const log: Array<string> = []
+      const fiber = yield* Effect.fork(
+        Effect.scoped(
+          Effect.flatMap(Lock.acquire("key"), (lease) =>
+            Effect.withFiberRuntime<void, LockError.LockLost>((caller) =>
+              lease.guard(
+                Effect.suspend(() => {
+                  caller.unsafeInterruptAsFork(caller.id())
+                  return Effect.never
+                }).pipe(Effect.onInterrupt(() => Effect.sync(() => log.push("interrupted"))))
+              )
+            )
+          )
+        )
+      )
+      const exit = yield* Fiber.await(fiber)
+      log.push("caller ended")
+      expect(Exit.isInterrupted(exit)).toBe(true)
+      expect(log).toEqual(["interrupted", "caller ended"])
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+  )
+
+  it.live("is interrupted with its caller, at whatever step that yields and is interrupted", () =>
+    Effect.gen(function* () {
+      // a fiber yields after 2048 steps
+      const after = (steps: number) =>
+        Effect.gen(function* () {
+          let body = "not begun"
+          const fiber = yield* Effect.fork(
+            Effect.scoped(
+              Effect.gen(function* () {
+                const lease = yield* Lock.acquire(`key ${steps}`)
+                yield* Effect.yieldNow()
+                yield* Effect.withFiberRuntime<void>((caller) =>
+                  Effect.sync(() => queueMicrotask(() => caller.unsafeInterruptAsFork(caller.id())))
+                )
+                for (let step = 0; step < steps; step++) yield* Effect.sync(() => {})
+                yield* lease.guard(
+                  Effect.suspend(() => {
+                    body = "running"
+                    return Effect.never
+                  }).pipe(Effect.onInterrupt(() => Effect.sync(() => (body = "interrupted"))))
+                )
+              })
+            )
+          )
+          yield* Fiber.await(fiber)
+          return body
+        })
+      for (let steps = 2_010; steps < 2_060; steps++) {
+        expect(yield* after(steps)).not.toBe("running")
+      }
+      expect(yield* after(1_000)).toBe("interrupted")
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+  )
+
+  const ways = {
+    withLock: <A, E>(work: Effect.Effect<A, E>) => Lock.withLock("key")(work),
+    guard: <A, E>(work: Effect.Effect<A, E>) =>
+      Effect.scoped(Effect.flatMap(Lock.acquire("key"), (lease) => lease.guard(work)))
+  }
+  for (const [name, way] of Object.entries(ways)) {
+    // (the caller's own interruption comes behind the region, and is not what is looked at)
+    const inside = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.gen(function* () {
+        const ended = yield* Deferred.make<Exit.Exit<A, E>>()
+        const fiber = yield* forkSettled(
+          Effect.uninterruptible(
+            Effect.flatMap(Effect.exit(effect), (exit) => Deferred.succeed(ended, exit))
+          )
+        )
+        yield* forkSettled(Fiber.interruptFork(fiber))
+        return Deferred.await(ended)
+      })
+
+    it.effect(`can be interrupted where it allows that and its caller does not (${name})`, () =>
+      Effect.gen(function* () {
+        const ended = yield* inside(way(Effect.interruptible(Effect.never)))
+        expect(Exit.isInterrupted(yield* ended)).toBe(true)
+        // and it is free, without having run out
+        yield* Effect.scoped(Lock.tryAcquire("key"))
+      }).pipe(Effect.provide(memory))
+    )
+
+    it.effect(`ends as it likes where it does not allow that (${name})`, () =>
+      Effect.gen(function* () {
+        const ended = yield* inside(way(Effect.as(Effect.sleep(500), "whole")))
+        yield* TestClock.adjust(500)
+        expect(yield* ended).toEqual(Exit.succeed("whole"))
+      }).pipe(Effect.provide(memory))
+    )
+  }
+
+  it.effect("that a supervisor does not let begin leaves no lease behind", () =>
+    Effect.gen(function* () {
+      class Refusing extends Supervisor.AbstractSupervisor<void> {
+        readonly value = Effect.void
+        override onStart() {
+          throw new Error("of the supervisor")
+        }
+      }
+      const { events } = yield* StoreControls
+      const exit = yield* Lock.withLock("key")(Effect.yieldNow()).pipe(
+        Effect.supervised(new Refusing()),
+        Effect.exit
+      )
+      expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+      expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+    }).pipe(Effect.provide(memory))
+  )
+})
+
+describe("a renewal that fails once", () => {
+  const failsOnce = Effect.map(LockStore.LockStore, (store): LockStore.LockStore => {
+    let failed = false
+    return {
+      clock: store.clock,
+      acquire: (claim, restore) =>
+        Effect.map(store.acquire(claim, restore), (grant) => ({
+          ...grant,
+          renew: Effect.suspend(() => {
+            if (failed) return grant.renew
+            failed = true
+            return Effect.fail(new LockError.LockStoreError({ operation: "renew", detail: "once" }))
+          })
+        }))
+    }
+  })
+  const held = (wrap: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>) =>
+    Effect.gen(function* () {
+      const store = yield* failsOnce
+      const held = Lock.withLock("key", { ttl: "1 second" })(Effect.as(Effect.sleep(1_800), "held"))
+      expect(yield* wrap(held).pipe(Effect.provideService(LockStore.LockStore, store))).toBe("held")
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+
+  // the next one is due before the fiber has told of this one
+  it.live("costs nothing with a scheduler that lets a fiber run for a few steps at a time", () =>
+    held(
+      Effect.withScheduler({
+        shouldYield: (fiber) => (fiber.currentOpCount > 12 ? 0 : false),
+        scheduleTask: (task) => void setTimeout(task, 10)
+      })
+    )
+  )
+
+  it.live("costs nothing with a logger that throws", () =>
+    held((effect) =>
+      effect.pipe(
+        Effect.provide(
+          Logger.replace(
+            Logger.defaultLogger,
+            Logger.make(() => {
+              throw new Error("of the logger")
+            })
+          )
+        ),
+        Logger.withMinimumLogLevel(LogLevel.Debug)
+      )
+    )
+  )
 })

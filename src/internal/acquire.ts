@@ -96,7 +96,13 @@ export const guardAndRelease = <A, E, R>(
   caller: Caller
 ): Effect.Effect<A, E | LockLost, R> => {
   const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
-  const guarded: Effect.Effect<A, E | LockLost> = lease.startGuarded(effect, caller)
+  let guarded: Effect.Effect<A, E | LockLost>
+  try {
+    guarded = lease.startGuarded(effect, caller)
+  } catch (defect) {
+    // of the caller's supervisor, logger, or a FiberRef: it is given back whatever happens
+    guarded = Exit.die(defect)
+  }
   // the body comes first: who was handed the lock is in the sooner
   lease.start(caller.fiber)
   // nothing to wait for where the body did not suspend

@@ -27,10 +27,13 @@ export class Caller {
   }
 }
 
-/** As `Effect.uninterruptibleMask`, in fewer steps, and the region knows who entered it. */
+/**
+ * As `Effect.uninterruptibleMask`, in fewer steps, and the region knows who entered it. What it does
+ * begins inside: an interruption, or a yield, before that would find it half done.
+ */
 export const uninterruptibly = <A, E, R>(
   region: (caller: Caller) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.withFiberRuntime<A, E, R>((fiber, { runtimeFlags }) =>
-    Effect.uninterruptible(region(new Caller(fiber, runtimeFlags)))
+    Effect.uninterruptible(Effect.suspend(() => region(new Caller(fiber, runtimeFlags))))
   )

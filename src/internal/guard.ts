@@ -15,8 +15,9 @@ import * as FiberId from "effect/FiberId"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
 import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { LockLost } from "../LockError.js"
-import { Caller } from "./caller.js"
+import { type Caller, uninterruptibly } from "./caller.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 
 /** The part of a lease that guarding needs. */
@@ -31,15 +32,16 @@ export const guard = <A, E, R>(
   lease: Losable,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E | LockLost, R> =>
-  Effect.withFiberRuntime<A, E | LockLost, R>((fiber, { runtimeFlags }) =>
-    startGuarded(lease, effect, new Caller(fiber, runtimeFlags))
-  )
+  uninterruptibly((caller) => startGuarded(lease, effect, caller))
 
-/** Starts the effect, for that caller; the result is an exit already where it did not suspend. */
+/**
+ * Starts the effect, for that caller, who is in an uninterruptible region; the result is an exit
+ * already where the effect did not suspend.
+ */
 export const startGuarded = <A, E, R>(
   lease: Losable,
   effect: Effect.Effect<A, E, R>,
-  { fiber, restore, runtimeFlags }: Caller
+  { fiber, runtimeFlags }: Caller
 ): Effect.Effect<A, E | LockLost> => {
   if (!lease.checkHeld()) return Exit.fail(lease.loss)
   const refs = new ChildRefs(fiberRefsOf(fiber))
@@ -52,19 +54,19 @@ export const startGuarded = <A, E, R>(
   )(effect, refs)
   const exit = child.unsafePoll()
   if (exit !== null) return conclude(lease, child, refs, exit)
-  return Effect.uninterruptible(
-    Effect.matchCauseEffect(restore(end(lease, child)), {
-      onFailure: (cause) =>
-        Effect.flatMap(Fiber.interruptAs(child, fiber.id()), (exit) =>
-          Effect.failCause(
-            Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
-              ? Cause.sequential(cause, exit.cause as Cause.Cause<never>)
-              : cause
-          )
-        ),
-      onSuccess: (exit) => conclude(lease, child, refs, exit)
-    })
-  )
+  return Effect.matchCauseEffect(Effect.interruptible(end(lease, child)), {
+    onFailure: (cause) =>
+      Effect.flatMap(Fiber.interruptAs(child, fiber.id()), (exit) => {
+        // who could not be interrupted has parts that can be: what these make of it counts
+        if (!RuntimeFlags.interruption(runtimeFlags)) return conclude(lease, child, refs, exit)
+        return Effect.failCause(
+          Exit.isFailure(exit) && !Cause.isInterruptedOnly(exit.cause)
+            ? Cause.sequential(cause, exit.cause as Cause.Cause<never>)
+            : cause
+        )
+      }),
+    onSuccess: (exit) => conclude(lease, child, refs, exit)
+  })
 }
 
 /** How the effect ends; at a loss, soon. Never fails by itself. */

@@ -35,6 +35,7 @@ import type {
 import type { Caller } from "./caller.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
+import { isolated } from "./isolated.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
 import { drift, retryDelay, sentAt } from "./timing.js"
@@ -86,8 +87,9 @@ export class HeldLease implements Lease {
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
   /** The caller's FiberRefs, as they are when it takes the lease, for what is logged. */
   private callerRefs: FiberRefs.FiberRefs | undefined = undefined
-  /** Resumes the renewal fiber while it waits. */
+  /** Resumes the renewal fiber while it waits; and whether it has something to do when it does not. */
   private wake: (() => void) | undefined = undefined
+  private due = false
   private nextRenewal: ScheduledCall | undefined = undefined
   private expiry: ScheduledCall | undefined = undefined
   private releasing: Array<(exit: ReleaseExit) => void> | undefined = undefined
@@ -289,8 +291,14 @@ export class HeldLease implements Lease {
   private traceRelease<A, E>(release: Effect.Effect<A, E>): Effect.Effect<A, E> {
     const span = this.span
     if (span === undefined) return release
-    return release.pipe(
+    let begun = false
+    return Effect.suspend(() => {
+      begun = true
+      return release
+    }).pipe(
       Effect.withSpan("Lock.release", { parent: span, captureStackTrace: false }),
+      // a tracer that throws must not keep the lock
+      Effect.catchAllCause((cause) => (begun ? Effect.failCause(cause) : release)),
       Effect.onExit((exit) =>
         Effect.map(Effect.clock, (clock) => span.end(clock.unsafeCurrentTimeNanos(), exit))
       )
@@ -350,9 +358,9 @@ export class HeldLease implements Lease {
     this.expiry?.cancel()
     const watchers = this.watchers
     this.watchers = undefined
-    if (watchers !== undefined) for (const watcher of watchers) watcher(this)
+    if (watchers !== undefined) for (const watcher of watchers) isolated(watcher, this)
     // only now: the renewal fiber runs in place, and may log
-    if (this.wake !== undefined) this.wake()
+    if (this.wake !== undefined) isolated(this.wake, undefined)
     else this.renewal?.unsafeInterruptAsFork(FiberId.none)
   }
 
@@ -373,6 +381,7 @@ export class HeldLease implements Lease {
     if (!this.checkHeld()) return
     // from here on the answer may stay away: the deadline does not wait for it
     this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)
+    this.due = true
     this.wake?.()
   }
 
@@ -385,12 +394,13 @@ export class HeldLease implements Lease {
    * (an interruption costs three times as much), or by interrupting a renewal that nobody needs.
    */
   private readonly renewUntilEnd: Effect.Effect<void> = Effect.async<void>((resume) => {
-    const goOn = () => resume(this.ended === undefined ? this.renewOnce : this.lastWords)
-    if (this.ended !== undefined) return goOn()
-    this.wake = () => {
+    const goOn = () => {
       this.wake = undefined
-      goOn()
+      this.due = false
+      resume(this.ended === undefined ? this.renewOnce : this.lastWords)
     }
+    if (this.due || this.ended !== undefined) goOn()
+    else this.wake = goOn
   })
 
   private get renewOnce(): Effect.Effect<void> {
@@ -415,8 +425,12 @@ export class HeldLease implements Lease {
     return Effect.updateFiberRefs((fiberId) =>
       FiberRefs.updateManyAs(refs, {
         forkAs: fiberId,
-        // a span of a renewal would hang under one that may have ended
-        entries: [[FiberRef.currentTracerEnabled, [[fiberId, false]]]]
+        entries: [
+          // a span of a renewal would hang under one that may have ended
+          [FiberRef.currentTracerEnabled, [[fiberId, false]]],
+          // Effect counts a fiber's end by these, and has counted its beginning without
+          [FiberRef.currentMetricLabels, [[fiberId, []]]]
+        ]
       })
     )
   }
@@ -441,12 +455,16 @@ export class HeldLease implements Lease {
       this.clock.unsafeNow() + retryDelay(this.options.ttlMillis),
       this.renewNow
     )
-    return Effect.zipRight(
+    const told = Effect.suspend(() =>
       this.annotate(
         Effect.logDebug(
           `Renewal failed, trying again until the validity runs out: ${Cause.pretty(cause)}`
         )
-      ),
+      )
+    )
+    // what cannot be printed, or a logger that throws, must not end the renewal
+    return Effect.zipRight(
+      Effect.catchAllCause(told, () => Effect.void),
       this.renewUntilEnd
     )
   }

@@ -20,7 +20,7 @@ import type {
   Restore,
   ScheduledCall
 } from "../LockStore.js"
-import { validUntil } from "./timing.js"
+import { maxDelay, validUntil } from "./timing.js"
 import { makeStoreId, makeToken } from "./token.js"
 
 interface Holding {
@@ -221,13 +221,19 @@ class MemoryStore implements LockStore {
 const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClock => {
   const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
   const run = Runtime.runFork(runtime)
+  // whole milliseconds: a remainder too small to sleep for would be slept for ever; and not more than
+  // `setTimeout` can count, which Effect takes for infinite
+  const sleepUntil = (at: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const left = Math.max(0, Math.ceil(at - now()))
+      return left <= maxDelay
+        ? clock.sleep(Duration.millis(left))
+        : Effect.zipRight(clock.sleep(Duration.millis(maxDelay)), sleepUntil(at))
+    })
   return {
     unsafeNow: now,
     unsafeSchedule: (at, callback) => {
-      const fiber = run(
-        // whole milliseconds: a remainder too small to sleep for would be slept for ever
-        Effect.map(clock.sleep(Duration.millis(Math.max(0, Math.ceil(at - now())))), callback)
-      )
+      const fiber = run(Effect.map(sleepUntil(at), callback))
       return { cancel: () => fiber.unsafeInterruptAsFork(FiberId.none) }
     }
   }

@@ -9,9 +9,7 @@
  */
 import type { LockClock, ScheduledCall } from "../LockStore.js"
 import { isolated } from "./isolated.js"
-
-/** `setTimeout` cannot count further than 2^31 ms. */
-const maxDelay = 0x3fff_ffff
+import { maxDelay } from "./timing.js"
 
 class Entry implements ScheduledCall {
   next: Entry = this
@@ -32,10 +30,20 @@ const now = (): number => performance.now()
 const noop = () => {}
 const slots = new Map<number, Entry>()
 
-const insert = (entry: Entry): void => {
+/** How early a call may come that is more than 100 ms away. */
+const early = 8
+
+/**
+ * The further away, the wider the slot: what is seldom met and cancelled soon shares few of them, and
+ * what is still there when a wide one fires moves on to a narrow one.
+ */
+const widthOf = (delay: number): number =>
+  delay < 1_024 ? early : 2 ** Math.floor(Math.log2(delay / 64))
+
+const insert = (entry: Entry, leastWidth: number): void => {
   const time = now()
   const delay = Math.min(entry.at - time, maxDelay)
-  const width = delay < 100 ? 1 : 8
+  const width = Math.max(leastWidth, delay < 100 ? 1 : widthOf(delay))
   const slot = Math.floor((time + delay) / width) * width
   let head = slots.get(slot)
   if (head === undefined) {
@@ -56,7 +64,7 @@ const fire = (slot: number): void => {
   while (head.next !== head) {
     const entry = head.next
     entry.cancel()
-    if (entry.at - slot > 8) insert(entry)
+    if (entry.at - Math.max(slot, now()) > early) insert(entry, early)
     else isolated(entry.callback, undefined)
   }
 }
@@ -66,7 +74,7 @@ export const processClock: LockClock = {
   unsafeNow: now,
   unsafeSchedule(at, callback) {
     const entry = new Entry(at, callback)
-    insert(entry)
+    insert(entry, 1)
     return entry
   }
 }

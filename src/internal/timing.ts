@@ -19,3 +19,6 @@ export const sentAt = (validUntilMillis: number, ttlMillis: number): number =>
 /** How long to wait after a renewal that failed: short, and not in step with other leases. */
 export const retryDelay = (ttlMillis: number): number =>
   Math.min(250, Math.max(5, ttlMillis / 50)) * (0.5 + Math.random())
+
+/** For a timer: `setTimeout` cannot count further than 2^31 ms. */
+export const maxDelay = 0x3fff_ffff

@@ -31,7 +31,7 @@ export class RedisGrant implements Grant {
   }
 
   whenLost(listener: (reason: "Missing" | "Taken") => void): void {
-    this.turn.onLost = listener
+    this.turn.whenLost(listener)
   }
 
   toJSON(): unknown {
@@ -119,7 +119,8 @@ export class RedisGrant implements Grant {
       const found = readOwnership(outcome)
       // sent twice, the second finds the first one's work
       if (found !== undefined) return sentBefore || call.resent ? ours : Effect.succeed(found)
-      this.commands.giveBack(call, line.keys, this.token, claim.ttlMillis)
+      const longest = Math.max(claim.ttlMillis, pass?.ttlMillis ?? 0)
+      this.commands.giveBack(call, line.keys, this.token, longest)
       return this.fail("release", outcome)
     })
   }

@@ -198,6 +198,7 @@ export class Line implements PlaceEvents {
     const { head, now } = this
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
+    let loser: Turn | undefined
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.keys, place.token, ttlMillis)
@@ -208,11 +209,12 @@ export class Line implements PlaceEvents {
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)
-      this.begin(new Tenure(place.token, fencingToken, sentAt, ttlMillis, now, pending))
+      loser = this.begin(new Tenure(place.token, fencingToken, sentAt, ttlMillis, now, pending))
       this.giveTo(head)
       this.giveUpOverdue()
     }
     this.update()
+    loser?.lose("Taken")
   }
 
   private dropPlace(place: Place): void {
@@ -223,17 +225,21 @@ export class Line implements PlaceEvents {
 
   /** A lock that was taken without standing in line. */
   adopt(tenure: Tenure, claim: Claim): Turn {
-    this.begin(tenure)
+    const loser = this.begin(tenure)
     const turn = tenure.turn(claim, undefined, this.now)
     this.update()
+    loser?.lose("Taken")
     return turn
   }
 
-  /** Another token of this process was granted: an earlier one, if any, has lost the lock. */
-  private begin(tenure: Tenure): void {
-    const earlier = this.tenure
+  /**
+   * Another token of this process was granted: an earlier one, if any, has lost the lock. Answers who
+   * is to be told, once everything else is in order: whoever hears of it runs in place.
+   */
+  private begin(tenure: Tenure): Turn | undefined {
+    const loser = this.tenure?.holder
     this.tenure = tenure
-    earlier?.holder?.onLost?.("Taken")
+    return loser
   }
 
   private giveTo(waiter: Waiter): void {
@@ -305,7 +311,7 @@ export class Line implements PlaceEvents {
   lost(tenure: Tenure, reason: "Missing" | "Taken"): void {
     const { holder } = tenure
     this.ended(tenure)
-    holder?.onLost?.(reason)
+    holder?.lose(reason)
   }
 
   /** For a turn whose caller has gone. */

@@ -46,8 +46,8 @@ export class Tenure {
 
 /** What one caller has of a tenure. */
 export class Turn {
-  /** Who wants to know when the store finds out that the lock is gone. */
-  onLost: ((reason: "Missing" | "Taken") => void) | undefined = undefined
+  private lostBecause: "Missing" | "Taken" | undefined = undefined
+  private onLost: ((reason: "Missing" | "Taken") => void) | undefined = undefined
 
   constructor(
     readonly tenure: Tenure,
@@ -57,4 +57,14 @@ export class Turn {
     readonly grantedAt: number,
     readonly contention: Contention | undefined
   ) {}
+  /** Calls back when the store finds out that the lock is gone, or has found out. */
+  whenLost(listener: (reason: "Missing" | "Taken") => void): void {
+    if (this.lostBecause === undefined) this.onLost = listener
+    else listener(this.lostBecause)
+  }
+
+  lose(reason: "Missing" | "Taken"): void {
+    this.lostBecause = reason
+    this.onLost?.(reason)
+  }
 }
