@@ -115,7 +115,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
             events.push({ _tag: "Broke", at: now(), worker: worker.name, what: `ended: ${what}` })
           }
         }
-        events.push(...parse(read(Path.join(dir, worker.name))))
+        for (const event of parse(read(Path.join(dir, worker.name)))) events.push(event)
       }
       const history = [...events, ...crew.register.take()].sort((a, b) => a.at - b.at)
       return {

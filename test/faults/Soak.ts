@@ -72,7 +72,14 @@ const untilFailure = (
       const crew = yield* Crew.make(all.row, options)
       const memory: Array<Event> = []
       for (let plan: Plan | undefined = first; plan !== undefined; plan = nextPlan()) {
-        const result = yield* Run.run(crew, plan)
+        const { name } = plan
+        const result = yield* Run.run(crew, plan).pipe(
+          Effect.timeoutFail({
+            duration: "3 minutes",
+            onTimeout: () => new Error(`${all.row.name}, ${name}: the run does not end`)
+          }),
+          Effect.orDie
+        )
         count(all, result)
         const failed = result.violations.length > 0
         if (failed) all.reports.push(Run.report(crew, result))

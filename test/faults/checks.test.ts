@@ -186,6 +186,14 @@ describe("growing tokens", () => {
     expect(found(history.filter(({ _tag }) => _tag !== "Write"))).toEqual(["growing tokens"])
   })
 
+  it("says nothing of two masters, while a failover goes on and a ttl longer", () => {
+    const history = two({ at: 100, fence: 2_000_000 }, { at: 200, fence: 1_000_000 }).filter(
+      ({ _tag }) => _tag !== "Write"
+    )
+    expect(found([...history, fault("failover", 90, 150)])).toEqual([])
+    expect(found([...history, fault("failover", 110, 150)])).toEqual(["growing tokens"])
+  })
+
   it("says nothing of those who asked at the same time", () => {
     const history = two({ at: 100, fence: 2_000_000 }, { at: 200, asked: 90, fence: 1_000_000 })
     expect(found(history.filter(({ _tag }) => _tag !== "Write"))).toEqual([])

@@ -133,9 +133,17 @@ const fencing: Check = (history, { fenced }) => {
   return violations
 }
 
-/** Who asked after another one's grant has a greater token: also across a flush and a restart. */
-const growing: Check = (history) => {
+/**
+ * Who asked after another one's grant has a greater token: also across a flush and a restart. While a
+ * failover goes on, and a ttl longer, two masters give tokens of their own.
+ */
+const growing: Check = (history, { ttl }) => {
   const violations: Array<string> = []
+  const failovers = eventsOf(history, "Fault").filter(({ fault }) => fault === "failover")
+  const ofTwoMasters = (one: Section, other: Section) =>
+    failovers.some(({ at, until }) =>
+      [one, other].every(({ granted }) => at <= granted!.at && granted!.at <= until + ttl)
+    )
   for (const ofKey of byKey(sectionsOf(history))) {
     const granted = ofKey.filter((section) => section.granted !== undefined)
     const byAsking = granted.slice().sort((a, b) => a.asked.at - b.asked.at)
@@ -149,7 +157,11 @@ const growing: Check = (history) => {
           greatest = earlier
         }
       }
-      if (greatest !== undefined && section.granted!.fence <= greatest.granted!.fence) {
+      if (
+        greatest !== undefined &&
+        section.granted!.fence <= greatest.granted!.fence &&
+        !ofTwoMasters(section, greatest)
+      ) {
         violations.push(
           `${show(section)} asked after ${show(greatest)} had been granted, and has no greater token`
         )

@@ -83,12 +83,23 @@ const restarted = ({ command, restart }: RedisProcess): Effect.Effect<void> =>
   )
 
 /** Until it is a replica that has its master's data. */
-const follows = ({ command }: RedisProcess): Effect.Effect<void> =>
+/** Whoever it is: another failover can have begun meanwhile. */
+const oneIsMaster = (servers: ReadonlyArray<RedisProcess>): Effect.Effect<void> =>
   eventually(
-    Effect.match(Effect.sandbox(command("INFO", "replication")), {
-      onFailure: () => false,
-      onSuccess: (info) => /role:slave[^]*master_link_status:up/.test(String(info))
-    })
+    Effect.map(
+      Effect.forEach(servers, ({ command }) =>
+        Effect.match(Effect.sandbox(command("INFO", "replication")), {
+          onFailure: () => "away" as const,
+          onSuccess: (info) =>
+            /role:master/.test(String(info))
+              ? ("master" as const)
+              : /master_link_status:up/.test(String(info))
+                ? ("follows" as const)
+                : ("away" as const)
+        })
+      ),
+      (roles) => roles.filter((role) => role === "master").length === 1 && !roles.includes("away")
+    )
   )
 
 /** Scripts, which is to say: what the library sends. */
@@ -189,14 +200,8 @@ export const faults = {
     run: ({ crew: { sentinel, servers } }) =>
       sentinel === undefined
         ? Effect.void
-        : Effect.flatMap(sentinel.failover, (master) =>
-            // until then the old master goes on giving leases to those who have not heard of it
-            Effect.forEach(
-              servers.filter((server) => server !== master),
-              follows,
-              { discard: true }
-            )
-          )
+        : // until then the old master goes on giving leases to those who have not heard of it
+          Effect.zipRight(sentinel.failover, oneIsMaster(servers))
   },
 
   // --- the network of a client, through its proxy
