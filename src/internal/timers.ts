@@ -38,7 +38,8 @@ const early = 8
  * what is still there when a wide one fires moves on to a narrow one.
  */
 const widthOf = (delay: number): number =>
-  delay < 1_024 ? early : 2 ** Math.floor(Math.log2(delay / 64))
+  // a 64th of it, rounded down to a power of two
+  delay < 1_024 ? early : 1 << (25 - Math.clz32(delay))
 
 const insert = (entry: Entry, leastWidth: number): void => {
   const time = now()
