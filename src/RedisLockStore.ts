@@ -35,8 +35,8 @@ export interface StoreOptions {
   /** The description of a holder that gives none. Default: host name and process id. */
   readonly owner?: string | undefined
   /**
-   * How often the first in the queue asks for the lock while a program that does not use this library holds the
-   * key: nobody will tell us that it is free. Default: 50 ms.
+   * How often the first in the queue asks for the lock while a program that does not use this
+   * library holds the key: nobody will tell us that it is free. Default: 50 ms.
    */
   readonly foreignPollEvery?: Duration.DurationInput | undefined
   /**

@@ -148,22 +148,26 @@ const budgets: ReadonlyArray<Budget> = [
   }
 ]
 
+/** Those that this report has figures for. */
+const measuredIn = (report: Report) =>
+  budgets.flatMap((budget) => {
+    const value = budget.measured(report)
+    return value === undefined || !Number.isFinite(value) ? [] : [{ ...budget, value }]
+  })
+
 /** Of those that are not met. */
 export const whys = (report: Report): ReadonlyArray<string> =>
-  budgets.flatMap(({ isMet, measured, what, why }) => {
-    const value = measured(report)
-    return value === undefined || isMet(value) || why === undefined
-      ? []
-      : [`Not met, ${what}: ${why}`]
-  })
+  measuredIn(report).flatMap(({ isMet, value, what, why }) =>
+    isMet(value) || why === undefined ? [] : [`Not met, ${what}: ${why}`]
+  )
 
 /** Of those that this report has figures for. */
 export const budgetTable = (report: Report): Table => ({
   header: ["", "wanted", "measured", "met"],
-  rows: budgets.flatMap(({ isMet, limit, measured, unit, what }) => {
-    const value = measured(report)
-    return value === undefined || !Number.isFinite(value)
-      ? []
-      : [[what, limit, `${number(value)}${unit ?? ""}`, isMet(value) ? "yes" : "**no**"]]
-  })
+  rows: measuredIn(report).map(({ isMet, limit, unit, value, what }) => [
+    what,
+    limit,
+    `${number(value)}${unit ?? ""}`,
+    isMet(value) ? "yes" : "**no**"
+  ])
 })

@@ -57,6 +57,7 @@ export class Turn {
     readonly grantedAt: number,
     readonly contention: Contention | undefined
   ) {}
+
   /** Calls back when the store finds out that the lock is gone, or has found out. */
   whenLost(listener: (reason: "Missing" | "Taken") => void): void {
     if (this.lostBecause === undefined) this.onLost = listener
