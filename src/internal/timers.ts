@@ -30,7 +30,7 @@ const now = (): number => performance.now()
 const noop = () => {}
 const slots = new Map<number, Entry>()
 
-/** How early a call may come that is more than 100 ms away. */
+/** By how much a slot may begin before a call that is due in it, where that is more than 100 ms away. */
 const early = 8
 
 /**
@@ -50,7 +50,8 @@ const insert = (entry: Entry, leastWidth: number): void => {
   if (head === undefined) {
     head = new Entry(slot, noop)
     slots.set(slot, head)
-    setTimeout(fire, Math.max(0, slot - time), slot).unref()
+    // rounded up: a timer of Node drops fractions, and its clock counts whole milliseconds
+    setTimeout(fire, Math.max(0, Math.ceil(slot - time)), slot).unref()
   }
   entry.prev = head.prev
   entry.next = head

@@ -14,7 +14,7 @@ it("deadlines that are far away, and cancelled, leave few timers", () => {
   expect(timers).toBeLessThan(100)
 })
 
-it("a deadline comes at its time, up to 8 ms early, however far it was", async () => {
+it("a deadline comes at its time, up to 9 ms early, however far it was", async () => {
   const late = await Promise.all(
     [5, 99, 101, 500, 1_023, 1_025, 2_500].map(
       (delay) =>
@@ -24,6 +24,7 @@ it("a deadline comes at its time, up to 8 ms early, however far it was", async (
         })
     )
   )
-  for (const millis of late) expect(millis).toBeGreaterThanOrEqual(-8)
+  // 8 of the slot, and 1 of a timer of Node, which begins to count at a whole millisecond
+  for (const millis of late) expect(millis).toBeGreaterThanOrEqual(-9)
   for (const millis of late) expect(millis).toBeLessThan(500)
 })
