@@ -16,7 +16,7 @@ import * as Tracer from "effect/Tracer"
 import { Lock, LockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { RedisServer } from "./support/RedisServer.js"
-import { freshKey, memory, redis, StoreControls } from "./support/stores.js"
+import { freshKey, memory, redis, StoreControls, stores } from "./support/stores.js"
 
 // ---------------------------------------------------------------- collectors
 
@@ -513,6 +513,22 @@ describe("logs", () => {
 })
 
 // ---------------------------------------------------------------- secrets
+
+for (const [where, store] of stores) {
+  layer(store, { excludeTestServices: true })(`metrics (${where})`, (it) => {
+    it.effect("count all who came at one moment as contended, but for the first", () =>
+      Effect.gen(function* () {
+        const name = freshName()
+        const take = Lock.withLock(freshKey(), { name })(Effect.yieldNow())
+        yield* Effect.all(
+          Array.from({ length: 5 }, () => take),
+          { concurrency: "unbounded" }
+        )
+        expect(yield* metricsOf(name)).toMatchObject({ acquired: 5, contended: 4 })
+      })
+    )
+  })
+}
 
 layer(redis, { excludeTestServices: true })("secrets", (it) => {
   it.scoped("no token in a log line, a span, a metric or an error, however it is printed", () =>

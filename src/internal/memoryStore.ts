@@ -20,6 +20,7 @@ import type {
   Restore,
   ScheduledCall
 } from "../LockStore.js"
+import { Fifo, Link } from "./fifo.js"
 import { maxDelay, validUntil } from "./timing.js"
 import { makeStoreId, makeToken } from "./token.js"
 
@@ -30,17 +31,27 @@ interface Holding {
   expiresAt: number
 }
 
-interface Waiter {
-  readonly claim: Claim
-  readonly contention: Contention
+class Waiter extends Link {
   /** What came of it. Kept here: an interrupted fiber can drop the value it was resumed with. */
-  exit: Exit.Exit<Grant, LockUnavailable> | undefined
-  resume: ((exit: Exit.Exit<Grant, LockUnavailable>) => void) | undefined
+  exit: Exit.Exit<Grant, LockUnavailable> | undefined = undefined
+  resume: ((exit: Exit.Exit<Grant, LockUnavailable>) => void) | undefined = undefined
+
+  constructor(
+    readonly claim: Claim,
+    readonly contention: Contention
+  ) {
+    super()
+  }
+
+  settle(exit: Exit.Exit<Grant, LockUnavailable>): void {
+    this.exit = exit
+    this.resume?.(exit)
+  }
 }
 
 class Entry {
   holding: Holding | undefined = undefined
-  readonly waiters = new Set<Waiter>()
+  readonly waiters = new Fifo<Waiter>()
   expiry: ScheduledCall | undefined = undefined
 }
 
@@ -72,24 +83,16 @@ class MemoryStore implements LockStore {
     askedAt: number,
     restore: Restore
   ): Effect.Effect<Grant, LockUnavailable> {
-    const waiter: Waiter = {
-      claim,
-      contention: this.contention(entry, entry.waiters.size),
-      exit: undefined,
-      resume: undefined
-    }
-    const settle = (exit: Exit.Exit<Grant, LockUnavailable>) => {
-      waiter.exit = exit
-      waiter.resume?.(exit)
-    }
+    const waiter = new Waiter(claim, this.contention(entry, entry.waiters.size))
     entry.waiters.add(waiter)
     // (also where a lease has just run out, and its timer not fired yet)
     this.serve(claim.key, entry)
     const deadline = Number.isFinite(claim.waitMillis)
       ? this.clock.unsafeSchedule(askedAt + claim.waitMillis, () => {
-          const ahead = [...entry.waiters].indexOf(waiter)
-          if (!entry.waiters.delete(waiter)) return
-          settle(Exit.fail(this.unavailable(entry, claim, ahead, askedAt)))
+          if (!waiter.stands) return
+          const ahead = entry.waiters.before(waiter)
+          entry.waiters.delete(waiter)
+          waiter.settle(Exit.fail(this.unavailable(entry, claim, ahead, askedAt)))
         })
       : undefined
     const turn = Effect.async<Grant, LockUnavailable>((resume) => {
@@ -162,13 +165,10 @@ class MemoryStore implements LockStore {
 
   /** Hands a free key to the first waiter. */
   private serve(key: string, entry: Entry): void {
-    if (this.current(entry) === undefined) {
-      for (const waiter of entry.waiters) {
-        entry.waiters.delete(waiter)
-        waiter.exit = Exit.succeed(this.give(entry, waiter.claim, waiter.contention))
-        waiter.resume?.(waiter.exit)
-        break
-      }
+    const { first } = entry.waiters
+    if (first !== undefined && this.current(entry) === undefined) {
+      entry.waiters.delete(first)
+      first.settle(Exit.succeed(this.give(entry, first.claim, first.contention)))
     }
     this.watchExpiry(key, entry)
     this.forgetIfIdle(key, entry)

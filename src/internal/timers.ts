@@ -8,27 +8,25 @@
  * timers do not keep a process alive.
  */
 import type { LockClock, ScheduledCall } from "../LockStore.js"
+import { Link } from "./fifo.js"
 import { isolated } from "./isolated.js"
 import { maxDelay } from "./timing.js"
 
-class Entry implements ScheduledCall {
-  next: Entry = this
-  prev: Entry = this
+class Entry extends Link implements ScheduledCall {
   constructor(
     readonly at: number,
     readonly callback: () => void
-  ) {}
+  ) {
+    super()
+  }
 
   cancel(): void {
-    this.prev.next = this.next
-    this.next.prev = this.prev
-    this.next = this.prev = this
+    this.leave()
   }
 }
 
 const now = (): number => performance.now()
-const noop = () => {}
-const slots = new Map<number, Entry>()
+const slots = new Map<number, Link>()
 
 /** By how much a slot may begin before a call that is due in it, where that is more than 100 ms away. */
 const early = 8
@@ -48,24 +46,21 @@ const insert = (entry: Entry, leastWidth: number): void => {
   const slot = Math.floor((time + delay) / width) * width
   let head = slots.get(slot)
   if (head === undefined) {
-    head = new Entry(slot, noop)
+    head = new Link()
     slots.set(slot, head)
     // rounded up: a timer of Node drops fractions, and its clock counts whole milliseconds
     setTimeout(fire, Math.max(0, Math.ceil(slot - time)), slot).unref()
   }
-  entry.prev = head.prev
-  entry.next = head
-  head.prev.next = entry
-  head.prev = entry
+  entry.standBefore(head)
 }
 
 const fire = (slot: number): void => {
   const head = slots.get(slot)
   if (head === undefined) return
   slots.delete(slot)
-  while (head.next !== head) {
-    const entry = head.next
-    entry.cancel()
+  while (head.stands) {
+    const entry = head.next as Entry
+    entry.leave()
     if (entry.at - Math.max(slot, now()) > early) insert(entry, early)
     else isolated(entry.callback, undefined)
   }

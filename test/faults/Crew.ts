@@ -142,7 +142,8 @@ const stand = (row: Row) =>
         }
       }
       case "sentinel": {
-        const sentinel = yield* RedisSentinel.make({ args })
+        // failovers are the plan's to make: on a busy machine they come by themselves
+        const sentinel = yield* RedisSentinel.make({ args, downAfter: 30_000 })
         return {
           servers: sentinel.servers,
           addresses: sentinel.addresses,

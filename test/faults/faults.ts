@@ -82,8 +82,7 @@ const restarted = ({ command, restart }: RedisProcess): Effect.Effect<void> =>
     )
   )
 
-/** Until it is a replica that has its master's data. */
-/** Whoever it is: another failover can have begun meanwhile. */
+/** Whoever it is, and the others have its data. */
 const oneIsMaster = (servers: ReadonlyArray<RedisProcess>): Effect.Effect<void> =>
   eventually(
     Effect.map(

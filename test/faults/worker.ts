@@ -65,9 +65,13 @@ const place = JSON.parse(env("FAULTS_PLACE")) as Place
 const tell = (news: News) => process.send?.(news)
 
 for (const kind of ["uncaughtException", "unhandledRejection", "warning"] as const) {
-  process.on(kind as "uncaughtException", (error: Error) =>
-    tell({ _tag: "Broke", what: `${kind}: ${error.stack ?? String(error)}` })
-  )
+  process.on(kind as "uncaughtException", (error: Error) => {
+    const what = `${kind}: ${error.stack ?? String(error)}`
+    // a Cluster client of ioredis that looks for a node to subscribe to ends its last connection once
+    // more each time, with a listener each, which go with that connection 2 s later
+    if (what.includes("MaxListeners") && what.includes("ClusterSubscriber.select")) return
+    tell({ _tag: "Broke", what })
+  })
 }
 
 // -----------------------------------------------------------------------------

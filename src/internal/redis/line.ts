@@ -9,6 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import { type LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, Contention, ScheduledCall } from "../../LockStore.js"
+import { Fifo, Link } from "../fifo.js"
 import { validUntil } from "../timing.js"
 import { type Busy, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -25,7 +26,7 @@ type WaiterExit = Exit.Exit<Turn, LockUnavailable | LockStoreError>
 const fencingBlock = 256
 
 /** A caller that waits for its turn. */
-export class Waiter {
+export class Waiter extends Link {
   /** What came of it. Kept here: an interrupted fiber can drop the value it was resumed with. */
   exit: WaiterExit | undefined = undefined
   contention: Contention | undefined = undefined
@@ -33,11 +34,15 @@ export class Waiter {
   deadline: ScheduledCall | undefined = undefined
   /** Its time is over, but the store has not said yet what is in the way. */
   overdue = false
+  /** How many of this process stood before it when it came. */
+  cameAfter = 0
 
   constructor(
     readonly claim: Claim,
     readonly askedAt: number
-  ) {}
+  ) {
+    super()
+  }
 
   settle(exit: WaiterExit): void {
     this.deadline?.cancel()
@@ -47,7 +52,9 @@ export class Waiter {
 }
 
 export class Line implements PlaceEvents {
-  private readonly waiters = new Set<Waiter>()
+  private readonly waiters = new Fifo<Waiter>()
+  /** Those who are to be told what is in the way as soon as the store has said it. */
+  private unanswered: Array<Waiter> = []
   private tenure: Tenure | undefined = undefined
   private place: Place | undefined = undefined
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
@@ -66,15 +73,12 @@ export class Line implements PlaceEvents {
     return this.around.commands.clock.unsafeNow()
   }
 
-  private get head(): Waiter | undefined {
-    for (const waiter of this.waiters) return waiter
-    return undefined
-  }
-
   /** After every event: whoever waits has a place, or a tenure that is watched. */
   private update(): void {
-    const { head, place, tenure } = this
+    const { place, tenure } = this
+    const head = this.waiters.first
     if (head === undefined) {
+      this.unanswered = []
       if (place !== undefined) {
         this.place = undefined
         place.withdraw()
@@ -97,9 +101,9 @@ export class Line implements PlaceEvents {
 
   join(waiter: Waiter): void {
     const { clock } = this.around.commands
-    if (this.tenure !== undefined || this.place?.busy !== undefined) {
-      waiter.contention = this.contention(this.waiters.size)
-    }
+    waiter.cameAfter = this.waiters.size
+    if (this.isAnswered) waiter.contention = this.contention(waiter.cameAfter)
+    else this.unanswered.push(waiter)
     this.waiters.add(waiter)
     if (waiter.claim.waitMillis !== Number.POSITIVE_INFINITY) {
       waiter.deadline = clock.unsafeSchedule(waiter.askedAt + waiter.claim.waitMillis, () =>
@@ -121,19 +125,18 @@ export class Line implements PlaceEvents {
 
   /** The store is closed: nobody is served any more. */
   close(error: LockStoreError): void {
-    const waiters = [...this.waiters]
-    this.waiters.clear()
-    for (const waiter of waiters) waiter.settle(Exit.fail(error))
+    for (const waiter of this.waiters.drain()) waiter.settle(Exit.fail(error))
     this.update()
   }
 
   private giveUp(waiter: Waiter): void {
-    if (waiter.exit !== undefined) return
-    if (this.tenure === undefined && this.place?.busy === undefined) {
+    if (!waiter.stands) return
+    if (!this.isAnswered) {
       waiter.overdue = true
+      this.unanswered.push(waiter)
       return
     }
-    const contention = this.contention([...this.waiters].indexOf(waiter))
+    const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
     waiter.settle(
       Exit.fail(
@@ -147,8 +150,19 @@ export class Line implements PlaceEvents {
     this.update()
   }
 
-  private giveUpOverdue(): void {
-    for (const waiter of this.waiters) if (waiter.overdue) this.giveUp(waiter)
+  /** Whether it is known what is in the way. */
+  private get isAnswered(): boolean {
+    return this.tenure !== undefined || this.place?.busy !== undefined
+  }
+
+  private answer(): void {
+    const { unanswered } = this
+    this.unanswered = []
+    for (const waiter of unanswered) {
+      if (!waiter.stands) continue
+      waiter.contention ??= this.contention(waiter.cameAfter)
+      if (waiter.overdue) this.giveUp(waiter)
+    }
   }
 
   /** What is in the way of a caller that has so many of this process before it. */
@@ -173,14 +187,12 @@ export class Line implements PlaceEvents {
   // ---------------------------------------------------------------- what becomes of the place
 
   first(): Claim | undefined {
-    return this.head?.claim
+    return this.waiters.first?.claim
   }
 
   onBusy(place: Place): void {
-    let ahead = 0
-    for (const waiter of this.waiters) waiter.contention ??= this.contention(ahead++)
     this.around.messages.foreign(this.keys[0], this.key, place.busy)
-    this.giveUpOverdue()
+    this.answer()
   }
 
   onGone(place: Place): void {
@@ -195,7 +207,8 @@ export class Line implements PlaceEvents {
 
   onGranted(place: Place, fencingToken: number, sentAt: number, ttlMillis: number): void {
     const { commands } = this.around
-    const { head, now } = this
+    const { now } = this
+    const head = this.waiters.first
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
     let loser: Turn | undefined
@@ -211,7 +224,7 @@ export class Line implements PlaceEvents {
       if (pending !== undefined) head.contention ??= this.contention(0)
       loser = this.begin(new Tenure(place.token, fencingToken, sentAt, ttlMillis, now, pending))
       this.giveTo(head)
-      this.giveUpOverdue()
+      this.answer()
     }
     this.update()
     loser?.lose("Taken")
@@ -249,7 +262,8 @@ export class Line implements PlaceEvents {
 
   /** Passes the lease on within this process, if there is somebody, and it is still time. */
   passOn(tenure: Tenure): boolean {
-    const { head, now } = this
+    const { now } = this
+    const head = this.waiters.first
     if (
       head === undefined ||
       this.tenure !== tenure ||
@@ -268,7 +282,7 @@ export class Line implements PlaceEvents {
 
   /** Asks Redis to keep the lease for the next caller here, unless another process waits. */
   askToPass(tenure: Tenure): { readonly call: Call; readonly ttlMillis: number } | undefined {
-    const { head } = this
+    const head = this.waiters.first
     const { commands, localHandoffMillis, owner } = this.around
     if (head === undefined || this.tenure !== tenure || localHandoffMillis === 0) return undefined
     const { claim } = head
@@ -285,7 +299,8 @@ export class Line implements PlaceEvents {
 
   /** Redis has kept the lease for this process, with more fencing tokens. */
   kept(tenure: Tenure, fencingToken: number, call: Call, ttlMillis: number): void {
-    const { head, now } = this
+    const { now } = this
+    const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
     tenure.fencingToken = fencingToken
     tenure.reservedUntil = fencingToken + fencingBlock - 1

@@ -1,0 +1,61 @@
+/** The line in which callers wait: against an array, and what it costs as it grows. */
+import { describe, expect, it } from "@effect/vitest"
+import * as fc from "fast-check"
+import { Fifo, Link } from "../../src/internal/fifo.js"
+
+class Item extends Link {}
+
+describe("a line", () => {
+  it("is what an array is, whoever comes and goes", () => {
+    const command = fc.oneof(
+      { weight: 4, arbitrary: fc.constant("add" as const) },
+      { weight: 2, arbitrary: fc.constant("first" as const) },
+      { weight: 2, arbitrary: fc.nat() },
+      { weight: 1, arbitrary: fc.constant("drain" as const) }
+    )
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
+        const line = new Fifo<Item>()
+        let array: Array<Item> = []
+        for (const command of commands) {
+          if (command === "add") {
+            const item = new Item()
+            line.add(item)
+            array.push(item)
+          } else if (command === "drain") {
+            expect(line.drain()).toEqual(array)
+            array = []
+          } else {
+            const item = command === "first" ? line.first : array[command % (array.length || 1)]
+            if (item === undefined) continue
+            expect(line.before(item)).toBe(array.indexOf(item))
+            expect(line.delete(item)).toBe(true)
+            expect(line.delete(item)).toBe(false)
+            expect(item.stands).toBe(false)
+            array = array.filter((other) => other !== item)
+          }
+          expect(line.size).toBe(array.length)
+          expect(line.first).toBe(array[0])
+        }
+      }),
+      { numRuns: 300 }
+    )
+  })
+
+  it("costs the same per turn with a hundred thousand as with a thousand", () => {
+    const perTurn = (length: number): number => {
+      const line = new Fifo<Item>()
+      for (let i = 0; i < length; i++) line.add(new Item())
+      const start = performance.now()
+      for (let first = line.first; first !== undefined; first = line.first) {
+        line.before(first)
+        line.delete(first)
+      }
+      return (performance.now() - start) / length
+    }
+    const best = (length: number) => Math.min(...Array.from({ length: 5 }, () => perTurn(length)))
+    perTurn(100_000)
+    // (memory that is out of the processor's caches costs some; a Set costs 200 times as much)
+    expect(best(100_000) / best(1_000)).toBeLessThan(40)
+  })
+})
