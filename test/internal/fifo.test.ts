@@ -17,26 +17,28 @@ describe("a line", () => {
       fc.property(fc.array(command, { maxLength: 60 }), (commands) => {
         const line = new Fifo<Item>()
         let array: Array<Item> = []
+        const drained: Array<readonly [Array<Item>, Array<Item>]> = []
+        const left: Array<ReadonlyArray<number | boolean>> = []
+        const expected: typeof left = []
         for (const command of commands) {
           if (command === "add") {
             const item = new Item()
             line.add(item)
             array.push(item)
           } else if (command === "drain") {
-            expect(line.drain()).toEqual(array)
+            drained.push([line.drain(), array])
             array = []
           } else {
             const item = command === "first" ? line.first : array[command % (array.length || 1)]
             if (item === undefined) continue
-            expect(line.before(item)).toBe(array.indexOf(item))
-            expect(line.delete(item)).toBe(true)
-            expect(line.delete(item)).toBe(false)
-            expect(item.stands).toBe(false)
+            left.push([line.before(item), line.delete(item), line.delete(item), item.stands])
+            expected.push([array.indexOf(item), true, false, false])
             array = array.filter((other) => other !== item)
           }
-          expect(line.size).toBe(array.length)
-          expect(line.first).toBe(array[0])
+          expect([line.size, line.first]).toEqual([array.length, array[0]])
         }
+        expect(left).toEqual(expected)
+        for (const [found, all] of drained) expect(found).toEqual(all)
       }),
       { numRuns: 300 }
     )
