@@ -1,5 +1,6 @@
 /** Many runs on one crew after the other: what the soak, the short form and the planted bugs share. */
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import { type CheckName, heapGrowth, leftIn, memoryGrowth } from "./checks.js"
 import * as Crew from "./Crew.js"
 import { type Event, now } from "./History.js"
@@ -73,18 +74,18 @@ const untilFailure = (
       const memory: Array<Event> = []
       for (let plan: Plan | undefined = first; plan !== undefined; plan = nextPlan()) {
         const { name } = plan
-        const result = yield* Run.run(crew, plan).pipe(
-          Effect.timeoutFail({
-            duration: "3 minutes",
-            onTimeout: () => new Error(`${all.row.name}, ${name}: the run does not end`)
-          }),
-          Effect.orDie
-        )
-        count(all, result)
-        const failed = result.violations.length > 0
-        if (failed) all.reports.push(Run.report(crew, result))
+        const result = yield* Effect.timeoutOption(Run.run(crew, plan), "3 minutes")
+        if (Option.isNone(result)) {
+          all.runs++
+          all.failed++
+          all.reports.push(`${all.row.name}, ${name}: the run does not end`)
+          return nextPlan()
+        }
+        count(all, result.value)
+        const failed = result.value.violations.length > 0
+        if (failed) all.reports.push(Run.report(crew, result.value))
         else memory.push(...(yield* memoryOf(crew)))
-        if (options.onRun !== undefined) yield* options.onRun(all, result)
+        if (options.onRun !== undefined) yield* options.onRun(all, result.value)
         if (failed) return nextPlan()
       }
       const end = [...(yield* crew.close), ...memory]

@@ -5,18 +5,10 @@ import * as Metric from "effect/Metric"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import * as ChildProcess from "node:child_process"
 import * as Inspector from "node:inspector/promises"
-import {
-  awaitQueued,
-  caller,
-  environments,
-  queuedCaller,
-  strict,
-  subscribed
-} from "../support/Queue.js"
+import { awaitQueued, caller, pair, queuedCaller, subscribed } from "../support/Queue.js"
 import {
   answered,
   connectedClient,
-  type Environment,
   environment,
   leftovers,
   pttl,
@@ -192,7 +184,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
 
   it.scoped("a handoff: one command out, one message in, and what the script does", (context) =>
     Effect.gen(function* () {
-      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      const [a, b] = yield* pair()
       let holder = yield* caller(a.use, "k", { ttl })
       yield* holder.lease
       let waiter = yield* queuedCaller(b, "k", 0, { ttl })
@@ -220,7 +212,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
 
   it.scoped("a handoff between crowds: a release, and the next one's place, each sent once", () =>
     Effect.gen(function* () {
-      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      const [a, b] = yield* pair()
       const first = yield* caller(a.use, "k", { ttl })
       yield* first.lease
       const second = yield* queuedCaller(b, "k", 0, { ttl })

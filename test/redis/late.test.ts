@@ -10,7 +10,7 @@ import {
   strict,
   subscribed
 } from "../support/Queue.js"
-import { type Environment, quietly, RedisServer, touching } from "./support.js"
+import { quietly, RedisServer, touching } from "./support.js"
 
 const key = "k"
 const ttl = 60_000
@@ -21,9 +21,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
   it.scoped("an acquire that was queued twice, and the message of a grant in between", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* Effect.orDie(
-          environments([strict, { ...strict, commandTimeout: "10 seconds" }])
-        )) as unknown as readonly [Environment, Environment]
+        const [a, b] = yield* environments([strict, { ...strict, commandTimeout: "10 seconds" }])
         // b's subscriber is there already
         const other = yield* caller(a.use, "other", { ttl })
         yield* other.lease
@@ -67,9 +65,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
   it.scoped("a pass of a connection that was given up, delivered behind its repetition", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* Effect.orDie(
-          environments([{ commandTimeout: "10 seconds" }, strict])
-        )) as unknown as readonly [Environment, Environment]
+        const [a, b] = yield* environments([{ commandTimeout: "10 seconds" }, strict])
         // something that is renewed, so that silence is noticed
         const other = yield* caller(a.use, "other", { ttl: 1_500, renewEvery: 600 })
         yield* other.lease
@@ -104,9 +100,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
   it.scoped("an acquire of a connection that was given up does not shorten the lease", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* Effect.orDie(
-          environments([strict, { ...strict, commandTimeout: "10 seconds" }])
-        )) as unknown as readonly [Environment, Environment]
+        const [a, b] = yield* environments([strict, { ...strict, commandTimeout: "10 seconds" }])
         const other = yield* caller(b.use, "other", { ttl: 1_500, renewEvery: 600 })
         yield* other.lease
         const held = yield* caller(a.use, key, { ttl })

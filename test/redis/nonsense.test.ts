@@ -8,7 +8,7 @@ import { Lock, type LockError, RedisLockStore } from "effect-redis-lock"
 import type { Script } from "../../src/internal/redis/scripts.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import * as LyingProxy from "../support/LyingProxy.js"
-import { awaitQueued, caller, environments, internals, queueOf, strict } from "../support/Queue.js"
+import { awaitQueued, caller, internals, pair, queueOf, strict } from "../support/Queue.js"
 import {
   connectedClient,
   type Environment,
@@ -590,7 +590,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is said on the c
   it.scoped("by others, who do not know the token, does nothing", () =>
     Effect.gen(function* () {
       const unhandled = yield* unhandledErrors
-      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      const [a, b] = yield* pair()
       const holder = yield* caller(a.use, "k", { ttl })
       const held = yield* holder.lease
       const { storeId, token, waiting } = yield* waiterOf(b)
@@ -653,7 +653,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is said on the c
 
   it.scoped("on other channels does nothing, nor does a keyspace notification of another key", () =>
     Effect.gen(function* () {
-      const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+      const [a, b] = yield* pair()
       const holder = yield* caller(a.use, "k", { ttl })
       yield* holder.lease
       const { storeId, token, waiting } = yield* waiterOf(b)

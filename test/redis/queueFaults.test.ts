@@ -4,7 +4,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import { validUntil } from "../../src/internal/timing.js"
 import * as Judge from "../support/Judge.js"
@@ -17,10 +16,11 @@ import {
   idle,
   internals,
   onGrant,
+  pair,
   queuedCaller,
-  subscribed,
   queueOf,
-  strict
+  strict,
+  subscribed
 } from "../support/Queue.js"
 import {
   collectWarnings,
@@ -47,12 +47,6 @@ const beat = 300
 const window = 900
 /** Of machines that do other things as well. */
 const tolerance = 350
-
-type Pair = readonly [Environment, Environment]
-const pair = (
-  options = strict
-): Effect.Effect<Pair, never, RedisServer.RedisServer | Scope.Scope> =>
-  Effect.map(Effect.orDie(environments([options, options])), (list) => list as unknown as Pair)
 
 /** A store has the key, and another one waits for it, and would hear of a handoff. */
 const awaited = (options: Lock.WaitOptions = { ttl }) =>
@@ -637,8 +631,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a holder that died", 
     () =>
       quietly(
         Effect.gen(function* () {
-          const stores = yield* Effect.orDie(environments([strict, strict, strict, strict]))
-          const [{ server }] = stores as [Environment]
+          const stores = yield* environments([strict, strict, strict, strict])
+          const [{ server }] = stores
           yield* deadHolder(server, key, 60_000)
           const served: Array<number> = []
           const fibers: Array<Fiber.RuntimeFiber<unknown, unknown>> = []

@@ -21,6 +21,7 @@ import {
   internals,
   nothing,
   onGrant,
+  pair,
   queuedCaller,
   queueOf,
   strict,
@@ -220,7 +221,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("first come, first ser
   it.scoped("between stores of one process, whatever their number", () =>
     Effect.gen(function* () {
       const stores = yield* environments(Array.from({ length: 6 }, () => strict))
-      const [{ server }] = stores as [Environment]
+      const { server } = stores[0]!
       const key = freshKey()
       const held = yield* caller(stores[0]!.use, key, { ttl })
       yield* held.lease
@@ -241,7 +242,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("first come, first ser
   for (const localHandoff of [0, 20, 60_000]) {
     it.scoped(`among the fibers of one store (localHandoff ${localHandoff} ms)`, () =>
       Effect.gen(function* () {
-        const [{ use }] = (yield* environments([{ localHandoff }])) as [Environment]
+        const [{ use }] = yield* environments([{ localHandoff }])
         const key = freshKey()
         const held = yield* caller(use, key, { ttl })
         yield* held.lease
@@ -268,7 +269,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("first come, first ser
       `one that was interrupted leaves the others' order (localHandoff ${localHandoff})`,
       () =>
         Effect.gen(function* () {
-          const [{ use }] = (yield* environments([{ localHandoff }])) as [Environment]
+          const [{ use }] = yield* environments([{ localHandoff }])
           const key = freshKey()
           const held = yield* caller(use, key, { ttl })
           yield* held.lease
@@ -290,8 +291,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("first come, first ser
 
   it.scoped("stores with many callers each take turns where localHandoff is 0", () =>
     Effect.gen(function* () {
-      const stores = yield* environments([strict, strict])
-      const [{ server }] = stores as [Environment]
+      const stores = yield* pair()
+      const [{ server }] = stores
       const key = freshKey()
       const held = yield* caller(stores[0]!.use, key, { ttl })
       yield* held.lease
@@ -317,11 +318,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("first come, first ser
 
   it.scoped("no newcomer steps in before those who queue: neither to wait, nor to try", () =>
     Effect.gen(function* () {
-      const [a, b, c] = (yield* environments([strict, strict, strict])) as [
-        Environment,
-        Environment,
-        Environment
-      ]
+      const [a, b, c] = yield* environments([strict, strict, strict])
       const key = freshKey()
       const held = yield* caller(a.use, key, { ttl })
       yield* held.lease
@@ -344,10 +341,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
   it.scoped("is bounded by localHandoff: another process's waiter gets its turn", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* environments([{ localHandoff: 100 }, {}])) as [
-          Environment,
-          Environment
-        ]
+        const [a, b] = yield* environments([{ localHandoff: 100 }, {}])
         const key = freshKey()
         let turns = 0
         const turn = Lock.withLock(key, { ttl })(
@@ -379,7 +373,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
   it.scoped("by default: 30 callers here starve nobody there, nor the other way round", () =>
     quietly(
       Effect.gen(function* () {
-        const stores = (yield* environments([{}, {}])) as [Environment, Environment]
+        const stores = yield* pair({})
         const key = freshKey()
         const judge = Judge.referee()
         const counts = new Map<string, number>()
@@ -423,9 +417,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("costs far less than a command for each turn, and each has a token of its own", () =>
     Effect.gen(function* () {
-      const [{ proxy, server, store, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
-        Environment
-      ]
+      const [{ proxy, server, store, use }] = yield* environments([{ localHandoff: 60_000 }])
       const key = freshKey()
       const judge = Judge.referee()
       const tokens = new Set<string>()
@@ -456,7 +448,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("a waiter of another store comes after all tokens that were given out here", () =>
     Effect.gen(function* () {
-      const [a, b] = (yield* environments([{ localHandoff: 50 }, {}])) as [Environment, Environment]
+      const [a, b] = yield* environments([{ localHandoff: 50 }, {}])
       const key = freshKey()
       const judge = Judge.referee()
       const turn = (use: Environment["use"]) =>
@@ -477,7 +469,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("a clock that is behind the last token: tokens grow all the same", () =>
     Effect.gen(function* () {
-      const [{ server, use }] = (yield* environments([{}])) as [Environment]
+      const [{ server, use }] = yield* environments([{}])
       const key = freshKey()
       const ahead = (Date.now() + 3_600_000) * 1_000
       yield* server.command("SET", `{${key}}:lock-record`, `${ahead} somebody`)
@@ -500,9 +492,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("gives each holder its own ttl, and proves no more than the server does", () =>
     Effect.gen(function* () {
-      const [{ proxy, server, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
-        Environment
-      ]
+      const [{ proxy, server, use }] = yield* environments([{ localHandoff: 60_000 }])
       const key = freshKey()
       for (const [first, second] of [
         [60_000, 2_000],
@@ -530,7 +520,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("gives a waiter its own ttl also where another one of the process began to queue", () =>
     Effect.gen(function* () {
-      const [a, b] = (yield* environments([{}, {}])) as [Environment, Environment]
+      const [a, b] = yield* pair({})
       const key = freshKey()
       const held = yield* caller(a.use, key, { ttl })
       yield* held.lease
@@ -552,9 +542,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
     () =>
       quietly(
         Effect.gen(function* () {
-          const [{ server, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
-            Environment
-          ]
+          const [{ server, use }] = yield* environments([{ localHandoff: 60_000 }])
           const key = freshKey()
           const options = { ttl: 900 }
           const first = yield* caller(use, key, options)
@@ -580,7 +568,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
   it.scoped("a holder that lost its lease and does not stop: those behind it move on", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* environments([{}, {}])) as [Environment, Environment]
+        const [a, b] = yield* pair({})
         const key = freshKey()
         const stubborn = yield* Effect.makeLatch()
         const inside = yield* Effect.makeLatch()
@@ -618,9 +606,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
       `a caller that leaves the moment its turn comes hands it on (${localHandoff} ms)`,
       () =>
         Effect.gen(function* () {
-          const [{ server, store, use }] = (yield* environments([{ localHandoff }])) as [
-            Environment
-          ]
+          const [{ server, store, use }] = yield* environments([{ localHandoff }])
           for (let round = 0; round < 20; round++) {
             const key = freshKey()
             const first = yield* caller(use, key, { ttl })
@@ -649,9 +635,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("a line that ended does not take the next one of its key with it", () =>
     Effect.gen(function* () {
-      const [{ server, store, use }] = (yield* environments([{ localHandoff: 60_000 }])) as [
-        Environment
-      ]
+      const [{ server, store, use }] = yield* environments([{ localHandoff: 60_000 }])
       const key = freshKey()
       const options = { ttl: 300 }
       const first = yield* caller(use, key, options)
@@ -679,11 +663,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
 
   it.scoped("a caller that leaves the moment its grant comes from Redis hands it on", () =>
     Effect.gen(function* () {
-      const [a, b, c] = (yield* environments([strict, strict, strict])) as [
-        Environment,
-        Environment,
-        Environment
-      ]
+      const [a, b, c] = yield* environments([strict, strict, strict])
       for (let round = 0; round < 5; round++) {
         const key = freshKey()
         const held = yield* caller(a.use, key, { ttl })

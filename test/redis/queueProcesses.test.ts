@@ -11,21 +11,14 @@ import {
   caller,
   environments,
   idle,
+  pair,
   queuedCaller,
   queueOf,
   strict,
   subscribed
 } from "../support/Queue.js"
 import * as Workers from "../support/Workers.js"
-import {
-  type Environment,
-  leftovers,
-  nothingLeft,
-  pttl,
-  quietly,
-  RedisServer,
-  timed
-} from "./support.js"
+import { leftovers, nothingLeft, pttl, quietly, RedisServer, timed } from "./support.js"
 
 const key = "k"
 
@@ -57,9 +50,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
         `exclude each other, and the tokens grow in the order of entry (localHandoff ${localHandoff} ms)`,
         () =>
           Effect.gen(function* () {
-            const [a, b] = (yield* Effect.orDie(
-              environments([{ localHandoff }, { localHandoff }])
-            )) as [Environment, Environment]
+            const [a, b] = yield* pair({ localHandoff })
             const judge = yield* Judge.listen
             const all = yield* Processes
             const run = {
@@ -98,7 +89,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
 
     it.scoped("are served first come, first served, where localHandoff is 0", () =>
       Effect.gen(function* () {
-        const [a] = (yield* Effect.orDie(environments([strict]))) as [Environment]
+        const [a] = yield* environments([strict])
         const all = yield* Processes
         const judge = yield* Judge.listen
         for (const order of [
@@ -165,10 +156,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
       () =>
         quietly(
           Effect.gen(function* () {
-            const [a, b] = (yield* Effect.orDie(environments([strict, strict]))) as [
-              Environment,
-              Environment
-            ]
+            const [a, b] = yield* pair()
             const [, , worker] = yield* Processes
             const held = yield* caller(a.use, key, { ttl: 60_000 })
             yield* held.lease
@@ -200,10 +188,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
 
     it.scoped("a waiter that is killed costs the others at most its window, and then nothing", () =>
       Effect.gen(function* () {
-        const [a, b] = (yield* Effect.orDie(environments([strict, strict]))) as [
-          Environment,
-          Environment
-        ]
+        const [a, b] = yield* pair()
         const [first, second] = yield* Processes
         const held = yield* caller(a.use, key, { ttl: brisk })
         yield* held.lease
@@ -230,10 +215,7 @@ layer(processes, { excludeTestServices: true, timeout: "30 seconds" })(
 
     it.scoped("a holder that is killed is followed, in order, when its key expires", () =>
       Effect.gen(function* () {
-        const [a, b] = (yield* Effect.orDie(environments([strict, strict]))) as [
-          Environment,
-          Environment
-        ]
+        const [a, b] = yield* pair()
         const [, , worker] = yield* Processes
         yield* worker.order({ _tag: "Hold", localHandoff: 0, key, ttl: 1_400 })
         const { fencingToken } = yield* worker.next("Held")

@@ -19,6 +19,7 @@ import {
   internals,
   keysOf,
   nothing,
+  pair,
   queuedCaller,
   queueOf,
   strict
@@ -27,7 +28,6 @@ import * as RedisCluster from "../support/RedisCluster.js"
 import {
   collectWarnings,
   connectedClient,
-  type Environment,
   environment,
   failure,
   foreign,
@@ -43,10 +43,6 @@ import {
 
 const key = "k"
 const ttl = 60_000
-
-type Pair = readonly [Environment, Environment]
-const pair = (options = strict) =>
-  Effect.map(Effect.orDie(environments([options, options])), (list) => list as unknown as Pair)
 
 const channels = (server: RedisServer.RedisProcess) =>
   Effect.map(server.command("PUBSUB", "CHANNELS"), (list) => list as ReadonlyArray<string>)
@@ -462,8 +458,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter is told", (i
     "by LockUnavailable: who holds it, for how long, until when, and who is before it",
     () =>
       Effect.gen(function* () {
-        const stores = yield* Effect.orDie(environments([strict, strict, strict]))
-        const [a, b, c] = stores as unknown as [Environment, Environment, Environment]
+        const [a, b, c] = yield* environments([strict, strict, strict])
         const held = yield* caller(a.use, key, { ttl: 20_000, owner: "worker 7" })
         yield* held.lease
         yield* queuedCaller(b, key, 0, { ttl })

@@ -34,11 +34,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a network that is slo
       undisturbed(
         40,
         Effect.gen(function* () {
-          const [a, b, c] = (yield* environments([{}, {}, {}])) as [
-            Environment,
-            Environment,
-            Environment
-          ]
+          const [a, b, c] = yield* environments([{}, {}, {}])
           yield* Effect.forEach([a, b, c], warm)
           a.proxy.delay({ toServer: 60, toClient: 60 })
           b.proxy.delay({ toServer: 200, toClient: 200 })

@@ -3,7 +3,7 @@ import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
-import { awaitQueued, caller, environments, queuedCaller, since, strict } from "../support/Queue.js"
+import { awaitQueued, caller, pair, queuedCaller, since, strict } from "../support/Queue.js"
 import {
   collectWarnings,
   connectedClient,
@@ -41,7 +41,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is 
   it.scoped("is replaced, and handoffs are fast again", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+        const [a, b] = yield* pair()
         yield* handoff(a, b)
         expect(yield* handoff(a, b)).toBeLessThan(fast)
         const dead = subscriberIds(b)
@@ -62,7 +62,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is 
   it.scoped("one that brings messages is not replaced where a heartbeat was first", () =>
     quietly(
       Effect.gen(function* () {
-        const [a, b] = (yield* environments([strict, strict])) as [Environment, Environment]
+        const [a, b] = yield* pair()
         yield* handoff(a, b)
         b.proxy.holdMessages()
         // told by its heartbeat, and a moment later by the message

@@ -19,27 +19,27 @@ import { storeOf, type Environment } from "../redis/support.js"
 // -----------------------------------------------------------------------------
 
 /** As many stores on one empty server, each behind a proxy of its own. */
-export const environments = (
-  options: ReadonlyArray<RedisLockStore.Options>
-): Effect.Effect<
-  ReadonlyArray<Environment>,
-  LockError.LockStoreError,
-  RedisServer.RedisServer | Scope.Scope
-> =>
+export const environments = <const Options extends ReadonlyArray<RedisLockStore.Options>>(
+  options: Options
+) =>
   Effect.gen(function* () {
     const server = yield* RedisServer.RedisServer
     yield* server.flush
-    return yield* Effect.forEach(options, (own) =>
+    const made: ReadonlyArray<Environment> = yield* Effect.forEach(options, (own) =>
       Effect.gen(function* () {
         const proxy = yield* FaultProxy.make(server.port)
         const store = yield* storeOf(RedisLockStore.layer({ url: proxy.url, ...own }))
         return { server, proxy, ...store }
       })
     )
-  })
+    return made as { readonly [Index in keyof Options]: Environment }
+  }).pipe(Effect.orDie)
 
 /** Every lease goes through Redis. */
 export const strict: RedisLockStore.Options = { localHandoff: 0 }
+
+/** Two stores of the same kind. */
+export const pair = (options = strict) => environments([options, options])
 
 interface Internals {
   readonly lines: ReadonlyMap<string, unknown>

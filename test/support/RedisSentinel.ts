@@ -2,6 +2,7 @@
  * A master, its replicas and their Sentinels, real processes, as one scoped resource.
  */
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as RedisServer from "./RedisServer.js"
 
@@ -108,8 +109,12 @@ export const make = (options: Options = {}): Effect.Effect<RedisSentinel, never,
       master,
       failover: Effect.gen(function* () {
         const old = yield* master
-        yield* running()[0]!.command("SENTINEL", "FAILOVER", name)
-        return yield* awaitMasterOtherThan(old)
+        // Sentinels give a failover up that takes too long; one may be going on already
+        const begin = Effect.suspend(() => running()[0]!.command("SENTINEL", "FAILOVER", name))
+        return yield* Effect.zipRight(
+          Effect.ignore(Effect.sandbox(begin)),
+          awaitMasterOtherThan(old)
+        ).pipe(Effect.timeout("10 seconds"), Effect.retry(Schedule.forever), Effect.orDie)
       }),
       awaitMasterOtherThan
     } satisfies RedisSentinel
