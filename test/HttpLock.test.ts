@@ -23,7 +23,7 @@ import { text } from "node:stream/consumers"
 import * as Changes from "./support/Changes.js"
 import * as FaultProxy from "./support/FaultProxy.js"
 import * as RedisServer from "./support/RedisServer.js"
-import { freshKey, memory, StoreControls } from "./support/stores.js"
+import { freshKey, lose, memory, StoreControls } from "./support/stores.js"
 
 // -----------------------------------------------------------------------------
 // a server and its clients
@@ -148,14 +148,6 @@ const byPath = (options?: Lock.WaitOptions) =>
 
 const routed = <E, R>(handler: HttpRouter.Route.Handler<E, R>) =>
   HttpRouter.empty.pipe(HttpRouter.all("/:key", handler))
-
-/** Behind the holder's back the key is gone, and the holder hears of it now. */
-const lose = (lease: Lease.Lease) =>
-  Effect.gen(function* () {
-    const { takeAway } = yield* StoreControls
-    yield* takeAway(lease)
-    yield* Effect.ignore(lease.verify)
-  })
 
 /** Runs an effect when the server has heard of its client's end. */
 const onDisconnect = (effect: Effect.Effect<unknown>) =>

@@ -12,54 +12,23 @@ import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type Lease, Lock, type LockError, LockStore } from "effect-redis-lock"
-import { freshKey, StoreControls, stores } from "./support/stores.js"
+import {
+  ask,
+  expectFree,
+  expectFreeNow,
+  freshKey,
+  lose,
+  quiet,
+  StoreControls,
+  stores,
+  untilAsked
+} from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
-
-const claim = (key: string, more?: Partial<LockStore.Claim>): LockStore.Claim => ({
-  key,
-  ttlMillis: 10_000,
-  waitMillis: 0,
-  owner: undefined,
-  ...more
-})
-
-const ask = (key: string, more?: Partial<LockStore.Claim>) =>
-  Effect.flatMap(LockStore.LockStore, (store) =>
-    Effect.uninterruptibleMask((restore) => store.acquire(claim(key, more), restore))
-  )
-
-/** Waits until this many acquisitions were asked for and, since replies come in order, answered. */
-const untilAsked = (holder: Lease.Lease, times: number) =>
-  Effect.flatMap(StoreControls, ({ until }) =>
-    Effect.zipRight(until(holder.key, "acquire", times), Effect.orDie(holder.verify))
-  )
-
-/** The key is taken away behind the holder's back, who hears of it at once. */
-const lose = (lease: Lease.Lease) =>
-  Effect.flatMap(StoreControls, ({ takeAway }) =>
-    Effect.zipRight(takeAway(lease), Effect.exit(lease.verify))
-  )
-
-const whenEmpty = Cause.pretty(Cause.empty)
-
-/** Nobody has the key, nor will for any time that comes near a ttl. */
-const expectFree = (key: string) =>
-  Effect.flatMap(
-    Effect.exit(Effect.scoped(Lock.acquire(key, { waitAtMost: "2 seconds" }))),
-    (exit) => Effect.sync(() => expect(Cause.pretty(causeOf(exit))).toBe(whenEmpty))
-  )
-
-/** Nobody has the key at this moment. */
-const expectFreeNow = (key: string) =>
-  Effect.map(Effect.exit(Effect.scoped(Lock.tryAcquire(key))), (exit) =>
-    expect(Cause.pretty(causeOf(exit))).toBe(whenEmpty)
-  )
 
 const causeOf = <A, E>(exit: Exit.Exit<A, E>): Cause.Cause<E> =>
   Exit.isFailure(exit) ? exit.cause : Cause.empty
@@ -86,9 +55,6 @@ const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
   Effect.map(Fiber.poll(fiber), Option.isNone)
 
 class Tariff extends Context.Tag("test/Tariff")<Tariff, number>() {}
-
-/** Losses and unconfirmed releases are logged; here they are made on purpose. */
-const quiet = Logger.remove(Logger.defaultLogger)
 
 describe.each(stores)("%s", (_, rawStore) => {
   const store = Layer.merge(rawStore, quiet)

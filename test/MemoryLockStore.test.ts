@@ -9,46 +9,30 @@ import * as TestContext from "effect/TestContext"
 import { Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
 import * as fc from "fast-check"
 import { describe } from "vitest"
-import { memory, StoreControls } from "./support/stores.js"
+import { forkSettled, settle, stateOf } from "./support/fibers.js"
+import { ask, memory, StoreControls } from "./support/stores.js"
 
-const ask = (key: string, more?: Partial<LockStore.Claim>) =>
-  Effect.flatMap(LockStore.LockStore, (store) =>
-    Effect.uninterruptibleMask((restore) =>
-      store.acquire(
-        { key, ttlMillis: 1_000, waitMillis: Number.POSITIVE_INFINITY, owner: undefined, ...more },
-        restore
-      )
-    )
-  )
-
-/** Lets every fiber run that can. */
-const settle = Effect.replicateEffect(Effect.yieldNow(), 20, { discard: true })
-
-const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.zipLeft(Effect.fork(effect), settle)
-
-const stateOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => {
-  const exit = fiber.unsafePoll()
-  return exit === null ? "waiting" : Exit.isSuccess(exit) ? "granted" : "failed"
-}
+/** With patience. */
+const claim = (key: string, more?: Partial<LockStore.Claim>) =>
+  ask(key, { ttlMillis: 1_000, waitMillis: Number.POSITIVE_INFINITY, ...more })
 
 describe("under a TestClock", () => {
   it.effect("a lease that nobody renews ends with its ttl, to the millisecond", () =>
     Effect.gen(function* () {
-      const first = yield* ask("key", { ttlMillis: 1_000 })
+      const first = yield* claim("key", { ttlMillis: 1_000 })
       yield* TestClock.adjust(999)
       expect(yield* first.verify).toBe("Ours")
       yield* TestClock.adjust(1)
       expect(yield* first.verify).toBe("Missing")
-      expect((yield* ask("key", { waitMillis: 0 })).contention).toBeUndefined()
+      expect((yield* claim("key", { waitMillis: 0 })).contention).toBeUndefined()
     }).pipe(Effect.provide(MemoryLockStore.layer))
   )
 
   it.effect("an expiry hands the key to the first waiter at that very moment", () =>
     Effect.gen(function* () {
-      yield* ask("key", { ttlMillis: 1_000 })
-      const second = yield* forkSettled(ask("key", { ttlMillis: 500 }))
-      const third = yield* forkSettled(ask("key"))
+      yield* claim("key", { ttlMillis: 1_000 })
+      const second = yield* forkSettled(claim("key", { ttlMillis: 500 }))
+      const third = yield* forkSettled(claim("key"))
       yield* TestClock.adjust(999)
       expect([second, third].map(stateOf)).toEqual(["waiting", "waiting"])
       yield* TestClock.adjust(1)
@@ -64,9 +48,9 @@ describe("under a TestClock", () => {
   it.effect("several expiries within one step of the clock are served in their order", () =>
     Effect.gen(function* () {
       const granted: Array<number> = []
-      yield* ask("key", { ttlMillis: 100 })
+      yield* claim("key", { ttlMillis: 100 })
       for (const i of [1, 2, 3]) {
-        yield* forkSettled(Effect.map(ask("key", { ttlMillis: 100 }), () => granted.push(i)))
+        yield* forkSettled(Effect.map(claim("key", { ttlMillis: 100 }), () => granted.push(i)))
       }
       yield* TestClock.adjust(300)
       expect(granted).toEqual([1, 2, 3])
@@ -75,8 +59,8 @@ describe("under a TestClock", () => {
 
   it.effect("a renewal of the holder postpones the waiter's turn", () =>
     Effect.gen(function* () {
-      const first = yield* ask("key", { ttlMillis: 1_000 })
-      const second = yield* forkSettled(ask("key"))
+      const first = yield* claim("key", { ttlMillis: 1_000 })
+      const second = yield* forkSettled(claim("key"))
       yield* TestClock.adjust(700)
       yield* first.renew
       yield* TestClock.adjust(999)
@@ -112,10 +96,10 @@ describe("under a TestClock", () => {
 
   it.effect("a release serves the waiter before it ends, so that nobody can step in", () =>
     Effect.gen(function* () {
-      const first = yield* ask("key")
-      const second = yield* forkSettled(ask("key"))
+      const first = yield* claim("key")
+      const second = yield* forkSettled(claim("key"))
       yield* first.release
-      expect(yield* Effect.flip(ask("key", { waitMillis: 0 }))).toMatchObject({
+      expect(yield* Effect.flip(claim("key", { waitMillis: 0 }))).toMatchObject({
         _tag: "LockUnavailable"
       })
       yield* Fiber.join(second)
@@ -203,7 +187,7 @@ describe("under a TestClock", () => {
           )
         )
       )
-      const next = yield* forkSettled(ask("key"))
+      const next = yield* forkSettled(claim("key"))
       // 10 s less 1 % and 2 ms, less the margin
       yield* TestClock.adjust(6_897)
       expect(held).toEqual([])
@@ -272,7 +256,7 @@ describe("under a TestClock", () => {
   it.effect("fencing tokens grow where the clock stands still", () =>
     Effect.gen(function* () {
       const tokens = yield* Effect.replicateEffect(
-        Effect.tap(ask("key"), (grant) => grant.release),
+        Effect.tap(claim("key"), (grant) => grant.release),
         5
       )
       const fences = tokens.map((grant) => grant.fencingToken)
@@ -407,7 +391,7 @@ const play = (commands: ReadonlyArray<Command>) =>
           fibers.push(
             yield* forkSettled(
               Effect.tap(
-                ask("key", { ttlMillis: command.ttl, waitMillis: command.wait }),
+                claim("key", { ttlMillis: command.ttl, waitMillis: command.wait }),
                 (grant) => Effect.sync(() => fences.push(grant.fencingToken))
               )
             )

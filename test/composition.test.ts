@@ -9,29 +9,20 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { type Lease, Lock, LockStore } from "effect-redis-lock"
-import { freshKey, StoreControls, stores } from "./support/stores.js"
-
-/** Nobody has the key at this moment. */
-const expectFreeNow = (key: string) =>
-  Effect.map(Effect.exit(Effect.scoped(Lock.tryAcquire(key))), (exit) =>
-    expect(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "free").toBe("free")
-  )
-
-/** Nor will anybody have it for any time that comes near a ttl. */
-const expectFree = (key: string) => Effect.scoped(Lock.acquire(key, { waitAtMost: "2 seconds" }))
-
-const untilAsked = (holder: Lease.Lease, times: number) =>
-  Effect.flatMap(StoreControls, ({ until }) =>
-    Effect.zipRight(until(holder.key, "acquire", times), Effect.orDie(holder.verify))
-  )
-
-const quiet = Logger.remove(Logger.defaultLogger)
+import {
+  expectFree,
+  expectFreeNow,
+  freshKey,
+  quiet,
+  StoreControls,
+  stores,
+  untilAsked
+} from "./support/stores.js"
 
 describe.each(stores)("%s", (_, rawStore) => {
   const store = Layer.merge(rawStore, quiet)

@@ -16,13 +16,8 @@ import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
 import { type Lease, Lock, LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
+import { forkSettled, settle } from "./support/fibers.js"
 import { memory, StoreControls } from "./support/stores.js"
-
-/** Lets every fiber run that can. */
-const settle = Effect.replicateEffect(Effect.yieldNow(), 20, { discard: true })
-
-const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.zipLeft(Effect.fork(effect), settle)
 
 describe("a lock that is taken by a finalizer", () => {
   for (const [name, finalizer] of Object.entries({

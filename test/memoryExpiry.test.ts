@@ -1,40 +1,24 @@
 /** The memory store between the moment in which a lease runs out, and its timer. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
-import { LockStore, MemoryLockStore } from "effect-redis-lock"
+import { type LockStore, MemoryLockStore } from "effect-redis-lock"
+import { forkSettled, stateOf } from "./support/fibers.js"
 import { blockEventLoop } from "./redis/support.js"
+import { ask } from "./support/stores.js"
 
-const ask = (ttlMillis: number, more?: Partial<LockStore.Claim>) =>
-  Effect.flatMap(LockStore.LockStore, (store) =>
-    Effect.uninterruptibleMask((restore) =>
-      store.acquire(
-        { key: "key", ttlMillis, waitMillis: Number.POSITIVE_INFINITY, owner: undefined, ...more },
-        restore
-      )
-    )
-  )
-
-/** Lets every fiber run that can. */
-const settle = Effect.replicateEffect(Effect.yieldNow(), 20, { discard: true })
-
-const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.zipLeft(Effect.fork(effect), settle)
-
-const stateOf = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => {
-  const exit = fiber.unsafePoll()
-  return exit === null ? "waiting" : Exit.isSuccess(exit) ? "granted" : "failed"
-}
+/** With patience. */
+const claim = (ttlMillis: number, more?: Partial<LockStore.Claim>) =>
+  ask("key", { ttlMillis, waitMillis: Number.POSITIVE_INFINITY, ...more })
 
 describe("between a lease's end and its timer, which counts whole milliseconds", () => {
   /** A holder until 100.5 ms, whose waiter's timer fires at 101 ms. */
   const held = Effect.gen(function* () {
     yield* TestClock.adjust(0.5)
-    yield* ask(100)
+    yield* claim(100)
     yield* TestClock.adjust(0.5)
-    const waiter = yield* forkSettled(ask(100))
+    const waiter = yield* forkSettled(claim(100))
     yield* TestClock.adjust(99.7)
     expect(stateOf(waiter)).toBe("waiting")
     return waiter
@@ -43,7 +27,7 @@ describe("between a lease's end and its timer, which counts whole milliseconds",
   it.effect("another one that waits forgets nobody: both are served, in order", () =>
     Effect.gen(function* () {
       const first = yield* held
-      const second = yield* forkSettled(ask(100))
+      const second = yield* forkSettled(claim(100))
       yield* TestClock.adjust(1)
       expect([first, second].map(stateOf)).toEqual(["granted", "waiting"])
       yield* TestClock.adjust(100)
@@ -54,7 +38,7 @@ describe("between a lease's end and its timer, which counts whole milliseconds",
   it.effect("another one that does not wait does not step in, and forgets nobody", () =>
     Effect.gen(function* () {
       const first = yield* held
-      expect(yield* Effect.flip(ask(100, { waitMillis: 0 }))).toMatchObject({
+      expect(yield* Effect.flip(claim(100, { waitMillis: 0 }))).toMatchObject({
         _tag: "LockUnavailable"
       })
       yield* TestClock.adjust(1)
@@ -65,8 +49,8 @@ describe("between a lease's end and its timer, which counts whole milliseconds",
   it.effect("a waiter that leaves forgets nobody behind it", () =>
     Effect.gen(function* () {
       const first = yield* held
-      const second = yield* forkSettled(ask(100))
-      const third = yield* forkSettled(ask(100))
+      const second = yield* forkSettled(claim(100))
+      const third = yield* forkSettled(claim(100))
       yield* Fiber.interrupt(second)
       yield* TestClock.adjust(1)
       expect([first, third].map(stateOf)).toEqual(["granted", "waiting"])
@@ -79,10 +63,10 @@ describe("between a lease's end and its timer, which counts whole milliseconds",
 describe("after a stall of the event loop that outlasts a lease", () => {
   it.live("one that joins before the timers run forgets nobody", () =>
     Effect.gen(function* () {
-      yield* ask(50)
-      const first = yield* forkSettled(ask(100))
+      yield* claim(50)
+      const first = yield* forkSettled(claim(100))
       blockEventLoop(80)
-      const second = yield* Effect.fork(ask(100))
+      const second = yield* Effect.fork(claim(100))
       yield* Effect.timeout(Fiber.join(first), "5 seconds")
       yield* Effect.timeout(Fiber.join(second), "5 seconds")
     }).pipe(Effect.provide(MemoryLockStore.layer))

@@ -9,13 +9,11 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, MemoryLockStore, type Lease } from "effect-redis-lock"
 import * as fc from "fast-check"
+import { settle } from "./support/fibers.js"
 import * as Judge from "./support/Judge.js"
 import { type Command, Model, replay, runs, stories } from "./support/queueModel.js"
 
 const key = "key"
-
-/** Lets every fiber run that can. */
-const settle = Effect.replicateEffect(Effect.yieldNow(), 30, { discard: true })
 
 const play = (commands: ReadonlyArray<Command>) =>
   Effect.gen(function* () {

@@ -15,6 +15,7 @@ import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
 import { Lock, LockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
+import { forkSettled } from "./support/fibers.js"
 import { RedisServer } from "./support/RedisServer.js"
 import { freshKey, memory, redis, StoreControls, stores } from "./support/stores.js"
 
@@ -121,9 +122,6 @@ const metricsOf = (lock: string) =>
 let names = 0
 /** Metrics are kept for the life of the process: a name for each test. */
 const freshName = () => `test-${++names}`
-
-const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.zipLeft(Effect.fork(effect), Effect.replicateEffect(Effect.yieldNow(), 20))
 
 const started = <A, E, R>(body: Effect.Effect<A, E, R>) =>
   Effect.map(Deferred.make<void>(), (deferred) => ({

@@ -15,9 +15,11 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
 import {
   type Lease,
+  Lock,
   LockError,
   LockStore,
   MemoryLockStore,
@@ -205,3 +207,38 @@ let keys = 0
 
 /** A key that no other test uses. */
 export const freshKey = (): string => `key-${process.pid}-${++keys}`
+
+// -----------------------------------------------------------------------------
+// what tests ask and do
+// -----------------------------------------------------------------------------
+
+/** Losses and unconfirmed releases are logged; tests make them on purpose. */
+export const quiet = Logger.remove(Logger.defaultLogger)
+
+/** A grant, asked of the store itself: of 10 seconds, without waiting, where nothing else is said. */
+export const ask = (key: string, more?: Partial<LockStore.Claim>) =>
+  Effect.flatMap(LockStore.LockStore, (store) =>
+    Effect.uninterruptibleMask((restore) =>
+      store.acquire({ key, ttlMillis: 10_000, waitMillis: 0, owner: undefined, ...more }, restore)
+    )
+  )
+
+/** Waits until this many acquisitions were asked for and, since replies come in order, answered. */
+export const untilAsked = (holder: Lease.Lease, times: number) =>
+  Effect.flatMap(StoreControls, ({ until }) =>
+    Effect.zipRight(until(holder.key, "acquire", times), Effect.orDie(holder.verify))
+  )
+
+/** The key is taken away behind the holder's back, who hears of it at once. */
+export const lose = (lease: Lease.Lease) =>
+  Effect.flatMap(StoreControls, ({ takeAway }) =>
+    Effect.zipRight(takeAway(lease), Effect.exit(lease.verify))
+  )
+
+/** Fails if anybody has the key, or will have it for any time that comes near a ttl. */
+export const expectFree = (key: string) =>
+  Effect.orDie(Effect.asVoid(Effect.scoped(Lock.acquire(key, { waitAtMost: "2 seconds" }))))
+
+/** Fails if anybody has the key at this moment. */
+export const expectFreeNow = (key: string) =>
+  Effect.orDie(Effect.asVoid(Effect.scoped(Lock.tryAcquire(key))))

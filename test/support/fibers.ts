@@ -1,0 +1,18 @@
+/** Fibers, watched from outside: which of them can run no further, and how each of them stands. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+
+/** Lets every fiber run that can. */
+export const settle = Effect.replicateEffect(Effect.yieldNow(), 30, { discard: true })
+
+export const forkSettled = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.zipLeft(Effect.fork(effect), settle)
+
+/** Of a fiber that waits for a lock. */
+export const stateOf = (
+  fiber: Fiber.RuntimeFiber<unknown, unknown>
+): "waiting" | "granted" | "failed" => {
+  const exit = fiber.unsafePoll()
+  return exit === null ? "waiting" : Exit.isSuccess(exit) ? "granted" : "failed"
+}
