@@ -126,7 +126,7 @@ export const layerConfig = (
             ...(password === undefined ? {} : { password: Redacted.value(password) })
           }
         }),
-        (error) => ConfigError.InvalidData([], error.detail)
+        (error) => ConfigError.InvalidData(["RedisLockStore"], error.detail)
       )
     )
   )
@@ -181,19 +181,38 @@ const decode = (
       option: string,
       input: Duration.DurationInput | undefined,
       ifNone: number,
-      atLeast: number
+      atLeast: number,
+      example: string
     ) => {
       const value = input === undefined ? ifNone : (toMillis(input) ?? Number.NaN)
       return Number.isFinite(value) && value >= atLeast
         ? Either.right(value)
         : Either.left(
-            impossible(option, input, `It wants a time of ${atLeast} ms or more, as "2 seconds".`)
+            impossible(option, input, `It wants a time of ${atLeast} ms or more, as "${example}".`)
           )
     }
     return Either.gen(function* () {
-      const commandTimeoutMillis = yield* millis("commandTimeout", options.commandTimeout, 2_000, 1)
-      const foreignPollMillis = yield* millis("foreignPollEvery", options.foreignPollEvery, 50, 1)
-      const localHandoffMillis = yield* millis("localHandoff", options.localHandoff, 20, 0)
+      const commandTimeoutMillis = yield* millis(
+        "commandTimeout",
+        options.commandTimeout,
+        2_000,
+        1,
+        "2 seconds"
+      )
+      const foreignPollMillis = yield* millis(
+        "foreignPollEvery",
+        options.foreignPollEvery,
+        50,
+        1,
+        "50 millis"
+      )
+      const localHandoffMillis = yield* millis(
+        "localHandoff",
+        options.localHandoff,
+        20,
+        0,
+        "20 millis"
+      )
       const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
       if (url !== undefined && !isRedisUrl(url)) {
         return yield* Either.left(

@@ -907,6 +907,35 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("what a lease has can be taken off it", () =>
+      Effect.gen(function* () {
+        const { awaitLost, guard, isHeld, release, remaining, signal, verify } =
+          yield* Lock.acquire(freshKey())
+        expect(yield* Effect.succeed("done").pipe(guard)).toBe("done")
+        yield* verify
+        expect(yield* isHeld).toBe(true)
+        expect(Duration.toMillis(yield* remaining)).toBeGreaterThan(0)
+        const lost = yield* Effect.fork(Effect.flip(guard(Effect.never)))
+        yield* release
+        expect(yield* Fiber.join(lost)).toMatchObject({ _tag: "LockLost", reason: "Released" })
+        expect(signal.aborted).toBe(true)
+        expect(yield* Effect.exit(Effect.timeout(awaitLost, 20))).toMatchObject({ _tag: "Failure" })
+      })
+    )
+
+    it.scoped("the signal has room for many listeners", () =>
+      Effect.gen(function* () {
+        const { signal } = yield* Lock.acquire(freshKey())
+        const warnings: Array<Error> = []
+        const onWarning = (warning: Error) => warnings.push(warning)
+        process.on("warning", onWarning)
+        for (let i = 0; i < 50; i++) signal.addEventListener("abort", () => {})
+        yield* Effect.sleep(20)
+        process.off("warning", onWarning)
+        expect(warnings).toEqual([])
+      })
+    )
+
     it.scoped("the signal is aborted at a loss, with the loss as its reason", () =>
       Effect.gen(function* () {
         const lease = yield* Lock.acquire(freshKey())

@@ -91,7 +91,7 @@ const impossibleKeys: ReadonlyArray<readonly [unknown, string]> = [
   ["", '""'],
   [undefined, "undefined"],
   [null, "null"],
-  [42, "42"],
+  [42, "42. A key is a string"],
   [["key"], "key"],
   [Symbol("s"), "Symbol(s)"],
   ["k".repeat(65_537), '"kkk'],

@@ -22,6 +22,7 @@ import * as RuntimeFlags from "effect/RuntimeFlags"
 import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
+import { setMaxListeners } from "node:events"
 import type { Lease } from "../Lease.js"
 import { LockLost, type LockStoreError, type LossReason } from "../LockError.js"
 import type {
@@ -143,13 +144,16 @@ export class HeldLease implements Lease {
     })
   }
 
-  guard<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | LockLost, R> {
-    return guard(this, this.traced(effect))
+  /** A function by itself, as in `work.pipe(lease.guard)`. */
+  get guard(): Lease["guard"] {
+    return (effect) => guard(this, this.traced(effect))
   }
 
   get signal(): AbortSignal {
     if (this.abort === undefined) {
       const abort = (this.abort = new AbortController())
+      // as many as the holder likes: ten requests at a time are no leak
+      setMaxListeners(0, abort.signal)
       const onEnd = () => abort.abort(this.loss)
       if (this.checkHeld()) this.watch(onEnd)
       else onEnd()

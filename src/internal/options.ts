@@ -27,10 +27,13 @@ export interface LeaseOptions {
 }
 
 const impossible = (option: string, value: unknown, why: string): string =>
-  `Impossible lock option ${option}: ${show(value)}. ${why}`
+  `Impossible lock option ${option}: ${show(value)}${
+    typeof value === "number" && durations.has(option) ? " ms" : ""
+  }. ${why}`
+
+const durations: ReadonlySet<string> = new Set(["ttl", "renewEvery", "margin", "waitAtMost"])
 
 export const show = (value: unknown): string => {
-  if (typeof value === "number") return `${value} ms`
   const text =
     typeof value === "string"
       ? JSON.stringify(value)

@@ -350,7 +350,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
     })
   )
 
-  it.scoped("a database other than 0 needs +select, and is 0 without", () =>
+  it.scoped("a database other than 0 needs +select; without, nothing is locked, in none", () =>
     Effect.gen(function* () {
       const server = yield* fresh
       const channels = rules.filter((rule) => rule.startsWith("&"))
@@ -364,11 +364,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
       const { use } = yield* storeOf(
         RedisLockStore.layer({
           url: `redis://unselecting:${password}@127.0.0.1:${server.port}/3`,
+          commandTimeout: 800,
           prefix
         })
       )
-      const lease = yield* Lock.acquire("k").pipe(use)
-      expect(yield* server.command("GET", `${prefix}k`)).toBe(lease.token)
+      const error = yield* Effect.flip(Effect.scoped(Lock.acquire("k")).pipe(use))
+      expect(error).toMatchObject({ _tag: "LockStoreError", operation: "acquire" })
+      expect(error.message).toMatch(/no permissions to run the 'select' command/)
+      expect(yield* server.dump).toEqual([])
     })
   )
 })

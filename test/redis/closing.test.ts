@@ -7,6 +7,7 @@ import * as Scope from "effect/Scope"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import { awaitQueued, caller, idle, queuedCaller, queueOf } from "../support/Queue.js"
 import {
+  collectWarnings,
   connectedClient,
   environment,
   failure,
@@ -118,6 +119,24 @@ for (const kind of ["own client", "user's client"] as const) {
             expect(millis).toBeLessThan(atOnce)
             expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "release" })
             expect((yield* timed(Scope.close(scope, Exit.void))).millis).toBeLessThan(atOnce)
+          })
+        )
+      )
+
+      it.scoped("warns of the locks that are held still, and of no other", () =>
+        collectWarnings((warnings) =>
+          Effect.gen(function* () {
+            const { close, use } = yield* start
+            const options = { ttl: 30_000 }
+            yield* Lock.withLock("done", options)(Effect.void).pipe(use)
+            yield* Effect.scoped(Lock.tryAcquire("given back", options)).pipe(use)
+            const held = yield* Effect.forEach(["one", "another"], (key) =>
+              Lock.acquire(key, options).pipe(use)
+            )
+            yield* close
+            expect(warnings).toHaveLength(1)
+            expect(warnings[0]).toContain('closed while 2 of its locks are held ("one", …)')
+            yield* Effect.forEach(held, ({ release }) => Effect.exit(release))
           })
         )
       )

@@ -112,6 +112,14 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           )
         )
         expect(String(missing)).toContain("NOT_THERE")
+        const wrong = yield* Effect.exit(
+          Effect.provide(
+            lockOnce,
+            RedisLockStore.layerConfig({ commandTimeout: ConfigModule.succeed(-5) })
+          )
+        )
+        expect(String(wrong)).toContain('"RedisLockStore"')
+        expect(String(wrong)).toContain("Impossible option commandTimeout: -5")
       })
     )
 
@@ -231,6 +239,10 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           ["commandTimeout: -5 seconds", { commandTimeout: "-5 seconds" }],
           ["owner: …", { owner: "x".repeat(1_025) }],
           ["foreignPollEvery: NaN", { foreignPollEvery: Number.NaN }],
+          [
+            'localHandoff: -1. It wants a time of 0 ms or more, as "20 millis"',
+            { localHandoff: -1 }
+          ],
           ["prefix: 7", { prefix: 7 as never }]
         ]
         for (const [text, options] of impossible) {
@@ -318,6 +330,24 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a store's options", (
       const other = yield* Effect.flip(Effect.scoped(Lock.tryAcquire("k2")).pipe(useDefault))
       if (other._tag !== "LockUnavailable") throw other
       expect(other.holder.owner).toContain(String(process.pid))
+    })
+  )
+
+  it.scoped("a database that the server does not have is an error, and not another one", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      const { close, use } = yield* storeOf(
+        RedisLockStore.layer({ url: `${server.url}/99`, commandTimeout: 600 })
+      )
+      for (const attempt of [Lock.tryAcquire("k"), Lock.acquire("k"), Lock.acquire("k")]) {
+        const { exit, millis } = yield* timed(Effect.scoped(attempt).pipe(use))
+        expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "acquire" })
+        expect(String(exit)).toContain("does not have the database")
+        expect(millis).toBeLessThan(1_600)
+      }
+      yield* close
+      expect(yield* server.dump).toEqual([])
     })
   )
 

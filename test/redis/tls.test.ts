@@ -174,6 +174,15 @@ layer(withTls("server"), { excludeTestServices: true })("a server with TLS", (it
   )
 })
 
+layer(RedisServer.layer(), { excludeTestServices: true })("a server without TLS", (it) => {
+  it.scoped("is asked whether it speaks it", () =>
+    Effect.gen(function* () {
+      const { port } = yield* RedisServer.RedisServer
+      yield* refused(secured(port, { ca }), /does the server speak TLS on that port\?/)
+    })
+  )
+})
+
 layer(withTls("elsewhere"), { excludeTestServices: true })(
   "a server with another host's certificate",
   (it) => {

@@ -15,6 +15,7 @@ export interface RedisClient {
         readonly keyPrefix?: string | undefined
         readonly db?: number | undefined
         readonly password?: string | null | undefined
+        readonly tls?: object | undefined
       }
     | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
@@ -62,7 +63,10 @@ export const connect = (
   delete merged.commandTimeout
   const client = url === undefined ? new Redis(merged) : new Redis(withoutOverrides(url), merged)
   // ioredis prints an error that nobody listens for, also one that comes after the store is closed
-  client.on("error", () => {})
+  client.on("error", (error: { readonly command?: { readonly name?: string } }) => {
+    // it would go on in database 0, where other programs may have a lock of that name
+    if (error.command?.name === "select") client.disconnect(true)
+  })
   return client as RedisClient
 }
 

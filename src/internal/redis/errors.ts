@@ -32,14 +32,22 @@ export const storeError = (
         operation,
         key,
         detail: `Redis did not answer within ${timeoutMillis} ms. ${
-          lastError === undefined
-            ? `The connection is ${client.status}: is the server overloaded, or the network silent?`
-            : explain(lastError)
+          speaksNoTls(commands)
+            ? "The connection was not secured: does the server speak TLS on that port?"
+            : lastError === undefined
+              ? `The connection's state is "${client.status}": is the server overloaded, or the network silent?`
+              : explain(lastError)
         }`,
         ...(lastError === undefined ? {} : { cause: lastError })
       })
   }
 }
+
+/** A server without TLS waits for more, and says nothing. */
+const speaksNoTls = ({ client, lastError }: Commands): boolean =>
+  client.options?.tls !== undefined &&
+  client.status !== "ready" &&
+  (lastError === undefined || messageOf(lastError).includes("ETIMEDOUT"))
 
 /** A lease that was granted, but not proven any more when the answer came. */
 export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
@@ -55,6 +63,7 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
     "The ACL gives this Redis user no permissions for a command or a key that locks need: see docs/protocol.md."
   ],
+  [/DB index|SELECT is not/i, "The server does not have the database that was asked for."],
   [
     /^WRONGTYPE/,
     "The key, or one beside it, holds something that is not a lock. Use another key or prefix."

@@ -73,6 +73,11 @@ export class Line implements PlaceEvents {
     return this.around.commands.clock.unsafeNow()
   }
 
+  /** Whether a caller of this process has the lock. */
+  get isHeld(): boolean {
+    return this.tenure?.holder !== undefined
+  }
+
   /** After every event: whoever waits has a place, or a tenure that is watched. */
   private update(): void {
     const { place, tenure } = this
