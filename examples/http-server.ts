@@ -77,11 +77,12 @@ const app = HttpRouter.empty.pipe(
 )
 
 const ServerLive = HttpServer.serve(app).pipe(
-  Layer.provide(StoreLive),
   // a client that knows the server's address
   Layer.provideMerge(HttpServer.layerTestClient),
   Layer.provide(FetchHttpClient.layer),
-  Layer.provide(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 }))
+  Layer.provide(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
+  // behind the server, which waits for its requests when it ends: they need their locks until then
+  Layer.provide(StoreLive)
 )
 
 // ---------------------------------------------------------------- the clients

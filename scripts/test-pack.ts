@@ -23,6 +23,7 @@ import { ensureRedisServer } from "../test/setup.js"
 const root = join(import.meta.dirname, "..")
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const versions: Record<string, string> = manifest.devDependencies
+const readme = readFileSync(join(root, "README.md"), "utf8")
 const temporary = mkdtempSync(join(tmpdir(), "effect-redis-lock-"))
 
 const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): string => {
@@ -31,7 +32,7 @@ const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): stri
   return execFileSync(file!, [...args, ...more], { cwd, encoding: "utf8", stdio, timeout: 180_000 })
 }
 
-/** Builds and packs; the tarball must hold the sources, what was built from them, and four files. */
+/** Builds and packs; the tarball must hold the sources, what was built from them, pages, and four files. */
 function pack(): string {
   run(root, "npm run build")
   const [packed] = JSON.parse(
@@ -41,6 +42,9 @@ function pack(): string {
     (name) => name.endsWith(".ts")
   )
   const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"]
+  for (const name of readdirSync(join(root, "docs"))) {
+    if (name.endsWith(".md")) expected.push(`docs/${name}`)
+  }
   for (const source of sources) {
     expected.push(`src/${source}`)
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
@@ -54,8 +58,11 @@ function pack(): string {
 }
 
 function install(project: string, tarball: string, ioredis: string): void {
-  const others = ["effect", "@effect/platform", "typescript", "@types/node"]
-  const wanted = [tarball, ioredis, ...others.map((name) => `${name}@${versions[name]}`)]
+  // as the README says, but for where the package comes from, and which ioredis
+  const command = /^npm install effect-redis-lock (.*) ioredis$/m.exec(readme)
+  assert(command !== null, "README.md does not say how to install it")
+  const tools = ["typescript", "@types/node"].map((name) => `${name}@${versions[name]}`)
+  const wanted = [tarball, ...command[1]!.split(" "), ioredis, ...tools]
   mkdirSync(project)
   writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }))
   const options = "--prefer-offline --no-audit --no-fund --loglevel=error"
@@ -64,7 +71,7 @@ function install(project: string, tarball: string, ioredis: string): void {
 
 /** The README's first example under the strictest settings; our own types without skipLibCheck, too. */
 function compile(project: string, url: string): void {
-  const example = /^```ts\n([^]*?)^```$/m.exec(readFileSync(join(root, "README.md"), "utf8"))?.[1]
+  const example = /^```ts\n([^]*?)^```$/m.exec(readme)?.[1]
   assert(example !== undefined, "README.md has no ```ts example")
   writeFileSync(join(project, "main.ts"), example.replaceAll("redis://127.0.0.1:6379", url))
   writeFileSync(

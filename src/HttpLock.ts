@@ -102,7 +102,7 @@ export interface Middleware<E = never, R = never> {
  *
  * **Answers of its own** are problems as in RFC 9457 (`application/problem+json`), with a `code`
  * to tell them from others, and without the key or the holder's name, which are not the client's
- * business (the log has them):
+ * business (the log has them: at DEBUG for a 423, as a warning otherwise):
  *
  * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
  *   run. `Retry-After` says in whole seconds, one at least, when the holder's lease ends if it is
