@@ -6,7 +6,7 @@
  */
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -14,7 +14,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
 import { toMillis } from "./internal/millis.js"
-import { maxOwnerLength } from "./internal/options.js"
+import { maxOwnerLength, show } from "./internal/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
 import { LockStoreError } from "./LockError.js"
 import { LockStore } from "./LockStore.js"
@@ -175,7 +175,7 @@ const decode = (
     const impossible = (option: string, value: unknown, why: string) =>
       new LockStoreError({
         operation: "configure",
-        detail: `Impossible option ${option}: ${String(value)}. ${why}`
+        detail: `Impossible option ${option}: ${shown(value)}. ${why}`
       })
     const millis = (
       option: string,
@@ -214,11 +214,11 @@ const decode = (
         "20 millis"
       )
       const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
-      if (url !== undefined && !isRedisUrl(url)) {
+      if (url !== undefined && (typeof url !== "string" || !isRedisUrl(url))) {
         return yield* Either.left(
           impossible(
             "url",
-            Redacted.isRedacted(options.url) ? "<redacted>" : withoutPassword(url),
+            Redacted.isRedacted(options.url) ? "<redacted>" : url,
             "It wants redis://host:port, or rediss://host:port for TLS, with user and password before the host and the database behind it where needed."
           )
         )
@@ -247,7 +247,17 @@ const decode = (
   })
 
 const isRedisUrl = (url: string): boolean =>
-  /^rediss?:\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== ""
+  /^rediss?:\/\//.test(url) &&
+  URL.canParse(url) &&
+  new URL(url).hostname !== "" &&
+  /^\/?\d*$/.test(new URL(url).pathname)
+
+const shown = (value: unknown): string =>
+  typeof value === "string"
+    ? withoutPassword(value)
+    : Duration.isDuration(value)
+      ? String(value)
+      : show(value)
 
 /** Whatever stands before the last `@` can be a password: also where it is the mistake. */
 const withoutPassword = (url: string): string => url.replace(/^([a-z+.-]*:?\/*).*@/is, "$1***@")

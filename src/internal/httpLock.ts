@@ -141,6 +141,8 @@ const underLease =
         const { body } = response
         switch (body._tag) {
           case "Stream":
+            // nobody reads it: the lease would be kept for ever
+            if (request.method === "HEAD") return Effect.succeed(withoutBody(response))
             return Effect.succeed(
               HttpServerResponse.setBody(
                 response,
@@ -161,6 +163,12 @@ const underLease =
         }
       }
     })
+
+const withoutBody = (response: Response): Response =>
+  HttpServerResponse.setHeaders(
+    HttpServerResponse.setBody(response, HttpBody.empty),
+    response.headers
+  )
 
 /**
  * A stream each of whose steps is guarded. Its scope closes at the loss, whether or not anybody

@@ -22,6 +22,7 @@ import type {
 } from "../LockStore.js"
 import { Fifo, Link } from "./fifo.js"
 import { maxDelay, validUntil } from "./timing.js"
+import { Opaque } from "./opaque.js"
 import { makeStoreId, makeToken } from "./token.js"
 
 interface Holding {
@@ -55,7 +56,7 @@ class Entry {
   expiry: ScheduledCall | undefined = undefined
 }
 
-class MemoryStore implements LockStore {
+class MemoryStore extends Opaque implements LockStore {
   private readonly entries = new Map<string, Entry>()
   private readonly id = makeStoreId()
   private lastFencingToken = 0
@@ -63,7 +64,9 @@ class MemoryStore implements LockStore {
   constructor(
     readonly clock: LockClock,
     private readonly wallMillis: () => number
-  ) {}
+  ) {
+    super()
+  }
 
   readonly acquire = (claim: Claim, restore: Restore): Effect.Effect<Grant, LockUnavailable> =>
     Effect.suspend(() => {
@@ -135,7 +138,10 @@ class MemoryStore implements LockStore {
       expiresAt: now + claim.ttlMillis
     }
     entry.holding = holding
-    this.lastFencingToken = Math.max(this.lastFencingToken + 1, this.wallMillis() * 1_000)
+    this.lastFencingToken = Math.max(
+      this.lastFencingToken + 1,
+      Math.floor(this.wallMillis() * 1_000)
+    )
     const ownership = (): Ownership => {
       const current = this.entries.get(claim.key)
       const found = current === undefined ? undefined : this.current(current)
@@ -219,7 +225,8 @@ class MemoryStore implements LockStore {
 
 /** The time of Effect's `Clock`, as leases need it. */
 const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClock => {
-  const now = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+  // to the microsecond: a number cannot hold nanoseconds since 1970
+  const now = () => Math.round(Number(clock.unsafeCurrentTimeNanos()) / 1e3) / 1e3
   const run = Runtime.runFork(runtime)
   // whole milliseconds: a remainder too small to sleep for would be slept for ever; and not more than
   // `setTimeout` can count, which Effect takes for infinite

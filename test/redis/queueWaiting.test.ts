@@ -675,7 +675,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left", (it
       Effect.gen(function* () {
         const [a, b] = yield* pair({})
         const { server } = a
-        yield* deadHolder(server, "k-0", 200)
+        // connected before the dead one's time runs
+        for (const { use } of [a, b]) yield* Lock.withLock("first")(Effect.void).pipe(use)
+        yield* deadHolder(server, "k-0", 400)
         const fibers = yield* Effect.forEach(
           Array.from({ length: 300 }, (_, index) => index),
           (index) =>

@@ -46,7 +46,7 @@ interface Internals {
   readonly around: {
     readonly storeId: string
     readonly messages: {
-      readonly listeners: Map<string, (fencingToken: number | undefined) => void>
+      readonly listeners: Map<string, (fencingToken?: number, ttlMillis?: number) => void>
       readonly foreignKeys: ReadonlyMap<string, unknown>
     }
   }
@@ -71,8 +71,8 @@ export const internals = (store: LockStore.LockStore) => {
 export const onGrant = (store: LockStore.LockStore, callback: () => void): void => {
   const { listeners } = (store as unknown as Internals).around.messages
   for (const [token, listener] of listeners) {
-    listeners.set(token, (fencingToken) => {
-      listener(fencingToken)
+    listeners.set(token, (fencingToken, ttlMillis) => {
+      listener(fencingToken, ttlMillis)
       if (fencingToken !== undefined) callback()
     })
   }

@@ -23,8 +23,8 @@ export interface Carrier {
   suspect(sentAt: number, patienceMillis: number): void
   /** Whether nobody will ever say what became of a command of that connection. */
   hasForgotten(connection: number, patienceMillis: number): boolean
-  /** An error that may be shown. */
-  withoutSecrets(error: unknown): unknown
+  /** A command failed; answers an error that may be shown. */
+  failed(error: unknown): unknown
 }
 
 export type Outcome = Answered | Failed | Silent
@@ -71,11 +71,12 @@ class Observer {
 
 /** A script call that was handed to the client. */
 export class Call {
-  readonly sentAt: number
+  /** When it was handed to the client, or, before that, when it was made. */
+  sentAt: number
   /** What came of it; `undefined` while nothing did. */
   settled: Outcome | undefined = undefined
 
-  private readonly connection: number
+  private connection: number
   private observers: Observer | undefined = undefined
   private timer: ScheduledCall
   private dueAt: number
@@ -93,6 +94,12 @@ export class Call {
     this.connection = carrier.connection
     this.dueAt = this.sentAt + patienceMillis
     this.timer = carrier.clock.unsafeSchedule(this.dueAt, this.onTime)
+  }
+
+  /** It had to wait for a connection. */
+  isSentNow(): void {
+    this.sentAt = this.carrier.clock.unsafeNow()
+    this.connection = this.carrier.connection
   }
 
   /** Whether the connection was renewed since: the command may have been applied twice. */
@@ -168,8 +175,7 @@ export class Call {
     this.settle(new Answered(reply))
   }
 
-  readonly onError = (error: unknown): void =>
-    this.settle(new Failed(this.carrier.withoutSecrets(error)))
+  readonly onError = (error: unknown): void => this.settle(new Failed(this.carrier.failed(error)))
 
   private settle(outcome: Outcome): void {
     if (this.settled !== undefined) return

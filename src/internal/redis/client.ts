@@ -16,6 +16,9 @@ export interface RedisClient {
         readonly db?: number | undefined
         readonly password?: string | null | undefined
         readonly tls?: object | undefined
+        readonly enableOfflineQueue?: boolean | undefined
+        readonly sentinelPassword?: string | null | undefined
+        readonly redisOptions?: { readonly password?: string | null | undefined } | undefined
       }
     | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
@@ -24,7 +27,7 @@ export interface RedisClient {
   off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
   readonly isCluster?: boolean
-  nodes?(role: "all"): Array<EventTarget>
+  nodes?(role: "all"): Array<Node>
   duplicate(...args: Loosely): SubscriberClient
 }
 
@@ -53,6 +56,8 @@ export const connect = (
 ): RedisClient => {
   const merged: Omit<RedisOptions, "replyMapping"> = {
     connectTimeout: Math.max(1_000, commandTimeoutMillis),
+    // ioredis has none of its own: a Sentinel that says nothing would be waited for without end
+    sentinelCommandTimeout: Math.max(1_000, commandTimeoutMillis),
     // a connection that is given up must not hold the next one back
     disconnectTimeout: 100,
     retryStrategy: (times) =>
@@ -83,6 +88,8 @@ const withoutOverrides = (url: string): string => {
 export interface ConnectionEvents {
   readonly onConnect: () => void
   readonly onReady: () => void
+  /** It will not connect again. */
+  readonly onEnd: () => void
   readonly onClose: () => void
   readonly onError: (error: unknown) => void
 }
@@ -121,16 +128,15 @@ const startWatching = (client: RedisClient): Watch => {
   const onClose = () => followers.forEach((follower) => follower.onClose())
   listen(client, "connect", () => followers.forEach((follower) => follower.onConnect()))
   listen(client, "ready", () => followers.forEach((follower) => follower.onReady()))
+  listen(client, "end", () => followers.forEach((follower) => follower.onEnd()))
   listen(client, "close", onClose)
   listen(client, "error", (error) => followers.forEach((follower) => follower.onError(error)))
   if (client.isCluster === true && client.nodes !== undefined) {
-    const nodes = new Set<EventTarget>()
-    const watchNode = (node: EventTarget) => nodes.add(node.on("close", onClose) as EventTarget)
+    const nodes = new Set<Node>()
+    const watchNode = (node: Node) => nodes.add(node.on("close", onClose) as Node)
     client.nodes("all").forEach(watchNode)
     listen(client, "+node", watchNode)
-    listen(client, "-node", (node: EventTarget) =>
-      nodes.delete(node.off("close", onClose) as EventTarget)
-    )
+    listen(client, "-node", (node: Node) => nodes.delete(node.off("close", onClose) as Node))
     listeners.push(() => nodes.forEach((node) => node.off("close", onClose)))
   }
   return { followers, stop: () => listeners.forEach((remove) => remove()) }
@@ -140,6 +146,16 @@ interface EventTarget {
   on(event: string, listener: (...args: Loosely) => void): unknown
   off(event: string, listener: (...args: Loosely) => void): unknown
 }
+
+/** Of a Cluster. */
+interface Node extends EventTarget {
+  readonly options?: { readonly host?: string | undefined; readonly port?: number | undefined }
+}
+
+const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
+  client.nodes!("all").flatMap(({ options }) =>
+    options?.host === undefined ? [] : [{ host: options.host, port: options.port }]
+  )
 
 /** Another connection to the same place, for messages only. */
 export const subscriberOf = (client: RedisClient): SubscriberClient => {
@@ -153,6 +169,7 @@ export const subscriberOf = (client: RedisClient): SubscriberClient => {
     retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000)
   }
   return client.isCluster === true
-    ? client.duplicate([], { lazyConnect: false, autoResubscribe: false } as never)
+    ? // by way of the nodes that are known by now: those that it started with may have gone
+      client.duplicate(nodesOf(client), { lazyConnect: false, autoResubscribe: false } as never)
     : client.duplicate(options as never)
 }

@@ -4,6 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { LockClock } from "../../LockStore.js"
+import { maxDelay } from "../timing.js"
 import { Call, type Carrier } from "./call.js"
 import { type RedisClient, watchConnection } from "./client.js"
 import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
@@ -12,6 +13,20 @@ import type { Script } from "./scripts.js"
 
 /** Larger ones make client and server wait for each other. */
 const batchSize = 16
+
+/** What an ioredis client's status is while it has no connection, and will have one. */
+const disconnected: ReadonlySet<string> = new Set([
+  "connecting",
+  "connect",
+  "close",
+  "reconnecting"
+])
+
+/** How fast the slowest answer is forgotten, which can have been a stall of this process. */
+const halfLife = 5_000
+
+/** What ioredis says of a command that it has not sent, and will not. */
+const notWriteable = "Stream isn't writeable"
 
 /** What `batch` takes of each call, in the order in which it takes them. */
 const inBatch = new Map<Script, { readonly keys: ReadonlyArray<number>; readonly args: number }>([
@@ -28,10 +43,11 @@ export class Commands implements Carrier {
   lastError: unknown = undefined
 
   private lastAnswerAt = 0
-  /** The slowest answer of late: a fading maximum. */
+  /** The slowest answer of late: a maximum that fades. */
   private slowest = 0
   private silentSince = 0
   private connectedAt = 0
+  private demotedAt = Number.NEGATIVE_INFINITY
   private readyAt = 0
   /** The connection that is being replaced: once is enough. */
   private suspected = -1
@@ -39,6 +55,10 @@ export class Commands implements Carrier {
   /** Keys of one call must be in one slot of a Cluster: there, every call stands alone. */
   private batches: boolean
   private waiting: Array<Call> = []
+  /** While there is no connection: a client would keep, and send, what nobody wants any more. */
+  private readonly parked = new Set<Call>()
+  /** Whether the client would (or else say at once that there is no connection). */
+  private readonly queues: boolean
   /** Whether the client is known to send unfulfilled commands again. */
   private readonly resends: boolean
   private undoing = 0
@@ -54,6 +74,7 @@ export class Commands implements Carrier {
     private readonly owned: boolean
   ) {
     this.batches = client.isCluster !== true
+    this.queues = client.options?.enableOfflineQueue !== false
     this.resends = owned || client.isCluster === true
     this.unwatch = watchConnection(client, {
       onConnect: () => {
@@ -62,7 +83,9 @@ export class Commands implements Carrier {
       onReady: () => {
         this.readyAt = clock.unsafeNow()
         this.lastError = undefined
+        this.unpark()
       },
+      onEnd: () => this.unpark(),
       onClose: () => {
         this.connection++
       },
@@ -81,12 +104,27 @@ export class Commands implements Carrier {
     contended = false
   ): Call {
     const call = new Call(this, script, keys, args, patienceMillis)
-    if (this.batches && !contended && inBatch.has(script)) {
+    if (this.queues && disconnected.has(this.client.status)) this.parked.add(call)
+    else this.dispatch(call, contended)
+    return call
+  }
+
+  private dispatch(call: Call, contended: boolean): void {
+    if (this.batches && !contended && inBatch.has(call.script)) {
       if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     } else {
       this.send(call)
     }
-    return call
+  }
+
+  /** There is a connection again, or there never will be: the client says which. */
+  private unpark(): void {
+    const parked = [...this.parked]
+    this.parked.clear()
+    for (const call of parked) {
+      call.isSentNow()
+      this.dispatch(call, false)
+    }
   }
 
   /**
@@ -102,29 +140,48 @@ export class Commands implements Carrier {
     return this.call(scripts.release, keys, [token], this.timeoutMillis, contended)
   }
 
+  failed(error: unknown): unknown {
+    this.leaveReplica(error)
+    return this.withoutSecrets(error)
+  }
+
+  /** A master that was demoted keeps its connections; its address may lead to the new one. */
+  private leaveReplica(error: unknown): void {
+    if (!this.owned || !isServerError(error) || !/^READONLY/.test(messageOf(error))) return
+    const now = this.clock.unsafeNow()
+    if (this.client.status !== "ready" || now < this.demotedAt + this.timeoutMillis) return
+    this.demotedAt = now
+    this.client.disconnect(true)
+  }
+
   /**
    * ioredis attaches the command to its errors, with all arguments, and Redis repeats those of a
    * command that it does not know: a password, or a token. Errors are printed and logged; these must
    * not be.
    */
-  withoutSecrets(error: unknown): unknown {
+  private withoutSecrets(error: unknown): unknown {
     if (!(error instanceof Error)) return error
-    const { password } = this.client.options ?? {}
+    const { password, redisOptions, sentinelPassword } = this.client.options ?? {}
     const hide = (text: string) =>
-      withoutTokens(
-        password === undefined || password === null || password === ""
-          ? text
-          : text.replaceAll(password, "***")
+      [password, sentinelPassword, redisOptions?.password].reduce<string>(
+        (shown, secret) =>
+          secret === undefined || secret === null || secret === ""
+            ? shown
+            : shown.replaceAll(secret, "***"),
+        withoutTokens(text)
       )
-    const clean = new Error(hide(error.message))
+    const clean = new Error(hide(messageOf(error)))
     clean.name = error.name
     if (error.stack !== undefined) clean.stack = hide(error.stack)
     return "code" in error ? Object.assign(clean, { code: error.code }) : clean
   }
 
   answered(sentAt: number): void {
-    this.lastAnswerAt = this.clock.unsafeNow()
-    this.slowest = Math.max(this.lastAnswerAt - sentAt, this.slowest * 0.99)
+    const now = this.clock.unsafeNow()
+    // on this connection: how long one was away says nothing of how fast answers are
+    const took = now - Math.max(sentAt, this.readyAt)
+    this.slowest = Math.max(took, this.slowest * 2 ** ((this.lastAnswerAt - now) / halfLife))
+    this.lastAnswerAt = now
   }
 
   /** Some command was not answered in its time, and nothing has been answered since. */
@@ -219,16 +276,32 @@ export class Commands implements Carrier {
     token: string,
     ttlMillis: number
   ): void {
-    const until = (onItsWay?.sentAt ?? this.clock.unsafeNow()) + ttlMillis
-    const attempt = (): void =>
+    if (onItsWay !== undefined && this.neverSent(onItsWay)) return
+    let until = Number.POSITIVE_INFINITY
+    let pause = 100
+    const attempt = (): void => {
+      // it can have been applied just now, however long ago it was sent
+      until = Math.min(until, this.clock.unsafeNow() + ttlMillis)
       this.release(keys, token).whenSettled((outcome) => {
         const now = this.clock.unsafeNow()
-        if (outcome._tag === "Answered" || now > until || this.closed) this.undone()
-        else this.clock.unsafeSchedule(now + 200, attempt)
+        if (outcome._tag === "Answered" || now > until || this.closed) return this.undone()
+        pause = Math.min(2 * pause, 5_000)
+        this.clock.unsafeSchedule(now + pause, attempt)
       })
+    }
     this.undoing++
     if (onItsWay === undefined) attempt()
     else onItsWay.whenSettled(attempt)
+  }
+
+  /** The first command about a token, which has not gone out, and will not: there is nothing to undo. */
+  private neverSent(call: Call): boolean {
+    if (call.script !== scripts.acquire) return false
+    if (this.parked.delete(call)) {
+      call.onError(new Error("There was no connection to send it on."))
+      return true
+    }
+    return call.settled?._tag === "Failed" && messageOf(call.settled.error).startsWith(notWriteable)
   }
 
   private undone(): void {
@@ -244,6 +317,7 @@ export class Commands implements Carrier {
    * is told not to send them again, as a user's client can be.)
    */
   hasForgotten(connection: number, patienceMillis: number): boolean {
+    if (this.closed) return true
     return (
       !this.resends &&
       connection !== this.connection &&
@@ -272,16 +346,20 @@ export class Commands implements Carrier {
   /** Waits for what is being undone, at most one command deadline; then lets go of the client. */
   get close(): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
+      let atMost: NodeJS.Timeout | undefined
       const end = () => {
+        clearTimeout(atMost)
         if (this.closed) return
         this.closed = true
         this.unwatch()
         if (this.owned) this.client.disconnect()
+        this.unpark()
         resume(Effect.void)
       }
       if (this.undoing === 0) return end()
       this.whenUndone.push(end)
-      this.clock.unsafeSchedule(this.clock.unsafeNow() + this.timeoutMillis, end)
+      // (somebody waits for it: unlike other timers of the store it keeps the process alive)
+      atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
     })
   }
 }

@@ -81,7 +81,12 @@ export class RedisGrant implements Grant {
       return pending === undefined || pending.settled !== undefined
         ? this.releaseBy(deadline, false)
         : // what is still on its way about this token must not arrive behind the release
-          Effect.flatMap(pending.bounded(), () => this.releaseBy(deadline, false))
+          Effect.flatMap(pending.bounded(), (outcome) => {
+            if (outcome._tag === "Silent") {
+              this.commands.giveBack(pending, this.line.keys, this.token, tenure.ttlMillis)
+            }
+            return this.releaseBy(deadline, false)
+          })
     })
   }
 
@@ -108,7 +113,7 @@ export class RedisGrant implements Grant {
         clock.unsafeNow() + pause < deadline
       ) {
         return Effect.zipRight(
-          sleep(this.commands, pause),
+          sleep(pause),
           // a server's refusal says that nothing was done
           Effect.suspend(() =>
             this.releaseBy(deadline, sentBefore || !isServerError(outcome.error))
@@ -147,10 +152,9 @@ class Renewed {
 
 const ours: Effect.Effect<Ownership> = Effect.succeed("Ours")
 
-const sleep = (commands: Commands, millis: number): Effect.Effect<void> =>
+/** Somebody waits for it: unlike other timers of the store it keeps the process alive. */
+const sleep = (millis: number): Effect.Effect<void> =>
   Effect.async((resume) => {
-    const timer = commands.clock.unsafeSchedule(commands.clock.unsafeNow() + millis, () =>
-      resume(Effect.void)
-    )
-    return Effect.sync(() => timer.cancel())
+    const timer = setTimeout(() => resume(Effect.void), millis)
+    return Effect.sync(() => clearTimeout(timer))
   })

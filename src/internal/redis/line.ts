@@ -34,6 +34,8 @@ export class Waiter extends Link {
   deadline: ScheduledCall | undefined = undefined
   /** Its time is over, but the store has not said yet what is in the way. */
   overdue = false
+  /** How many grants came too late for it. */
+  late = 0
   /** How many of this process stood before it when it came. */
   cameAfter = 0
 
@@ -130,6 +132,12 @@ export class Line implements PlaceEvents {
 
   /** The store is closed: nobody is served any more. */
   close(error: LockStoreError): void {
+    const { tenure } = this
+    // it may be kept for one of them
+    if (tenure?.pass !== undefined && tenure.holder === undefined) {
+      const { pass, token, ttlMillis } = tenure
+      this.around.commands.giveBack(pass, this.keys, token, ttlMillis)
+    }
     for (const waiter of this.waiters.drain()) waiter.settle(Exit.fail(error))
     this.update()
   }
@@ -220,7 +228,9 @@ export class Line implements PlaceEvents {
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.keys, place.token, ttlMillis)
-      if (head !== undefined && place.busy === undefined) {
+      // once queued, it is tried again: the process may have been stopped. But a ttl that is shorter than
+      // the way to Redis and back is so each time
+      if (head !== undefined && (place.busy === undefined || ++head.late === 3)) {
         this.waiters.delete(head)
         head.settle(Exit.fail(tooLate(head.claim, now - sentAt)))
       }
@@ -299,6 +309,7 @@ export class Line implements PlaceEvents {
       String(fencingBlock),
       String(tenure.reservedUntil)
     ])
+    tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
 

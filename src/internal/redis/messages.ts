@@ -8,8 +8,11 @@ import { type Busy, readFence } from "./answers.js"
 import { type RedisClient, type SubscriberClient, subscriberOf } from "./client.js"
 import { messageOf } from "./replyErrors.js"
 
-/** Told the fencing token of a grant, or `undefined`: messages may have been missed, ask. */
-type Listener = (fencingToken: number | undefined) => void
+/** Told the fencing token and the ttl of a grant, or nothing: messages may have been missed, ask. */
+type Listener = (fencingToken?: number, ttlMillis?: number) => void
+
+/** Of so many keys of foreign programs it is remembered that there has been a warning. */
+const mostForeverLocked = 1_000
 
 export class Messages {
   private client: SubscriberClient | undefined = undefined
@@ -59,6 +62,7 @@ export class Messages {
     if (busy === undefined || !busy.foreign || busy.leftMillis !== undefined) {
       this.foreverLocked.delete(storedKey)
     } else if (!this.foreverLocked.has(storedKey)) {
+      if (this.foreverLocked.size >= mostForeverLocked) this.foreverLocked.clear()
       this.foreverLocked.add(storedKey)
       this.warn(
         `Lock ${JSON.stringify(key.slice(0, 200))} is held by a program that does not use this library, and its key has no ttl: it stays locked until somebody deletes it.`
@@ -76,10 +80,12 @@ export class Messages {
     this.clock.unsafeSchedule(this.clock.unsafeNow() + 500, () => {
       const now = this.clock.unsafeNow()
       if (this.received !== received || now < this.replaceNotBefore || this.closed) return
-      if (this.client?.status !== "ready") return
+      const { client } = this
+      // ("connect": it was accepted, and never greeted)
+      if (client?.status !== "ready" && client?.status !== "connect") return
       this.replaceNotBefore = now + this.replacePauseMillis
       this.replacePauseMillis = Math.min(60_000, 2 * this.replacePauseMillis)
-      this.client.disconnect(true)
+      client.disconnect(true)
     })
   }
 
@@ -113,7 +119,7 @@ export class Messages {
       () => {
         // what was said before this moment may have been missed
         if (channel === this.channel) {
-          this.listeners.forEach((listener) => listener(undefined))
+          this.listeners.forEach((listener) => listener())
         }
       },
       (error) => {
@@ -138,9 +144,9 @@ export class Messages {
     }
     this.received++
     this.replacePauseMillis = 1_000
-    const [token = "", fence] = message.split(" ")
+    const [token = "", fence, ttl] = message.split(" ")
     const fencingToken = readFence(fence)
-    if (fencingToken !== undefined) this.listeners.get(token)?.(fencingToken)
+    if (fencingToken !== undefined) this.listeners.get(token)?.(fencingToken, Number(ttl))
   }
 
   private keyspaceChannel(key: string): string {

@@ -46,10 +46,10 @@ export class Place {
   private longestTtl = 0
   /** What the last answered command said of it, and when that was sent: the grant came after it. */
   private provenAt: number
-  private proven: Shape
   /** What the last command said. */
   private sent: Shape
-  private lastAnswerAt: number
+  /** When the first heartbeat was sent of those that have no answer. */
+  private askingSince: number | undefined = undefined
   private nextBeat: ScheduledCall | undefined = undefined
   private over = false
 
@@ -61,12 +61,12 @@ export class Place {
     contended: boolean
   ) {
     this.token = makeToken(around.storeId)
-    this.sent = this.proven = this.shape(claim)
+    this.sent = this.shape(claim)
     // a grant comes on another connection, and can overtake the answer "queued"
     around.messages.listen(this.token, this.onMessage)
     const { ttlMillis } = claim
     const call = (this.call = this.send(scripts.acquire, claim, contended))
-    this.provenAt = this.lastAnswerAt = call.sentAt
+    this.provenAt = call.sentAt
     call.within(around.commands.timeoutMillis, (outcome) => this.onFirst(call, ttlMillis, outcome))
   }
 
@@ -142,9 +142,8 @@ export class Place {
   private queued(busy: Busy, call: Call): void {
     const { foreignPollMillis, messages } = this.around
     this.provenAt = call.sentAt
-    this.proven = this.sent
-    this.lastAnswerAt = this.now
-    this.busy = { ...busy, at: this.lastAnswerAt }
+    this.askingSince = undefined
+    this.busy = { ...busy, at: this.now }
     messages.open()
     if (busy.foreign) messages.watchKey(this.keys[0], this.wake)
     this.events.onBusy(this)
@@ -171,6 +170,7 @@ export class Place {
     this.nextBeat?.cancel()
     const { ttlMillis } = claim
     const call = (this.call = this.send(scripts.heartbeat, claim))
+    this.askingSince ??= call.sentAt
     call.within(this.around.commands.timeoutMillis, (outcome) =>
       this.onBeat(call, ttlMillis, outcome)
     )
@@ -190,8 +190,9 @@ export class Place {
     }
     const busy = readBusy(reply)
     if (busy !== undefined) return this.queued(busy, call)
-    const lateMillis = this.now - this.lastAnswerAt - this.sent.beat
-    if (lateMillis >= this.sent.window) {
+    const failsAt = this.askingSince! + this.sent.window
+    // (timers may come a little early)
+    if (this.now + 10 >= failsAt) {
       this.withdraw()
       return this.events.onFailed(this, outcome)
     }
@@ -199,22 +200,15 @@ export class Place {
       return this.beatIn(Math.min(this.sent.beat, retryDelay(ttlMillis)))
     }
     // the answer can still come; nothing else is asked before
-    call.whenSettled((late) => this.onBeat(call, ttlMillis, late))
-    this.nextBeat = this.around.commands.clock.unsafeSchedule(
-      this.now + this.sent.window - lateMillis,
-      () => {
-        if (call.settled === undefined) this.onBeat(call, ttlMillis, outcome)
-      }
-    )
+    call.within(failsAt - call.sentAt, (late) => this.onBeat(call, ttlMillis, late))
   }
 
   /** A message: the token was granted; or (undefined) messages may have been missed. */
-  private readonly onMessage = (fencingToken: number | undefined): void => {
+  private readonly onMessage = (fencingToken?: number, ttl = 0): void => {
     if (this.over) return
     // greater than the last one when the token was found in the queue: the grant came after that. (A
-    // token can be queued twice, by an acquire that was sent again.) What is on its way can have
-    // changed the grant's ttl before
-    const ttl = Math.min(this.proven.handoff, this.sent.handoff)
+    // token can be queued twice, by an acquire that was sent again.) Its ttl is not what was asked for
+    // last: a command for a caller that has left can have come to the server later
     const left = validUntil(this.provenAt, ttl) - this.now
     const isNew = fencingToken !== undefined && fencingToken > (this.busy?.lastFence ?? 0)
     if (isNew && left > ttl / 4) return this.granted(fencingToken, this.provenAt, ttl)

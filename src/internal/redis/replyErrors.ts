@@ -9,5 +9,8 @@ export const closedMessage = "The lock store is closed."
 export const isServerError = (error: unknown): error is Error =>
   error instanceof Error && error.name === "ReplyError"
 
+/** Before Redis 7 an error of a script has words before it that say where. */
+const inScript = /^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: )*-?/
+
 export const messageOf = (error: unknown): string =>
-  error instanceof Error ? error.message : String(error)
+  (error instanceof Error ? error.message : String(error)).replace(inScript, "")

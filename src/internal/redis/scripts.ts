@@ -55,7 +55,7 @@ local function serve(now)
     if beat and now / 1000 - beat <= tonumber(window) then
       local fence = mint(now, owner, 0)
       redis.call('SET', lock, first, 'PX', ttl)
-      redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence)
+      redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence .. ' ' .. ttl)
       return first, fence
     end
   end

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, LockStore, Restore } from "../../LockStore.js"
+import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
 import { readBusy, readFence } from "./answers.js"
@@ -18,14 +19,18 @@ import { Tenure, type Turn } from "./tenure.js"
 
 type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
-export class RedisStore implements LockStore {
+export class RedisStore extends Opaque implements LockStore {
   private readonly lines = new Map<string, Line>()
+  /** How to give back what single attempts that are under way may bring. */
+  private readonly attempts = new Set<() => void>()
   private closed = false
 
   constructor(
     private readonly around: Surroundings,
     private readonly prefix: string
-  ) {}
+  ) {
+    super()
+  }
 
   get clock() {
     return this.around.commands.clock
@@ -67,12 +72,17 @@ export class RedisStore implements LockStore {
       String(claim.ttlMillis),
       claim.owner ?? owner
     ])
-    const giveBack = () => commands.giveBack(call, keys, token, claim.ttlMillis)
+    const giveBack = () => {
+      if (this.attempts.delete(giveBack)) commands.giveBack(call, keys, token, claim.ttlMillis)
+    }
+    this.attempts.add(giveBack)
     return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
         giveBack()
         return Effect.failCause(exit.cause)
       }
+      // the close has given it back
+      if (this.closed) return Effect.fail(this.closedError(claim.key))
       const outcome = exit.value
       const reply = outcome._tag === "Answered" ? outcome.reply : undefined
       const now = this.clock.unsafeNow()
@@ -83,6 +93,7 @@ export class RedisStore implements LockStore {
           giveBack()
           return Effect.fail(tooLate(claim, now - call.sentAt))
         }
+        this.attempts.delete(giveBack)
         const line = this.line(claim.key, keys)
         const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
         return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
@@ -92,6 +103,7 @@ export class RedisStore implements LockStore {
         giveBack()
         return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
       }
+      this.attempts.delete(giveBack)
       const contention = contentionOf(busy, undefined, 0)
       return Effect.fail(
         new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
@@ -109,6 +121,7 @@ export class RedisStore implements LockStore {
       )
     }
     for (const line of this.lines.values()) line.close(this.closedError(line.key))
+    for (const giveBack of this.attempts) giveBack()
   }
 
   private closedError(key: string): LockStoreError {

@@ -9,6 +9,8 @@ export class Tenure {
   validUntil: number
   /** The last of the fencing tokens that were reserved for it. */
   reservedUntil: number
+  /** The last question whether it may be passed on within this process. */
+  pass: Call | undefined = undefined
   /** The last question whether it is still there. */
   check: Call | undefined = undefined
 
