@@ -40,6 +40,8 @@
  *   Several tokens of one process at a time (tryAcquire beside a line): two clients.
  * - `verify` changes nothing. `batch` does what acquire and release do where the queue is empty, or
  *   nothing. A queue that expires (10 s) has only dead waiters, who are skipped in any case.
+ * - A grant by handoff has one ttl here, the window. There, callers of a process can have several, and
+ *   the message says which one it was.
  * - Programs that do not use this library, DEL by hand, restarts and failovers: guarantees.md.
  * - Errors of the server: a command that failed without an effect is one that was lost.
  */

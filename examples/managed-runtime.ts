@@ -44,5 +44,5 @@ console.log(`together: ${together.map((it) => it.status).join(", ")}; after that
 
 server.close()
 server.closeAllConnections()
-// at the end of the program: releases what is held, closes the connection
+// at the end of the program, when nothing holds a lock any more: closes the connection
 await runtime.dispose()
