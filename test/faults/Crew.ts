@@ -142,8 +142,12 @@ const stand = (row: Row) =>
         }
       }
       case "sentinel": {
-        // failovers are the plan's to make: on a busy machine they come by themselves
-        const sentinel = yield* RedisSentinel.make({ args, downAfter: 30_000 })
+        // failovers are the plan's to make: on a busy machine they come by themselves, or not to their end
+        const sentinel = yield* RedisSentinel.make({
+          args,
+          downAfter: 30_000,
+          failoverTimeout: 30_000
+        })
         return {
           servers: sentinel.servers,
           addresses: sentinel.addresses,

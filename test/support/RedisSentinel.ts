@@ -15,6 +15,8 @@ export interface Options {
   readonly args?: ReadonlyArray<string> | undefined
   /** In milliseconds, of silence until a Sentinel thinks that the master is down. Default: 500. */
   readonly downAfter?: number | undefined
+  /** In milliseconds, after which Sentinels give a failover up that does not come on. Default: 3000. */
+  readonly failoverTimeout?: number | undefined
 }
 
 export interface RedisSentinel {
@@ -58,7 +60,7 @@ export const make = (options: Options = {}): Effect.Effect<RedisSentinel, never,
         sentinel: [
           `sentinel monitor ${name} ${first.host} ${first.port} ${quorum}`,
           `sentinel down-after-milliseconds ${name} ${options.downAfter ?? 500}`,
-          `sentinel failover-timeout ${name} 3000`
+          `sentinel failover-timeout ${name} ${options.failoverTimeout ?? 3_000}`
         ]
       }),
       count
