@@ -50,6 +50,8 @@ export interface Crew {
   readonly refill: Effect.Effect<void>
   /** Of all workers that ever were here and have been killed: store id to name. */
   readonly dead: Map<string, string>
+  /** What was going on when a run was cut off. */
+  readonly waitsFor: Array<string>
   /** Closes the workers as their programs would, and says what is left of them. */
   readonly close: Effect.Effect<ReadonlyArray<Event>>
 }
@@ -108,6 +110,7 @@ export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never
       workers,
       refill,
       dead,
+      waitsFor: [],
       close: Effect.suspend(() => close(workers, servers))
     }
   })

@@ -35,7 +35,7 @@ let runs = 0
 export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
   Effect.scoped(
     Effect.gen(function* () {
-      yield* crew.refill
+      yield* named(crew, "new processes", crew.refill)
       const id = `${process.pid}-${++runs}`
       const dir = yield* Effect.acquireRelease(
         Effect.sync(() => Fs.mkdtempSync(Path.join(prepared(), `${id}-`))),
@@ -80,7 +80,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
           Effect.sleep(plan.millis),
           ...plan.steps.map((step, index) => {
             const random = seeded(plan.seed * 1_000 + index)
-            return perform(crew, step, keys[0]!, plan, random, keysOn, (event) => {
+            const fault = perform(crew, step, keys[0]!, plan, random, keysOn, (event) => {
               events.push(event)
               if (event._tag === "Killed") {
                 for (const times of [1, 2]) {
@@ -88,12 +88,17 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
                 }
               }
             })
+            return named(crew, step.fault, fault)
           })
         ],
         { concurrency: "unbounded", discard: true }
       )
       yield* Effect.all(looks, { concurrency: "unbounded", discard: true })
-      yield* Effect.forEach(crew.servers, (server) => sound(crew, server), { discard: true })
+      yield* Effect.forEach(
+        crew.servers,
+        (server) => named(crew, "an answer of Redis", sound(crew, server)),
+        { discard: true }
+      )
 
       for (const worker of everyone) worker.order({ _tag: "Drain" })
       yield* Effect.forEach(
@@ -102,7 +107,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
         (worker) => worker.next("Drained").pipe(Effect.timeoutOption(plan.ttl * 4 + 12_000)),
         { concurrency: "unbounded", discard: true }
       )
-      yield* leftoversOf(crew, plan, events)
+      yield* named(crew, "an empty Redis", leftoversOf(crew, plan, events))
       for (const worker of everyone) {
         while (worker.has("Broke")) {
           const news = yield* worker.next("Broke")
@@ -126,6 +131,10 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
       }
     })
   )
+
+/** For a run that does not end: what it waits for. */
+const named = <A, E, R>({ waitsFor }: Crew, name: string, effect: Effect.Effect<A, E, R>) =>
+  Effect.onInterrupt(effect, () => Effect.sync(() => waitsFor.push(name)))
 
 export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   ttl: plan.ttl,

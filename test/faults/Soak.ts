@@ -78,7 +78,9 @@ const untilFailure = (
         if (Option.isNone(result)) {
           all.runs++
           all.failed++
-          all.reports.push(`${all.row.name}, ${name}: the run does not end`)
+          all.reports.push(
+            `${all.row.name}, ${name}: the run waits for ${crew.waitsFor.join(", ") || "its processes"}`
+          )
           return nextPlan()
         }
         count(all, result.value)
