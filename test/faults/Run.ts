@@ -195,9 +195,8 @@ const perform = (
     const slot = spared ? 1 % crew.workers.length : meant
     const worker = crew.workers[slot]!
     const proxy = crew.proxies[slot]
-    const server = on === "store" ? yield* serverOf(crew, hot) : crew.servers[0]
-    const target = on === "store" ? `redis ${server?.port}` : worker.name
-    const fault = Effect.gen(function* () {
+    const fault = Effect.fnUntraced(function* (server: RedisServer.RedisProcess | undefined) {
+      const target = on === "store" ? `redis ${server?.port}` : worker.name
       if (!worker.isAlive()) return
       const at = now()
       const wallAt = Date.now()
@@ -216,8 +215,25 @@ const perform = (
         wallUntil: Date.now()
       })
     })
-    const thing = on === "store" ? server! : on === "network" ? proxy! : worker
-    yield* oneAtATime(thing, uses ?? on)(fault)
+    if (on !== "store") {
+      const thing = on === "network" ? proxy! : worker
+      return yield* oneAtATime(thing, uses ?? on)(fault(crew.servers[0]))
+    }
+    // by the time that it is this one's turn, another can have the key
+    const atServer: Effect.Effect<void> = Effect.flatMap(serverOf(crew, hot), (server) =>
+      Effect.flatMap(
+        oneAtATime(
+          server,
+          uses ?? on
+        )(
+          Effect.flatMap(serverOf(crew, hot), (now) =>
+            now === server ? Effect.as(fault(server), true) : Effect.succeed(false)
+          )
+        ),
+        (done) => (done ? Effect.void : atServer)
+      )
+    )
+    yield* atServer
   })
 
 /** The one that is asked may be down: another fault has it. */
