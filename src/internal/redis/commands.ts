@@ -284,7 +284,8 @@ export class Commands implements Carrier {
       until = Math.min(until, this.clock.unsafeNow() + ttlMillis)
       this.release(keys, token).whenSettled((outcome) => {
         const now = this.clock.unsafeNow()
-        if (outcome._tag === "Answered" || now > until || this.closed) return this.undone()
+        const over = outcome._tag === "Answered" || now > until || this.closed
+        if (over || this.client.status === "end") return this.undone()
         pause = Math.min(2 * pause, 5_000)
         this.clock.unsafeSchedule(now + pause, attempt)
       })

@@ -208,9 +208,25 @@ export class Line implements PlaceEvents {
     this.answer()
   }
 
-  onGone(place: Place): void {
+  onGone(place: Place, askedAt: number): void {
+    const { now } = this
+    const head = this.waiters.first
     this.dropPlace(place)
+    // its grant was over before the question came
+    if (head !== undefined && now >= validUntil(askedAt, head.claim.ttlMillis)) {
+      this.cameTooLate(head, now - askedAt)
+    }
     this.update()
+  }
+
+  /**
+   * Once queued, it is tried again: the process may have been stopped. But a ttl that is shorter than the
+   * way to Redis and back is so each time.
+   */
+  private cameTooLate(head: Waiter, tookMillis: number, atOnce = false): void {
+    if (++head.late < 3 && !atOnce) return
+    this.waiters.delete(head)
+    head.settle(Exit.fail(tooLate(head.claim, tookMillis)))
   }
 
   onFailed(place: Place, outcome: Outcome): void {
@@ -228,12 +244,7 @@ export class Line implements PlaceEvents {
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.keys, place.token, ttlMillis)
-      // once queued, it is tried again: the process may have been stopped. But a ttl that is shorter than
-      // the way to Redis and back is so each time
-      if (head !== undefined && (place.busy === undefined || ++head.late === 3)) {
-        this.waiters.delete(head)
-        head.settle(Exit.fail(tooLate(head.claim, now - sentAt)))
-      }
+      if (head !== undefined) this.cameTooLate(head, now - sentAt, place.busy === undefined)
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)

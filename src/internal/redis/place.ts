@@ -22,7 +22,7 @@ export interface PlaceEvents {
   /** Queued, or queued still. */
   onBusy(place: Place): void
   /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
-  onGone(place: Place): void
+  onGone(place: Place, askedAt: number): void
   /** The first command failed, or a whole claim window of heartbeats. */
   onFailed(place: Place, outcome: Outcome): void
 }
@@ -181,7 +181,7 @@ export class Place {
     const reply = replyOf(outcome)
     if (isNowhere(reply)) {
       this.end()
-      return this.events.onGone(this)
+      return this.events.onGone(this, call.sentAt)
     }
     const fencingToken = readFence(reply)
     if (fencingToken !== undefined) {
