@@ -420,7 +420,10 @@ export const memoryGrowth = (history: History): ReadonlyArray<string> =>
       : []
   )
 
-/** Of each process that was there for long enough: bytes a minute. */
+/**
+ * Of each process that was there for long enough: bytes a minute, all the time. What grows once (code
+ * that is compiled late, some megabyte) is in one half of the time and not in the other.
+ */
 export const heapGrowth = (history: History): ReadonlyMap<string, number> => {
   const samples = eventsOf(history, "Memory")
   const workers = new Set(samples.map(({ worker }) => worker))
@@ -429,9 +432,11 @@ export const heapGrowth = (history: History): ReadonlyMap<string, number> => {
       const all = samples.filter((sample) => sample.worker === worker)
       const from = all[0]!.at + 180_000
       const warm = all.filter(({ at }) => at >= from)
-      return warm.length < 8
-        ? []
-        : [[worker, slope(warm.map(({ at, bytes }) => [at / 60_000, bytes]))] as const]
+      if (warm.length < 16) return []
+      const middle = Math.floor(warm.length / 2)
+      const halves = [warm.slice(0, middle), warm.slice(middle)]
+      const slopes = halves.map((half) => slope(half.map(({ at, bytes }) => [at / 60_000, bytes])))
+      return [[worker, Math.min(...slopes)] as const]
     })
   )
 }

@@ -217,7 +217,8 @@ export const faults = {
     )(millis)
   ),
   // slowly, so that no answer is missed before there are none at all
-  "later and later": network("latency", [2, 3], (proxy, millis) =>
+  // (it ends a black hole: beside another one it would let a stream go on that has lost bytes)
+  "later and later": network("connections", [2, 3], (proxy, millis) =>
     Effect.gen(function* () {
       for (const [late, share] of [
         [100, 0.15],

@@ -147,7 +147,7 @@ export class Commands implements Carrier {
 
   /** A master that was demoted keeps its connections; its address may lead to the new one. */
   private leaveReplica(error: unknown): void {
-    if (!this.owned || !isServerError(error) || !/^READONLY/.test(messageOf(error))) return
+    if (!this.owned || !isServerError(error) || !messageOf(error).startsWith("READONLY")) return
     const now = this.clock.unsafeNow()
     if (this.client.status !== "ready" || now < this.demotedAt + this.timeoutMillis) return
     this.demotedAt = now
@@ -347,9 +347,7 @@ export class Commands implements Carrier {
   /** Waits for what is being undone, at most one command deadline; then lets go of the client. */
   get close(): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
-      let atMost: NodeJS.Timeout | undefined
       const end = () => {
-        clearTimeout(atMost)
         if (this.closed) return
         this.closed = true
         this.unwatch()
@@ -360,7 +358,8 @@ export class Commands implements Carrier {
       if (this.undoing === 0) return end()
       this.whenUndone.push(end)
       // (somebody waits for it: unlike other timers of the store it keeps the process alive)
-      atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
+      const atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
+      this.whenUndone.push(() => clearTimeout(atMost))
     })
   }
 }
