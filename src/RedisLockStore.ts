@@ -219,7 +219,7 @@ const decode = (
           impossible(
             "url",
             Redacted.isRedacted(options.url) ? "<redacted>" : url,
-            "It wants redis://host:port, or rediss://host:port for TLS, with user and password before the host and the database behind it where needed."
+            "It wants redis://host:port, or rediss://host:port for TLS, with user and password before the host and the number of the database behind it where needed."
           )
         )
       }

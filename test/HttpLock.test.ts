@@ -348,6 +348,40 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
       )
     }
 
+    it.scoped(
+      "but not for a stream that a HEAD asked for, of which only the headers are sent",
+      () =>
+        Effect.gen(function* () {
+          const { until } = yield* StoreControls
+          const runtime = yield* Effect.runtime<LockStore.LockStore>()
+          type App = HttpApp.Default<never, LockStore.LockStore>
+          const onNode = (app: App, path: string) =>
+            Effect.gen(function* () {
+              const answer = yield* send(yield* serve(app), path, "HEAD").answer
+              const { date: _, ...headers } = answer.headers
+              return [answer.status, headers, yield* answer.rest]
+            })
+          const onWeb = (app: App, path: string) =>
+            Effect.promise(async () => {
+              const request = new Request(`http://localhost${path}`, { method: "HEAD" })
+              const answer = await HttpApp.toWebHandlerRuntime(runtime)(app)(request)
+              return [answer.status, Object.fromEntries(answer.headers), await answer.text()]
+            })
+          const endless = Stream.concat(Stream.make(bytes("a")), Stream.never)
+          const sized = { status: 203, contentType: "text/csv", contentLength: 7 }
+          for (const options of [undefined, { ...sized, headers: { "x-total": "7" } }]) {
+            const body = HttpServerResponse.stream(endless, options)
+            for (const answer of [onNode, onWeb]) {
+              const key = freshKey()
+              const locked = Effect.orDie(routed(byPath()(body)))
+              const plain = Effect.orDie(routed(body))
+              expect(yield* answer(locked, `/${key}`)).toEqual(yield* answer(plain, `/${key}`))
+              yield* until(key, "released")
+            }
+          }
+        })
+    )
+
     it.scoped("to the last chunk of a stream", () =>
       Effect.gen(function* () {
         const { count, until } = yield* StoreControls

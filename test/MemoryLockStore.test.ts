@@ -1,4 +1,5 @@
 import { expect, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -42,6 +43,38 @@ describe("under a TestClock", () => {
       expect(stateOf(third)).toBe("waiting")
       yield* TestClock.adjust(1)
       expect(stateOf(third)).toBe("granted")
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+  )
+
+  it.effect("also where the clock says a date, of which a number cannot hold the nanoseconds", () =>
+    Effect.gen(function* () {
+      const start = 1_767_225_600_000
+      yield* TestClock.setTime(start)
+      const ttls = Array.from({ length: 300 }, (_, index) => 5_000 + index)
+      const waiters = yield* Effect.forEach(ttls, (ttlMillis) =>
+        Effect.zipRight(
+          claim(`key-${ttlMillis}`, { ttlMillis }),
+          Effect.fork(Effect.zipRight(claim(`key-${ttlMillis}`), Clock.currentTimeMillis))
+        )
+      )
+      yield* settle
+      yield* TestClock.adjust("6 seconds")
+      const served = yield* Fiber.join(Fiber.all(waiters))
+      expect(served.map((at) => at - start)).toEqual(ttls)
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+  )
+
+  it.effect("fencing tokens are whole, and grow, at whatever nanosecond", () =>
+    Effect.gen(function* () {
+      let last = 0
+      for (const step of [1_500n, 1n, 333n, 1_000n, 1_234_567n]) {
+        yield* TestClock.adjust(Duration.nanos(step))
+        const { fencingToken, release } = yield* claim("key")
+        expect(Number.isSafeInteger(fencingToken)).toBe(true)
+        expect(fencingToken).toBeGreaterThan(last)
+        last = fencingToken
+        yield* release
+      }
     }).pipe(Effect.provide(MemoryLockStore.layer))
   )
 

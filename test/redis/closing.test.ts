@@ -12,10 +12,13 @@ import {
   environment,
   failure,
   FaultProxy,
+  leftovers,
   quietly,
   RedisServer,
   storeOf,
   timed,
+  touching,
+  turns,
   unhandledErrors
 } from "./support.js"
 
@@ -81,6 +84,51 @@ for (const kind of ["own client", "user's client"] as const) {
             yield* Effect.exit((yield* mine.lease).release)
             yield* idle(store)
             expect(unhandled).toEqual([])
+          })
+        )
+      )
+
+      it.scoped("gives back what an attempt under way brings, and refuses it", () =>
+        quietly(
+          Effect.gen(function* () {
+            const { close, proxy, server, use } = yield* start
+            yield* Lock.withLock("first")(Effect.void).pipe(use)
+            proxy.holdReplies()
+            const attempt = yield* Effect.fork(
+              Lock.withLockIfAvailable("k", { ttl: 30_000 })(Effect.void).pipe(use)
+            )
+            yield* proxy.awaitReply(touching("k"))
+            const closing = yield* Effect.fork(timed(close))
+            yield* turns(5)
+            proxy.releaseReplies()
+            expect((yield* Fiber.join(closing)).millis).toBeLessThan(atOnce)
+            const exit = yield* Fiber.await(attempt)
+            expect(failure(exit)).toMatchObject({ ...closed, key: "k" })
+            expect(yield* leftovers(server)).toEqual([])
+          })
+        )
+      )
+
+      it.scoped("gives back a lease that is being passed on to a caller, who is told", () =>
+        quietly(
+          Effect.gen(function* () {
+            const { close, proxy, server, use } = yield* start
+            const first = yield* caller(use, "k", { ttl: 30_000 })
+            yield* first.lease
+            const second = yield* caller(use, "k", { ttl: 30_000 })
+            // (it stands in the line)
+            yield* Effect.sleep(20)
+            proxy.forget()
+            proxy.holdReplies()
+            const releasing = yield* Effect.fork(first.release)
+            yield* proxy.awaitReply(touching("k"))
+            const closing = yield* Effect.fork(timed(close))
+            yield* turns(5)
+            proxy.releaseReplies()
+            expect((yield* Fiber.join(closing)).millis).toBeLessThan(atOnce)
+            yield* Fiber.join(releasing)
+            expect(failure(yield* Fiber.await(second.fiber))).toMatchObject(closed)
+            expect(yield* leftovers(server)).toEqual([])
           })
         )
       )

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
+import { caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import {
   answered,
@@ -37,7 +38,7 @@ type ClientOptions = NonNullable<ConstructorParameters<typeof Cluster>[1]>
 
 /** A client of the whole cluster; where proxies are given, it reaches the nodes through them. */
 const clusterClient = (
-  cluster: RedisCluster.RedisCluster,
+  cluster: Pick<RedisCluster.RedisCluster, "addresses">,
   options: ConstructorParameters<typeof Cluster>[1] = {}
 ) =>
   Effect.acquireRelease(
@@ -154,6 +155,54 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       yield* exit.value.release
       expect(yield* allLeftovers(cluster)).toEqual([])
     })
+  )
+
+  /** How long a handoff takes from one client's store to a waiter of the other's, once that is told. */
+  const handoff = (from: Cluster, to: Cluster) =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const holding = yield* storeOf(RedisLockStore.layerFromClient(from, strict))
+      const waiting = yield* storeOf(RedisLockStore.layerFromClient(to, strict))
+      const server = yield* cluster.nodeOf("k")
+      const holder = yield* caller(holding.use, "k", { ttl })
+      yield* holder.lease
+      const waiter = yield* queuedCaller({ ...waiting, server }, "k", 0, { ttl })
+      yield* Effect.raceAll(cluster.masters.map((server) => subscribed({ ...waiting, server })))
+      return yield* since(holder.release, waiter.lease)
+    }).pipe(Effect.timeout("10 seconds"))
+  /** Its next heartbeat is not due for a second. */
+  const fast = 450
+
+  it.scoped("waiters hear of handoffs, also where the nodes that it began with have gone", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const first = yield* FaultProxy.make(cluster.masters[0]!.port)
+      const client = yield* clusterClient({ addresses: [first] })
+      first.refuse()
+      first.cutAll()
+      expect(yield* handoff(yield* clusterClient(cluster), client)).toBeLessThan(fast)
+    })
+  )
+
+  it.scoped(
+    "waiters hear of handoffs, also where only the first nodes' addresses have a password",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* TestCluster
+        yield* flushAll(cluster)
+        const requirePassword = (password: string) =>
+          Effect.forEach(cluster.masters, ({ command }) =>
+            command("CONFIG", "SET", "requirepass", password)
+          )
+        yield* Effect.acquireRelease(requirePassword("secret"), () => requirePassword(""))
+        const addresses = cluster.addresses.map((at) => ({ ...at, password: "secret" }))
+        const [from, to] = [
+          yield* clusterClient({ addresses }),
+          yield* clusterClient({ addresses })
+        ]
+        expect(yield* handoff(from, to)).toBeLessThan(fast)
+      })
   )
 
   it.scoped("a node that is silent costs one command deadline", () =>

@@ -243,7 +243,12 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
             'localHandoff: -1. It wants a time of 0 ms or more, as "20 millis"',
             { localHandoff: -1 }
           ],
-          ["prefix: 7", { prefix: 7 as never }]
+          ["prefix: 7", { prefix: 7 as never }],
+          ["prefix: [object Object]", { prefix: Object.create(null) as never }],
+          ["url: 5", { url: 5 as never }],
+          // a database is a number: the server's refusal of a name would come when nobody listens
+          ["url: redis://***@host/name", { url: "redis://user:pw@host/name" }],
+          ["url: redis://host/name", { url: "redis://host/name" }]
         ]
         for (const [text, options] of impossible) {
           const error = failure(

@@ -5,6 +5,7 @@ import * as Metric from "effect/Metric"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import * as ChildProcess from "node:child_process"
 import * as Inspector from "node:inspector/promises"
+import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, pair, queuedCaller, subscribed } from "../support/Queue.js"
 import {
   answered,
@@ -352,4 +353,62 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that has lo
       })
     )
   }
+
+  const ended = {
+    "a client of the user's that was closed": `
+      const client = new Redis(process.env.URL)
+      const layer = RedisLockStore.layerFromClient(client, { commandTimeout: "1 second" })
+      const end = async () => client.disconnect()`,
+    "one of its own that does not connect again": `
+      const layer = RedisLockStore.layer({
+        url: process.env.URL,
+        commandTimeout: "1 second",
+        redis: { retryStrategy: () => null }
+      })
+      const end = async () => {
+        const admin = new Redis(process.env.URL)
+        await admin.client("KILL", "TYPE", "normal", "SKIPME", "yes")
+        await admin.quit()
+      }`
+  }
+  for (const [name, client] of Object.entries(ended)) {
+    it.scoped(`runs to its end where a release finds no connection: ${name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.make()
+        const source = `${imports} ${client}
+          console.log(await Effect.runPromise(
+            Lock.withLock("k", options)(Effect.as(Effect.promise(end), "the body's result")).pipe(
+              Effect.provide(layer)
+            )
+          ))
+          console.log("done")`
+        const { code, millis, output } = yield* run(source, { URL: server.url })
+        expect(output).toMatch(/^the body's result\ndone\n$/m)
+        expect(output).toContain("release of lock")
+        expect(code).toBe(0)
+        expect(millis).toBeLessThan(5_000)
+      })
+    )
+  }
+
+  it.scoped("ends by itself, also where a Sentinel takes connections and says nothing", () =>
+    Effect.gen(function* () {
+      const port = String(yield* LyingProxy.stranger({}))
+      const source = `${imports}
+        const sentinels = [{ host: "127.0.0.1", port: Number(process.env.PORT) }]
+        const exit = await Effect.runPromise(
+          Effect.exit(Lock.withLock("k", options)(Effect.void)).pipe(
+            Effect.provide(
+              RedisLockStore.layer({ redis: { name: "m", sentinels }, commandTimeout: "500 millis" })
+            )
+          )
+        )
+        console.log(exit._tag)
+        console.log("done")`
+      const { code, millis, output } = yield* run(source, { PORT: port })
+      expect(output.trim()).toBe("Failure\ndone")
+      expect(code).toBe(0)
+      expect(millis).toBeLessThan(5_000)
+    })
+  )
 })

@@ -1,21 +1,58 @@
 /** What comes late, or twice, makes nobody a second holder: schedules that the model of docs/protocol.pml found. */
 import { expect, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { type Lease, Lock, RedisLockStore } from "effect-redis-lock"
 import {
   awaitQueued,
   caller,
   environments,
+  keysOf,
   queuedCaller,
   queueOf,
   strict,
   subscribed
 } from "../support/Queue.js"
-import { quietly, RedisServer, touching } from "./support.js"
+import {
+  connectedClient,
+  failure,
+  FaultProxy,
+  pttl,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  touching
+} from "./support.js"
 
 const key = "k"
 const ttl = 60_000
 /** A heartbeat of 300 ms, a claim window of 900. */
 const brisk = { ttl: 900 }
+/** A grant of 300 ms by handoff, where one of a minute has 3000. */
+const brief = { ttl: 300 }
+
+/** With which ttl the waiter would be granted the lock. */
+const awaitHandoffTtl = (server: RedisServer.RedisProcess, token: string, millis: number) =>
+  RedisServer.eventually(
+    Effect.map(
+      server.command("HGET", keysOf(key)[3], token),
+      (known) => String(known).split(" ")[2] === String(millis)
+    )
+  )
+
+/** Fails if a lease is believed in for longer than the server keeps it: then there are two holders. */
+const expectKept = (server: RedisServer.RedisProcess, lease: Lease.Lease) =>
+  Effect.gen(function* () {
+    const believedUntil = performance.now() + Duration.toMillis(yield* lease.remaining)
+    const left = yield* pttl(server, key)
+    expect(believedUntil).toBeLessThan(performance.now() + left + 10)
+  })
+
+const isAcquire = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 5
+const isAttempt = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 3
+const isRelease = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 1
 
 layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or twice", (it) => {
   it.scoped("an acquire that was queued twice, and the message of a grant in between", () =>
@@ -132,5 +169,154 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         expect(Number(yield* a.server.command("PTTL", key))).toBeGreaterThan(50_000)
       })
     )
+  )
+
+  it.scoped("an acquire of a connection that was given up, for a caller with a shorter ttl", () =>
+    quietly(
+      Effect.gen(function* () {
+        const [a, b] = yield* environments([strict, { ...strict, commandTimeout: "10 seconds" }])
+        const remote = yield* caller(a.use, "remote", { ttl })
+        yield* remote.lease
+        yield* queuedCaller(b, "remote", 0, { ttl })
+        yield* subscribed(b)
+        // something that is renewed, so that silence is noticed
+        const other = yield* caller(b.use, "other", { ttl: 1_500, renewEvery: 600 })
+        yield* other.lease
+        const held = yield* caller(a.use, key, { ttl })
+        yield* held.lease
+        const commands = b.proxy.connections.find((it) => !it.subscriber)!.id
+        b.proxy.holdRequests({
+          where: (connection) => connection.id === commands,
+          afterClose: "deliver"
+        })
+        const short = yield* caller(b.use, key, brief)
+        const long = yield* caller(b.use, key, { ttl })
+        yield* b.proxy.heldRequests
+        // the connection is replaced, and the acquire sent again
+        yield* awaitQueued(a.server, key, 1)
+        const [token = ""] = yield* queueOf(a.server, key)
+        yield* short.interrupt
+        yield* awaitHandoffTtl(a.server, token, 3_000)
+        // only now comes what was sent on the old connection
+        b.proxy.releaseRequests()
+        yield* awaitHandoffTtl(a.server, token, brief.ttl)
+        yield* held.release
+        yield* expectKept(a.server, yield* long.lease)
+      })
+    )
+  )
+
+  it.scoped("the message of a grant that a lost heartbeat has made shorter", () =>
+    quietly(
+      Effect.gen(function* () {
+        const [a] = yield* environments([strict])
+        const proxy = yield* FaultProxy.make(a.server.port)
+        const client = yield* connectedClient(proxy.port, { maxRetriesPerRequest: 0 })
+        const b = {
+          server: a.server,
+          ...(yield* storeOf(RedisLockStore.layerFromClient(client, strict)))
+        }
+        const held = yield* caller(a.use, key, { ttl })
+        yield* held.lease
+        const first = yield* queuedCaller(b, key, 0, { ttl })
+        yield* subscribed(b)
+        const short = yield* caller(b.use, key, brief)
+        const long = yield* caller(b.use, key, { ttl })
+        // (both stand in the line)
+        yield* Effect.sleep(20)
+        const [token = ""] = yield* queueOf(a.server, key)
+        // a heartbeat for the one with the shorter ttl is applied, and not answered
+        proxy.holdMessages()
+        const lost = proxy.resetAfterApply(
+          (args) => touching(key)(args) && args.includes(token) && args.includes("300")
+        )
+        yield* first.interrupt
+        yield* lost.fired
+        proxy.refuse()
+        yield* RedisServer.eventually(Effect.sync(() => client.status !== "ready"))
+        // the next one, for the other, never comes to the server
+        yield* short.interrupt
+        yield* held.release
+        yield* proxy.heldMessages
+        const leasing = yield* Effect.fork(long.lease)
+        proxy.releaseMessages()
+        proxy.accept()
+        yield* expectKept(a.server, yield* Fiber.join(leasing))
+      })
+    )
+  )
+
+  it.scoped("an acquire that is sent again, behind the release of what it has brought", () =>
+    quietly(
+      Effect.gen(function* () {
+        const commandTimeout = 1_500
+        const [a] = yield* environments([strict])
+        const proxy = yield* FaultProxy.make(a.server.port)
+        const client = yield* connectedClient(proxy.port)
+        const b = {
+          server: a.server,
+          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { ...strict, commandTimeout })))
+        }
+        // the script of an acquire is known to the server, that of a release is not
+        const remote = yield* caller(a.use, "remote", { ttl })
+        yield* remote.lease
+        yield* queuedCaller(b, "remote", 0, { ttl })
+        yield* subscribed(b)
+        const held = yield* caller(a.use, key, { ttl })
+        yield* held.lease
+        proxy.holdReplies({ where: (connection) => !connection.subscriber })
+        const waiting = yield* queuedCaller(b, key, 0, { ttl })
+        yield* held.release
+        // by the message: the acquire is not answered
+        const lease = yield* waiting.lease
+        // later than it, so that the release is waited for when the acquire is not any more
+        yield* Effect.sleep(1_000)
+        const releasing = yield* Effect.fork(Effect.exit(lease.release))
+        yield* proxy.awaitCommand(isRelease)
+        yield* RedisServer.eventually(
+          Effect.map(a.server.command("GET", key), (value) => value === null)
+        )
+        // both are sent again; the acquire, that the server has forgotten, a third time
+        yield* a.server.command("SCRIPT", "FLUSH")
+        proxy.cutWhere((connection) => !connection.subscriber)
+        proxy.forget()
+        proxy.releaseReplies()
+        yield* proxy.until(() =>
+          proxy.requests.some(
+            ({ args, replied }) => replied && args[0]?.toUpperCase() === "EVAL" && isAcquire(args)
+          )
+        )
+        yield* Fiber.join(releasing)
+        yield* RedisServer.eventually(Effect.map(pttl(a.server, key), (left) => left === -2))
+      })
+    )
+  )
+
+  it.scoped(
+    "an acquire that is applied after its own ttl: it is given back at the second try",
+    () =>
+      quietly(
+        Effect.gen(function* () {
+          const brisk = { ttl: 1_500 }
+          const server = yield* RedisServer.RedisServer
+          yield* server.flush
+          const proxy = yield* FaultProxy.make(server.port)
+          const client = yield* connectedClient(proxy.port, { maxRetriesPerRequest: 0 })
+          const { use } = yield* storeOf(
+            RedisLockStore.layerFromClient(client, { commandTimeout: 300 })
+          )
+          yield* Lock.withLock("warm")(Effect.void).pipe(use)
+          proxy.holdRequests()
+          const { exit } = yield* timed(Effect.scoped(Lock.tryAcquire(key, brisk)).pipe(use))
+          expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "acquire" })
+          yield* Effect.sleep(brisk.ttl)
+          const lost = proxy.resetBeforeApply(isRelease)
+          proxy.releaseRequests()
+          yield* proxy.awaitReply(isAttempt)
+          yield* lost.fired
+          yield* proxy.awaitReply(isRelease)
+          yield* RedisServer.eventually(Effect.map(pttl(server, key), (left) => left === -2))
+        })
+      )
   )
 })

@@ -460,4 +460,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left behin
       })
     )
   )
+
+  it.scoped("where giving back fails, too, it is tried less and less often", () =>
+    Effect.gen(function* () {
+      const { proxy, server, use } = yield* environment()
+      yield* server.command("HSET", "k", "not", "a lock")
+      const callers = 20
+      for (let i = 0; i < callers; i++) {
+        const attempt = Lock.withLockIfAvailable("k", { ttl })(Effect.void).pipe(use)
+        expect(failure(yield* Effect.exit(attempt))).toMatchObject({ _tag: "LockStoreError" })
+      }
+      proxy.forget()
+      yield* Effect.sleep(2_500)
+      // after 0.2, 0.6, 1.4 seconds; five times a second would be twelve
+      expect(sent(proxy, "k") / callers).toBeLessThan(6)
+      expect(sent(proxy, "k") / callers).toBeGreaterThan(0)
+    })
+  )
 })

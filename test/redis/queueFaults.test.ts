@@ -25,6 +25,7 @@ import {
 import {
   collectWarnings,
   type Environment,
+  failure,
   FaultProxy,
   leftovers,
   nothingLeft,
@@ -577,6 +578,36 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
       expect(millis).toBeLessThan(500)
     })
   )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a ttl below the round trip", (it) => {
+  // the grant comes too late; or it is over before the waiter's question comes
+  for (const roundTrip of [160, 400]) {
+    it.scoped(`fails at the third grant, and the line goes on: ${roundTrip} ms`, () =>
+      Effect.gen(function* () {
+        const [a, b, c] = yield* environments([strict, strict, strict])
+        // the lock is never free: there is always another one in the queue
+        const contended = RedisServer.eventually(
+          Effect.map(queueOf(a.server, key), (tokens) => tokens.length >= 2)
+        )
+        for (const { use } of [a, c]) {
+          yield* Effect.forkScoped(Effect.forever(Lock.withLock(key, { ttl })(contended).pipe(use)))
+        }
+        yield* awaitQueued(a.server, key, 1)
+        b.proxy.delay({ toServer: roundTrip / 2, toClient: roundTrip / 2 })
+        const short = yield* caller(b.use, key, { ttl: 150 })
+        const behind = yield* caller(b.use, key, { ttl })
+        const exit = yield* Fiber.await(short.fiber)
+        expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "acquire", key })
+        expect(String(exit)).toContain("Choose a longer ttl")
+        const places = b.proxy.commands.filter(
+          (args) => touching(key)(args) && args.includes("150")
+        )
+        expect(new Set(places.map((args) => args[7])).size).toBe(3)
+        yield* behind.lease
+      })
+    )
+  }
 })
 
 layer(RedisServer.layer(), { excludeTestServices: true })("a holder that died", (it) => {

@@ -326,6 +326,40 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a blip harms nothing"
     )
   )
 
+  it.scoped("a first connection that came late does not make a silent one trusted for longer", () =>
+    undisturbed(
+      100,
+      collectWarnings((warnings) =>
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          yield* server.flush
+          const proxy = yield* FaultProxy.make(server.port)
+          proxy.blackHole()
+          const { use } = yield* storeOf(RedisLockStore.layer({ url: proxy.url }))
+          yield* Effect.fork(
+            Effect.delay(
+              Effect.sync(() => proxy.heal()),
+              800
+            )
+          )
+          const result = yield* Lock.withLock("k", { ttl: 3_000 })((lease) =>
+            Effect.gen(function* () {
+              const late = proxy.connections.map(({ id }) => id)
+              proxy.forget()
+              proxy.blackHole({ drop: true, where: ({ id }) => late.includes(id) })
+              // the renewal at 1.5 s, of a validity that ends at 2.97 s
+              yield* proxy.until(() => answered(proxy, "k") >= 1)
+              yield* lease.verify
+              return "done"
+            })
+          ).pipe(use)
+          expect(result).toBe("done")
+          expect(warnings).toEqual([])
+        })
+      )
+    )
+  )
+
   it.scoped("a lost reply on a client that sends nothing again costs one renewal", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer

@@ -1,15 +1,17 @@
 /** Tokens cannot be guessed, and neither they nor passwords are shown whole to anybody. */
 import { describe, expect, it, layer } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import * as Tracer from "effect/Tracer"
-import { Lock, RedisLockStore } from "effect-redis-lock"
-import { inspect } from "node:util"
+import { Lock, LockStore, MemoryLockStore, RedisLockStore } from "effect-redis-lock"
+import { format, inspect } from "node:util"
 import { makeStoreId, makeToken } from "../../src/internal/token.js"
 import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, strict } from "../support/Queue.js"
@@ -220,6 +222,39 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no token is shown", (
     })
   )
 })
+
+const password = "s3cretOfThisTest"
+
+layer(RedisServer.layer({ args: ["--requirepass", password] }), { excludeTestServices: true })(
+  "a store that is printed",
+  (it) => {
+    for (const [kind, store] of Object.entries({
+      "in Redis": Layer.unwrapEffect(
+        Effect.map(RedisServer.RedisServer, ({ port }) =>
+          RedisLockStore.layer({ url: `redis://:${password}@127.0.0.1:${port}` })
+        )
+      ),
+      "in memory": MemoryLockStore.layer
+    })) {
+      it.scoped(`shows neither password nor token, nor does what has it (${kind})`, () =>
+        Effect.gen(function* () {
+          const shown = makeShown()
+          const lease = yield* Lock.acquire("k", { ttl: "1 minute" })
+          const context = yield* Effect.context<LockStore.LockStore>()
+          const store = Context.get(context, LockStore.LockStore)
+          const runtime = yield* Effect.runtime<LockStore.LockStore>()
+          const cause = Cause.parallel(Cause.fail(store), Cause.die({ store, context }))
+          for (const value of [store, context, cause, runtime, Exit.failCause(cause), { store }]) {
+            shown.show(value)
+            shown.seen.push(format("%o %O %j %s", value, value, value, value))
+          }
+          expect(shown.seen.join()).toContain("LockStore")
+          expectHidden(shown.seen, [password, secretOf(lease.token)])
+        }).pipe(Effect.scoped, Effect.provide(store))
+      )
+    }
+  }
+)
 
 layer(RedisServer.layer({ args: ["--rename-command", "EVALSHA", "NONE"] }), {
   excludeTestServices: true

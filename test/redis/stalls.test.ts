@@ -4,10 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
-import { environments } from "../support/Queue.js"
+import { caller, environments, queuedCaller, strict, subscribed } from "../support/Queue.js"
 import {
+  answered,
   blockEventLoop,
+  connectedClient,
   type Environment,
+  FaultProxy,
   quietly,
   RedisServer,
   storeOf,
@@ -119,4 +122,55 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that stood 
       )
     )
   }
+
+  it.scoped("looks for the answer to a heartbeat before it calls a wait a failure", () =>
+    quietly(
+      Effect.gen(function* () {
+        const [a] = yield* environments([strict])
+        const { server } = a
+        // not of our own, which would be connected anew; no proxy: that would stand still as well
+        const client = yield* connectedClient(server.port)
+        const b = {
+          server,
+          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { ...strict, commandTimeout })))
+        }
+        const held = yield* caller(a.use, "k", { ttl: 60_000 })
+        yield* held.lease
+        // a heartbeat of 500 ms, a window of 1500
+        const waiting = yield* queuedCaller(b, "k", 0, { ttl: 1_500 })
+        yield* subscribed(b)
+        // the answer comes after the command deadline, while this process stands still
+        yield* server.command("CLIENT", "PAUSE", 1_600, "ALL")
+        yield* Effect.sleep(1_000)
+        blockEventLoop(1_500)
+        yield* held.release
+        yield* waiting.lease
+      })
+    )
+  )
+
+  it.scoped("does not give up a wait for the first heartbeat that fails", () =>
+    quietly(
+      Effect.gen(function* () {
+        const [a] = yield* environments([strict])
+        const proxy = yield* FaultProxy.make(a.server.port)
+        const client = yield* connectedClient(proxy.port, { maxRetriesPerRequest: 0 })
+        const b = {
+          server: a.server,
+          ...(yield* storeOf(RedisLockStore.layerFromClient(client, strict)))
+        }
+        const held = yield* caller(a.use, "k", { ttl: 60_000 })
+        yield* held.lease
+        // a heartbeat of 600 ms, a window of 1800
+        const waiting = yield* queuedCaller(b, "k", 0, { ttl: 1_800 })
+        yield* subscribed(b)
+        proxy.cutWhere((connection) => !connection.subscriber)
+        proxy.forget()
+        blockEventLoop(2_600)
+        yield* proxy.until(() => answered(proxy, "k") >= 1)
+        yield* held.release
+        yield* waiting.lease
+      })
+    )
+  )
 })

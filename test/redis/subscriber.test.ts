@@ -3,7 +3,15 @@ import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
-import { awaitQueued, caller, pair, queuedCaller, since, strict } from "../support/Queue.js"
+import {
+  awaitQueued,
+  caller,
+  pair,
+  queuedCaller,
+  since,
+  strict,
+  subscribed
+} from "../support/Queue.js"
 import {
   collectWarnings,
   connectedClient,
@@ -55,6 +63,26 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is 
         yield* Effect.sleep(100)
         for (let i = 0; i < 3; i++) expect(yield* handoff(a, b)).toBeLessThan(fast)
         expect(subscriberIds(b)).toHaveLength(2)
+      })
+    )
+  )
+
+  it.scoped("that was accepted and never greeted is replaced, too", () =>
+    quietly(
+      Effect.gen(function* () {
+        const [a, b] = yield* pair()
+        yield* Lock.withLock("warm")(Effect.void).pipe(b.use)
+        const greeted = b.proxy.connections.map(({ id }) => id)
+        b.proxy.blackHole({ where: ({ id }) => !greeted.includes(id), drop: true })
+        expect(yield* handoff(a, b)).toBeGreaterThan(fast)
+        expect(b.proxy.connections.length).toBe(greeted.length + 1)
+        // what was said to it is lost
+        b.proxy.heal()
+        yield* subscribed(b).pipe(
+          Effect.raceFirst(Effect.forever(handoff(a, b))),
+          Effect.timeout("10 seconds")
+        )
+        for (let i = 0; i < 3; i++) expect(yield* handoff(a, b)).toBeLessThan(fast)
       })
     )
   )

@@ -149,13 +149,38 @@ interface EventTarget {
 
 /** Of a Cluster. */
 interface Node extends EventTarget {
-  readonly options?: { readonly host?: string | undefined; readonly port?: number | undefined }
+  readonly options?:
+    | {
+        readonly host?: string | undefined
+        readonly port?: number | undefined
+        readonly username?: string | null | undefined
+        readonly password?: string | null | undefined
+        readonly tls?: object | undefined
+      }
+    | undefined
 }
 
+/** Where, and how, a Cluster's nodes are reached now: a start node can have a password of its own. */
 const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
-  client.nodes!("all").flatMap(({ options }) =>
-    options?.host === undefined ? [] : [{ host: options.host, port: options.port }]
-  )
+  client.nodes!("all").flatMap(({ options }) => {
+    if (options?.host === undefined) return []
+    const { host, password, port, tls, username } = options
+    return [{ host, port, username, password, tls }]
+  })
+
+/**
+ * Where the nodes that it started with cannot be reached, which may have gone: by way of those that
+ * are known by now. And then the former again, whose names may lead elsewhere.
+ */
+const retryByKnownNodes = (client: RedisClient) => {
+  let given: ReadonlyArray<unknown> | undefined
+  return function (this: { startupNodes: ReadonlyArray<unknown> }, times: number): number {
+    given ??= this.startupNodes
+    const known = nodesOf(client)
+    this.startupNodes = times % 2 === 1 && known.length > 0 ? known : given
+    return Math.min(50 * 2 ** Math.min(times, 6), 2_000)
+  }
+}
 
 /** Another connection to the same place, for messages only. */
 export const subscriberOf = (client: RedisClient): SubscriberClient => {
@@ -169,7 +194,10 @@ export const subscriberOf = (client: RedisClient): SubscriberClient => {
     retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000)
   }
   return client.isCluster === true
-    ? // by way of the nodes that are known by now: those that it started with may have gone
-      client.duplicate(nodesOf(client), { lazyConnect: false, autoResubscribe: false } as never)
+    ? client.duplicate([], {
+        lazyConnect: false,
+        autoResubscribe: false,
+        clusterRetryStrategy: retryByKnownNodes(client)
+      } as never)
     : client.duplicate(options as never)
 }
