@@ -226,6 +226,10 @@ describe("interruption", () => {
     expect(found([...turn(late), done("stopped", "a")])).toEqual([])
     expect(found([...turn(late), done("blocked", "b")])).toEqual(["interruption"])
     expect(found([...turn(late), done("clock moved", "a")])).toEqual(["interruption"])
+    const killed = (at: number): Event => ({ _tag: "Killed", at, worker: "a" })
+    expect(found([...turn(late), stalled(700, 900), killed(1_400)])).toEqual([])
+    expect(found([...turn(late), stalled(200, 300), killed(1_400)])).toEqual(["interruption"])
+    expect(found([...turn(late), killed(1_400)])).toEqual(["interruption"])
   })
 
   it("a timer may miss it by some milliseconds, unless somebody else had the key by then", () => {
@@ -381,15 +385,21 @@ describe("what is left, and what breaks", () => {
   })
 
   it("memory is flat, or it is not", () => {
-    const heap = (growth: number) =>
+    const heap = (growth: number, once = 0) =>
       Array.from({ length: 60 }, (_, minute): Event => ({
         _tag: "Memory",
         at: minute * 60_000,
         worker: "a",
         // warming up, then growing, and a garbage collector that has its own ideas
-        bytes: 20e6 + Math.min(minute, 3) * 5e6 + minute * growth + (minute % 3) * 100_000
+        bytes:
+          20e6 +
+          Math.min(minute, 3) * 5e6 +
+          minute * growth +
+          (minute % 3) * 100_000 +
+          (minute > 40 ? once : 0)
       }))
     expect(checks["memory is flat"](heap(0))).toEqual([])
+    expect(checks["memory is flat"](heap(0, 10e6))).toEqual([])
     expect(checks["memory is flat"](heap(200_000))).toHaveLength(1)
     expect(
       slope([

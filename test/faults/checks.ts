@@ -494,14 +494,19 @@ const forgettings = (history: History) =>
 
 /**
  * When a process was not run: as it says itself, and of one that was killed before it could, as was
- * done to it.
+ * done to it, or since it said so for the last time.
  */
 const stallsOf = (history: History) => {
   const stalls = eventsOf(history, "Stalled")
   const done = eventsOf(history, "Fault")
     .filter(({ fault }) => fault === "stopped" || fault === "blocked")
     .map(({ at, target, until }) => ({ worker: target, from: at, at: until }))
-  return (worker: string) => [...stalls, ...done].filter((stall) => stall.worker === worker)
+  const killed = [...killedAt(history)].flatMap(([worker, at]) => {
+    const from = Math.max(...stalls.filter((stall) => stall.worker === worker).map(({ at }) => at))
+    return at - from < 1_000 ? [{ worker, from, at }] : []
+  })
+  return (worker: string) =>
+    [...stalls, ...done, ...killed].filter((stall) => stall.worker === worker)
 }
 
 const killedAt = (history: History): ReadonlyMap<string, number> =>
