@@ -52,6 +52,8 @@ const expectKept = (server: RedisServer.RedisProcess, lease: Lease.Lease) =>
 
 const isAcquire = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 5
 const isAttempt = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 3
+const isPass = (args: ReadonlyArray<string>) =>
+  touching(key)(args) && args.length === 3 + 4 + 5 && args[3 + 4 + 3] === "256"
 const isRelease = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 1
 
 layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or twice", (it) => {
@@ -288,6 +290,44 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         )
         yield* Fiber.join(releasing)
         yield* RedisServer.eventually(Effect.map(pttl(a.server, key), (left) => left === -2))
+      })
+    )
+  )
+
+  it.scoped("an acquire that is answered behind the pass of what it has brought", () =>
+    quietly(
+      Effect.gen(function* () {
+        const commandTimeout = 1_500
+        const [a] = yield* environments([strict])
+        const proxy = yield* FaultProxy.make(a.server.port)
+        const client = yield* connectedClient(proxy.port)
+        const b = {
+          server: a.server,
+          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { commandTimeout })))
+        }
+        const remote = yield* caller(a.use, "remote", { ttl })
+        yield* remote.lease
+        yield* queuedCaller(b, "remote", 0, { ttl })
+        yield* subscribed(b)
+        const held = yield* caller(a.use, key, { ttl })
+        yield* held.lease
+        proxy.holdReplies({ where: (connection) => !connection.subscriber })
+        const waiting = yield* queuedCaller(b, key, 0, { ttl })
+        const next = yield* caller(b.use, key, { ttl })
+        yield* held.release
+        // by the message: the acquire is not answered
+        const lease = yield* waiting.lease
+        yield* Effect.sleep(1_000)
+        const releasing = yield* Effect.fork(lease.release)
+        yield* proxy.awaitReply(isPass)
+        proxy.releaseReplies()
+        yield* Fiber.join(releasing)
+        const kept = yield* next.lease
+        expect(kept.token).toBe(lease.token)
+        // a release that was to follow the acquire's answer would be there before this
+        yield* kept.verify
+        yield* kept.verify
+        expect(yield* a.server.command("GET", key)).toBe(kept.token)
       })
     )
   )

@@ -81,12 +81,20 @@ export class RedisGrant implements Grant {
       return pending === undefined || pending.settled !== undefined
         ? this.releaseBy(deadline, false)
         : // what is still on its way about this token must not arrive behind the release
-          Effect.flatMap(pending.bounded(), (outcome) => {
-            if (outcome._tag === "Silent") {
-              this.commands.giveBack(pending, this.line.keys, this.token, tenure.ttlMillis)
-            }
-            return this.releaseBy(deadline, false)
-          })
+          Effect.flatMap(pending.bounded(), (outcome) =>
+            outcome._tag === "Silent"
+              ? Effect.ensuring(this.releaseBy(deadline, false), this.undo(pending))
+              : this.releaseBy(deadline, false)
+          )
+    })
+  }
+
+  /** It may have come behind the release. Where the token was kept, that is for the next one to see to. */
+  private undo(pending: Call): Effect.Effect<void> {
+    return Effect.sync(() => {
+      const { tenure } = this.turn
+      if (this.line.has(tenure)) return
+      this.commands.giveBack(pending, this.line.keys, this.token, tenure.ttlMillis)
     })
   }
 

@@ -75,6 +75,10 @@ export class Line implements PlaceEvents {
     return this.around.commands.clock.unsafeNow()
   }
 
+  has(tenure: Tenure): boolean {
+    return this.tenure === tenure
+  }
+
   /** Whether a caller of this process has the lock. */
   get isHeld(): boolean {
     return this.tenure?.holder !== undefined
