@@ -8,7 +8,9 @@ import {
   awaitQueued,
   caller,
   environments,
+  holdCommands,
   keysOf,
+  onClient,
   queuedCaller,
   queueOf,
   strict,
@@ -112,12 +114,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         yield* first.lease
         const second = yield* caller(a.use, key, { ttl })
         yield* Effect.sleep(50)
-        const commands = a.proxy.connections.find((it) => !it.subscriber)!.id
         a.proxy.forget()
-        a.proxy.holdRequests({
-          where: (connection) => connection.id === commands,
-          afterClose: "deliver"
-        })
+        holdCommands(a.proxy)
         const releasing = yield* Effect.fork(first.release)
         yield* a.proxy.heldRequests
         // the connection is replaced, and the pass sent again: a keeps the lock
@@ -144,11 +142,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         yield* other.lease
         const held = yield* caller(a.use, key, { ttl })
         yield* held.lease
-        const commands = b.proxy.connections.find((it) => !it.subscriber)!.id
-        b.proxy.holdRequests({
-          where: (connection) => connection.id === commands,
-          afterClose: "deliver"
-        })
+        holdCommands(b.proxy)
         const short = yield* caller(b.use, key, brisk)
         const long = yield* caller(b.use, key, { ttl })
         yield* b.proxy.heldRequests
@@ -186,11 +180,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         yield* other.lease
         const held = yield* caller(a.use, key, { ttl })
         yield* held.lease
-        const commands = b.proxy.connections.find((it) => !it.subscriber)!.id
-        b.proxy.holdRequests({
-          where: (connection) => connection.id === commands,
-          afterClose: "deliver"
-        })
+        holdCommands(b.proxy)
         const short = yield* caller(b.use, key, brief)
         const long = yield* caller(b.use, key, { ttl })
         yield* b.proxy.heldRequests
@@ -214,10 +204,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         const [a] = yield* environments([strict])
         const proxy = yield* FaultProxy.make(a.server.port)
         const client = yield* connectedClient(proxy.port, { maxRetriesPerRequest: 0 })
-        const b = {
-          server: a.server,
-          ...(yield* storeOf(RedisLockStore.layerFromClient(client, strict)))
-        }
+        const b = yield* onClient(a, client)
         const held = yield* caller(a.use, key, { ttl })
         yield* held.lease
         const first = yield* queuedCaller(b, key, 0, { ttl })
@@ -255,10 +242,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         const [a] = yield* environments([strict])
         const proxy = yield* FaultProxy.make(a.server.port)
         const client = yield* connectedClient(proxy.port)
-        const b = {
-          server: a.server,
-          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { ...strict, commandTimeout })))
-        }
+        const b = yield* onClient(a, client, { ...strict, commandTimeout })
         // the script of an acquire is known to the server, that of a release is not
         const remote = yield* caller(a.use, "remote", { ttl })
         yield* remote.lease
@@ -301,10 +285,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         const [a] = yield* environments([strict])
         const proxy = yield* FaultProxy.make(a.server.port)
         const client = yield* connectedClient(proxy.port)
-        const b = {
-          server: a.server,
-          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { commandTimeout })))
-        }
+        const b = yield* onClient(a, client, { commandTimeout })
         const remote = yield* caller(a.use, "remote", { ttl })
         yield* remote.lease
         yield* queuedCaller(b, "remote", 0, { ttl })

@@ -4,7 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
-import { caller, environments, queuedCaller, strict, subscribed } from "../support/Queue.js"
+import {
+  caller,
+  environments,
+  onClient,
+  queuedCaller,
+  strict,
+  subscribed
+} from "../support/Queue.js"
 import {
   answered,
   blockEventLoop,
@@ -130,10 +137,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that stood 
         const { server } = a
         // not of our own, which would be connected anew; no proxy: that would stand still as well
         const client = yield* connectedClient(server.port)
-        const b = {
-          server,
-          ...(yield* storeOf(RedisLockStore.layerFromClient(client, { ...strict, commandTimeout })))
-        }
+        const b = yield* onClient(a, client, { ...strict, commandTimeout })
         const held = yield* caller(a.use, "k", { ttl: 60_000 })
         yield* held.lease
         // a heartbeat of 500 ms, a window of 1500
@@ -155,10 +159,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that stood 
         const [a] = yield* environments([strict])
         const proxy = yield* FaultProxy.make(a.server.port)
         const client = yield* connectedClient(proxy.port, { maxRetriesPerRequest: 0 })
-        const b = {
-          server: a.server,
-          ...(yield* storeOf(RedisLockStore.layerFromClient(client, strict)))
-        }
+        const b = yield* onClient(a, client)
         const held = yield* caller(a.use, "k", { ttl: 60_000 })
         yield* held.lease
         // a heartbeat of 600 ms, a window of 1800

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, RedisLockStore, type Lease, type LockError, type LockStore } from "effect-redis-lock"
+import type { Redis } from "ioredis"
 import { type LockKeys, lockKeys } from "../../src/internal/redis/layout.js"
 import type { Script } from "../../src/internal/redis/scripts.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
@@ -40,6 +41,23 @@ export const strict: RedisLockStore.Options = { localHandoff: 0 }
 
 /** Two stores of the same kind. */
 export const pair = (options = strict) => environments([options, options])
+
+/** A store on a client of the user's, whose connections go to that port, beside an environment. */
+export const onClient = (
+  { server }: Pick<Environment, "server">,
+  client: Redis,
+  options: RedisLockStore.StoreOptions = strict
+) =>
+  Effect.map(storeOf(RedisLockStore.layerFromClient(client, options)), (store) => ({
+    server,
+    ...store
+  }))
+
+/** What is sent on the present connection for commands is held, and delivered behind its successor's. */
+export const holdCommands = (proxy: FaultProxy.FaultProxy): void => {
+  const commands = proxy.connections.find(({ subscriber }) => !subscriber)!.id
+  proxy.holdRequests({ where: ({ id }) => id === commands, afterClose: "deliver" })
+}
 
 interface Internals {
   readonly lines: ReadonlyMap<string, unknown>
