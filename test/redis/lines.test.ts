@@ -9,6 +9,7 @@ import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
 import type { Outcome } from "../../src/internal/redis/call.js"
 import type { RedisClient } from "../../src/internal/redis/client.js"
 import { Commands } from "../../src/internal/redis/commands.js"
+import { GivenClient } from "../../src/internal/redis/given.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import { processClock } from "../../src/internal/timers.js"
 import { awaitQueued, caller, idle, keysOf, strangeToken } from "../support/Queue.js"
@@ -402,7 +403,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
   it.scoped("is not sent again by itself when its batch is answered in the end", () =>
     Effect.gen(function* () {
       const { client, emit, sent } = makeClient()
-      const commands = new Commands(client, processClock, patience, false)
+      const commands = new Commands(new GivenClient(client, processClock, patience))
       const tokens = [strangeToken(), strangeToken()]
       const calls = tokens.map((token, i) =>
         commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "me"])
@@ -424,7 +425,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
   it.scoped("is not sent by its text when the server turns out to have forgotten it", () =>
     Effect.gen(function* () {
       const { client, emit, sent } = makeClient()
-      const commands = new Commands(client, processClock, patience, false)
+      const commands = new Commands(new GivenClient(client, processClock, patience))
       const ask = () => commands.call(scripts.acquire, keysOf("k"), [strangeToken(), "30000", "me"])
       const first = ask()
       yield* turns(1)

@@ -5,20 +5,20 @@ import * as Redacted from "effect/Redacted"
 import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
 import { environment, RedisServer, storeOf } from "./support.js"
 
-/** The options of the client that a store has made. */
+/** The options of the connections that a store makes. */
 const clientOptions = (store: LockStore.LockStore): Readonly<Record<string, unknown>> =>
   (
     store as unknown as {
       readonly around: {
-        readonly commands: { readonly client: { readonly options: Record<string, unknown> } }
+        readonly commands: { readonly transport: { readonly options: Record<string, unknown> } }
       }
     }
-  ).around.commands.client.options
+  ).around.commands.transport.options
 
 const decided = {
   maxRetriesPerRequest: null,
-  enableOfflineQueue: true,
-  autoResendUnfulfilledCommands: true
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false
 }
 
 layer(RedisServer.layer(), { excludeTestServices: true })("the query of a URL", (it) => {

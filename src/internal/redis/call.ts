@@ -1,6 +1,6 @@
 /**
- * A script call that was handed to a client: when it was sent, on which connection, and what became
- * of it, also after its caller has gone.
+ * A script call: when it was asked for, when the copy of it was sent that was answered, and what
+ * became of it, also after its caller has gone.
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -8,23 +8,17 @@ import type { LockClock, ScheduledCall } from "../../LockStore.js"
 import { isolated } from "../isolated.js"
 import type { Script } from "./scripts.js"
 
-/** What a call needs to know of its connection, and tells it. */
+/** What a call needs to know of what carries it, and tells it. */
 export interface Carrier {
   readonly clock: LockClock
   /** How long a command may take. */
   readonly timeoutMillis: number
-  /** Counts the connections. */
+  /** Counts the connections of a client that sends commands again by itself. */
   readonly connection: number
-  /** A command that was sent at that time has been answered. */
-  answered(sentAt: number): void
-  /** A command was not answered within its time. */
-  wentSilent(): void
-  /** A command that was sent then, and wants an answer within so many ms, has none. */
-  suspect(sentAt: number, patienceMillis: number): void
-  /** Whether nobody will ever say what became of a command of that connection. */
-  hasForgotten(connection: number, patienceMillis: number): boolean
-  /** A command failed; answers an error that may be shown. */
-  failed(error: unknown): unknown
+  /** The call has not been answered within its patience. Told again while that is so. */
+  overdue(call: Call): void
+  /** What became of the call is known. */
+  settled(call: Call): void
 }
 
 export type Outcome = Answered | Failed | Silent
@@ -51,14 +45,14 @@ class Silent {
 
 const silent = new Silent()
 
-/** Who wants to know what becomes of a call: told once. */
+/** Somebody who is told once what becomes of a call. */
 class Observer {
   next: Observer | undefined = undefined
   told = false
 
   constructor(
     private readonly observer: (outcome: Outcome) => void,
-    /** When it wants to be told that there is no answer. */
+    /** When it is told that there is no answer. */
     readonly patientUntil: number
   ) {}
 
@@ -67,15 +61,23 @@ class Observer {
     this.told = true
     isolated(this.observer, outcome)
   }
+
+  readonly forget = (): void => {
+    this.told = true
+  }
 }
 
-/** A script call that was handed to the client. */
 export class Call {
-  /** When it was handed to the client, or, before that, when it was made. */
+  readonly askedAt: number
+  /** When the copy was sent that was answered; before that, when it was asked for. */
   sentAt: number
   /** What came of it; `undefined` while nothing did. */
   settled: Outcome | undefined = undefined
+  /** How many copies of it have been sent, and how many of them may still be answered. */
+  timesSent = 0
+  underway = 0
 
+  private abandoned = false
   private connection: number
   private observers: Observer | undefined = undefined
   private timer: ScheduledCall
@@ -87,41 +89,76 @@ export class Call {
     readonly script: Script,
     readonly keys: ReadonlyArray<string>,
     readonly args: ReadonlyArray<string>,
-    /** How long a silent connection is trusted before it is replaced. */
-    private readonly patienceMillis: number
+    /** How long an answer is waited for before the connection is doubted. */
+    readonly patienceMillis: number
   ) {
-    this.sentAt = carrier.clock.unsafeNow()
+    this.askedAt = this.sentAt = carrier.clock.unsafeNow()
     this.connection = carrier.connection
-    this.dueAt = this.sentAt + patienceMillis
+    this.dueAt = this.askedAt + patienceMillis
     this.timer = carrier.clock.unsafeSchedule(this.dueAt, this.onTime)
   }
 
-  /** It had to wait for a connection. */
-  isSentNow(): void {
-    this.sentAt = this.carrier.clock.unsafeNow()
-    this.connection = this.carrier.connection
+  /** A copy of it goes out now. */
+  isSent(): void {
+    if (this.timesSent++ === 0) this.connection = this.carrier.connection
+    this.underway++
   }
 
-  /** Whether the connection was renewed since: the command may have been applied twice. */
+  /** Of its copies one has been answered, or will not be. */
+  isOver(): void {
+    this.underway--
+  }
+
+  /** A copy was answered with nothing: whatever it was, nothing was done. */
+  isUndone(): void {
+    this.timesSent--
+  }
+
+  /** Whether it may have been applied more than once. */
   get resent(): boolean {
-    return this.connection !== this.carrier.connection
+    return this.timesSent > 1 || this.connection !== this.carrier.connection
   }
 
-  /** Calls back when the command has settled, however late. */
-  whenSettled(observer: (outcome: Outcome) => void): void {
-    this.observe(observer, Number.POSITIVE_INFINITY)
+  /** On which connection it was sent, of a client that counts them. */
+  get sentOn(): number {
+    return this.connection
   }
 
-  /** Calls back once: when the command has settled, or so many ms after it was sent. */
+  /** Whether anybody still acts on an answer: nobody sends it again for those who gave up. */
+  get isWanted(): boolean {
+    if (this.settled !== undefined || this.abandoned) return false
+    for (let one = this.observers; one !== undefined; one = one.next) if (!one.told) return true
+    return false
+  }
+
+  /** Its caller has gone: it is not sent, or sent again, any more. */
+  abandon(): void {
+    this.abandoned = true
+    // nobody would ever say what became of it
+    if (this.underway === 0) this.fail(new Error("There was no connection to send it on."))
+  }
+
+  /** Calls back when the call has settled, however late; returns how not to be called. */
+  whenSettled(observer: (outcome: Outcome) => void): () => void {
+    return this.observe(observer, Number.POSITIVE_INFINITY)
+  }
+
+  /** Calls back once: when the call has settled, or at that time. */
+  until(at: number, observer: (outcome: Outcome) => void): void {
+    this.observe(observer, at)
+    if (at < this.dueAt && this.settled === undefined) this.tickAt(at)
+  }
+
+  /** The same, so many ms after it was asked for. */
   within(millis: number, observer: (outcome: Outcome) => void): void {
-    this.observe(observer, this.sentAt + millis)
-    if (millis < this.patienceMillis && this.settled === undefined) {
-      this.tickAt(Math.min(this.dueAt, this.sentAt + millis))
-    }
+    this.until(this.askedAt + millis, observer)
   }
 
-  private observe(callback: (outcome: Outcome) => void, patientUntil: number): void {
-    if (this.settled !== undefined) return callback(this.settled)
+  private observe(callback: (outcome: Outcome) => void, patientUntil: number): () => void {
+    if (this.settled !== undefined) {
+      callback(this.settled)
+      return nothing
+    }
     const observer = new Observer(callback, patientUntil)
     let last = this.observers
     if (last === undefined) {
@@ -130,11 +167,12 @@ export class Call {
       while (last.next !== undefined) last = last.next
       last.next = observer
     }
+    return observer.forget
   }
 
-  /** The outcome, at the command deadline at the latest, or so many ms after it was sent. */
-  bounded(millis = this.carrier.timeoutMillis): Effect.Effect<Outcome> {
-    return Effect.async((resume) => this.within(millis, (outcome) => resume(Exit.succeed(outcome))))
+  /** The outcome, at that time at the latest; by default at the command deadline. */
+  bounded(at = this.askedAt + this.carrier.timeoutMillis): Effect.Effect<Outcome> {
+    return Effect.async((resume) => this.until(at, (outcome) => resume(Exit.succeed(outcome))))
   }
 
   private tickAt(at: number): void {
@@ -144,6 +182,7 @@ export class Call {
   }
 
   private readonly onTime = (): void => {
+    if (this.settled !== undefined) return
     const now = this.carrier.clock.unsafeNow()
     if (now - this.dueAt > 20 && !this.looked) {
       // this process was stopped or busy: the answer may be here already, unread
@@ -151,36 +190,41 @@ export class Call {
       setImmediate(this.onTime)
       return
     }
-    if (this.settled !== undefined) return
     this.looked = false
-    if (this.carrier.hasForgotten(this.connection, this.patienceMillis / 2)) {
-      return this.settle(new Failed(new Error("Connection is closed.")))
-    }
-    if (now + 10 >= this.sentAt + this.patienceMillis)
-      this.carrier.suspect(this.sentAt, this.patienceMillis)
-    if (now + 10 >= this.sentAt + this.carrier.timeoutMillis) this.carrier.wentSilent()
+    // (timers may come a little early)
+    if (now + 10 >= this.askedAt + this.patienceMillis) this.carrier.overdue(this)
+    // it can have settled by that
+    if (this.settled !== undefined) return
     let next = now + this.patienceMillis / 2
     const impatient: Array<Observer> = []
     for (let one = this.observers; one !== undefined; one = one.next) {
-      // timers may come a little early
+      if (one.told) continue
       if (now + 10 < one.patientUntil) next = Math.min(next, one.patientUntil)
       else impatient.push(one)
     }
     this.tickAt(next)
     for (const one of impatient) one.tell(silent)
+    // kept for a connection that nobody waits for any more
+    if (this.underway === 0 && this.settled === undefined && !this.isWanted) this.abandon()
   }
 
-  readonly onReply = (reply: unknown): void => {
-    this.carrier.answered(this.sentAt)
+  reply(reply: unknown, sentAt: number): void {
+    if (this.settled !== undefined) return
+    this.sentAt = sentAt
     this.settle(new Answered(reply))
   }
 
-  readonly onError = (error: unknown): void => this.settle(new Failed(this.carrier.failed(error)))
+  fail(error: unknown): void {
+    this.settle(new Failed(error))
+  }
 
   private settle(outcome: Outcome): void {
     if (this.settled !== undefined) return
     this.timer.cancel()
     this.settled = outcome
+    this.carrier.settled(this)
     for (let one = this.observers; one !== undefined; one = one.next) one.tell(outcome)
   }
 }
+
+const nothing = (): void => {}

@@ -1,26 +1,30 @@
 /**
  * What the store needs of ioredis: the part that `Redis` and `Cluster` of versions 5 and 6 share.
- * Nothing else in this package knows ioredis, but for the types in `RedisLockStore`.
+ * Nothing else in this package knows ioredis, but for `network.ts`, which makes clients, and the
+ * types in `RedisLockStore`.
  */
-import { Redis, type RedisOptions } from "ioredis"
+import type { Wire } from "./lane.js"
+import { messageOf } from "./replyErrors.js"
+import type { Script } from "./scripts.js"
 
 /** As ioredis types the arguments of its listeners, and of `duplicate`. */
 // oxlint-disable-next-line typescript/no-explicit-any
 type Loosely = Array<any>
 
+/** What of a client's options the store looks at. */
+export interface ClientOptions {
+  readonly keyPrefix?: string | undefined
+  readonly db?: number | undefined
+  readonly password?: string | null | undefined
+  readonly tls?: object | undefined
+  readonly enableOfflineQueue?: boolean | undefined
+  readonly sentinelPassword?: string | null | undefined
+  readonly redisOptions?: { readonly password?: string | null | undefined } | undefined
+}
+
 export interface RedisClient {
   readonly status: string
-  readonly options?:
-    | {
-        readonly keyPrefix?: string | undefined
-        readonly db?: number | undefined
-        readonly password?: string | null | undefined
-        readonly tls?: object | undefined
-        readonly enableOfflineQueue?: boolean | undefined
-        readonly sentinelPassword?: string | null | undefined
-        readonly redisOptions?: { readonly password?: string | null | undefined } | undefined
-      }
-    | undefined
+  readonly options?: ClientOptions | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
@@ -39,54 +43,42 @@ export interface SubscriberClient {
   disconnect(reconnect?: boolean): void
 }
 
+/** What an ioredis client's status is while it has no connection, and will have one. */
+const disconnected: ReadonlySet<string> = new Set([
+  "connecting",
+  "connect",
+  "close",
+  "reconnecting"
+])
+
+export const isDisconnected = (client: RedisClient): boolean => disconnected.has(client.status)
+
 /**
- * How a client of our own treats commands: every command has its own deadline here; until then it
- * may wait for a new connection, and is sent again there, which all scripts allow for.
+ * Sends scripts on a client: by their digest; with their text the first time, and where the server
+ * has forgotten it.
  */
-const ours = {
-  maxRetriesPerRequest: null,
-  enableOfflineQueue: true,
-  autoResendUnfulfilledCommands: true
-} as const
-
-export const connect = (
-  url: string | undefined,
-  options: Omit<RedisOptions, "replyMapping">,
-  commandTimeoutMillis: number
-): RedisClient => {
-  const merged: Omit<RedisOptions, "replyMapping"> = {
-    connectTimeout: Math.max(1_000, commandTimeoutMillis),
-    // ioredis has none of its own: a Sentinel that says nothing would be waited for without end
-    sentinelCommandTimeout: Math.max(1_000, commandTimeoutMillis),
-    // a connection that is given up must not hold the next one back
-    disconnectTimeout: 100,
-    retryStrategy: (times) =>
-      Math.min(25 * 2 ** Math.min(times, 6), 1_000) * (0.75 + Math.random() / 2),
-    ...options,
-    ...ours
+export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => ({
+  send(parcel, onReply, onError) {
+    const { keys, script } = parcel
+    const keysAndArgs = keys.concat(parcel.args)
+    try {
+      if (!loaded.has(script)) {
+        loaded.add(script)
+        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
+        return
+      }
+      client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
+        // (given up meanwhile, and undone: it must not come behind that)
+        if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return onError(error)
+        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
+      })
+    } catch (error) {
+      onError(error)
+    }
   }
-  delete merged.commandTimeout
-  const client = url === undefined ? new Redis(merged) : new Redis(withoutOverrides(url), merged)
-  // ioredis prints an error that nobody listens for, also one that comes after the store is closed
-  client.on("error", (error: { readonly command?: { readonly name?: string } }) => {
-    // it would go on in database 0, where other programs may have a lock of that name
-    if (error.command?.name === "select") client.disconnect(true)
-  })
-  return client as RedisClient
-}
+})
 
-/** What a URL's query says wins over options, in ioredis; these are not for the user to say. */
-const withoutOverrides = (url: string): string => {
-  const parsed = new URL(url)
-  if (parsed.search === "") return url
-  for (const option of [...Object.keys(ours), "commandTimeout"]) {
-    parsed.searchParams.delete(option)
-  }
-  return parsed.href
-}
-
-export interface ConnectionEvents {
-  readonly onConnect: () => void
+export interface ConnectionListener {
   readonly onReady: () => void
   /** It will not connect again. */
   readonly onEnd: () => void
@@ -98,13 +90,16 @@ export interface ConnectionEvents {
  * Follows a client's connection (of a Cluster, those of its nodes); returns how to stop. Stores that
  * share a client share one set of listeners: Node warns of more than ten.
  */
-export const watchConnection = (client: RedisClient, events: ConnectionEvents): (() => void) => {
+export const watchConnection = (
+  client: RedisClient,
+  listener: ConnectionListener
+): (() => void) => {
   let watch = watches.get(client)
   if (watch === undefined) watches.set(client, (watch = startWatching(client)))
   const { followers, stop } = watch
-  followers.add(events)
+  followers.add(listener)
   return () => {
-    followers.delete(events)
+    followers.delete(listener)
     if (followers.size > 0) return
     watches.delete(client)
     stop()
@@ -112,21 +107,20 @@ export const watchConnection = (client: RedisClient, events: ConnectionEvents): 
 }
 
 interface Watch {
-  readonly followers: Set<ConnectionEvents>
+  readonly followers: Set<ConnectionListener>
   readonly stop: () => void
 }
 
 const watches = new WeakMap<RedisClient, Watch>()
 
 const startWatching = (client: RedisClient): Watch => {
-  const followers = new Set<ConnectionEvents>()
+  const followers = new Set<ConnectionListener>()
   const listeners: Array<() => void> = []
   const listen = (target: EventTarget, event: string, listener: (...args: Loosely) => void) => {
     target.on(event, listener)
     listeners.push(() => target.off(event, listener))
   }
   const onClose = () => followers.forEach((follower) => follower.onClose())
-  listen(client, "connect", () => followers.forEach((follower) => follower.onConnect()))
   listen(client, "ready", () => followers.forEach((follower) => follower.onReady()))
   listen(client, "end", () => followers.forEach((follower) => follower.onEnd()))
   listen(client, "close", onClose)
@@ -142,8 +136,11 @@ const startWatching = (client: RedisClient): Watch => {
   return { followers, stop: () => listeners.forEach((remove) => remove()) }
 }
 
-interface EventTarget {
+interface EventSource {
   on(event: string, listener: (...args: Loosely) => void): unknown
+}
+
+interface EventTarget extends EventSource {
   off(event: string, listener: (...args: Loosely) => void): unknown
 }
 
@@ -168,36 +165,41 @@ const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
     return [{ host, port, username, password, tls }]
   })
 
-/**
- * Where the nodes that it started with cannot be reached, which may have gone: by way of those that
- * are known by now. And then the former again, whose names may lead elsewhere.
- */
-const retryByKnownNodes = (client: RedisClient) => {
-  let given: ReadonlyArray<unknown> | undefined
-  return function (this: { startupNodes: ReadonlyArray<unknown> }, times: number): number {
-    given ??= this.startupNodes
-    const known = nodesOf(client)
-    this.startupNodes = times % 2 === 1 && known.length > 0 ? known : given
-    return Math.min(50 * 2 ** Math.min(times, 6), 2_000)
+/** Told once that a client has ended: with `close` and `end`, or with `end` alone. */
+export const whenEnded = (client: EventSource, listener: () => void): void => {
+  let told = false
+  const tell = () => {
+    if (told) return
+    told = true
+    listener()
   }
+  client.on("close", tell)
+  client.on("end", tell)
 }
 
-/** Another connection to the same place, for messages only. */
-export const subscriberOf = (client: RedisClient): SubscriberClient => {
-  const options = {
-    lazyConnect: false,
-    enableOfflineQueue: true,
-    maxRetriesPerRequest: null,
-    // subscriptions are made anew here, so that it is known when they are there
-    autoResubscribe: false,
-    commandTimeout: undefined,
-    retryStrategy: (times: number) => Math.min(50 * 2 ** Math.min(times, 6), 2_000)
-  }
-  return client.isCluster === true
-    ? client.duplicate([], {
+/** It is not connected again by itself. */
+export const once = {
+  lazyConnect: false,
+  retryStrategy: () => null,
+  sentinelRetryStrategy: () => null,
+  commandTimeout: undefined
+} as const
+
+/**
+ * Another connection to the same place, for messages only, which is not made again by itself. Of a
+ * Cluster, the nodes that it started with may have gone: so each second try goes by those that are
+ * known by now.
+ */
+export const subscriberOf = (client: RedisClient, attempt: number): SubscriberClient =>
+  client.isCluster === true
+    ? client.duplicate(attempt % 2 === 1 ? nodesOf(client) : [], {
         lazyConnect: false,
         autoResubscribe: false,
-        clusterRetryStrategy: retryByKnownNodes(client)
-      } as never)
-    : client.duplicate(options as never)
-}
+        clusterRetryStrategy: () => null
+      })
+    : client.duplicate({
+        ...once,
+        enableOfflineQueue: true,
+        maxRetriesPerRequest: null,
+        autoResubscribe: false
+      })

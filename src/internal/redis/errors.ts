@@ -4,6 +4,7 @@ import type { Claim } from "../../LockStore.js"
 import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
+import type { Transport } from "./transport.js"
 
 /** A command without a usable answer. */
 export const storeError = (
@@ -12,7 +13,8 @@ export const storeError = (
   key: string,
   outcome: Outcome
 ): LockStoreError => {
-  const { client, lastError, timeoutMillis } = commands
+  const { transport, timeoutMillis } = commands
+  const { lastError } = transport
   switch (outcome._tag) {
     case "Answered":
       return new LockStoreError({
@@ -32,10 +34,10 @@ export const storeError = (
         operation,
         key,
         detail: `Redis did not answer within ${timeoutMillis} ms. ${
-          speaksNoTls(commands)
+          speaksNoTls(transport)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
-              ? `The connection's state is "${client.status}": is the server overloaded, or the network silent?`
+              ? `The connection's state is "${transport.status}": is the server overloaded, or the network silent?`
               : explain(lastError)
         }`,
         ...(lastError === undefined ? {} : { cause: lastError })
@@ -44,9 +46,9 @@ export const storeError = (
 }
 
 /** A server without TLS waits for more, and says nothing. */
-const speaksNoTls = ({ client, lastError }: Commands): boolean =>
-  client.options?.tls !== undefined &&
-  client.status !== "ready" &&
+const speaksNoTls = ({ isReady, lastError, options }: Transport): boolean =>
+  options.tls !== undefined &&
+  !isReady &&
   (lastError === undefined || messageOf(lastError).includes("ETIMEDOUT"))
 
 /** A lease that was granted, but not proven any more when the answer came. */
@@ -73,6 +75,10 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
   [/^LOADING/, "The server is still loading its data."],
   [/^BUSY/, "The server is busy with a script that does not end."],
   [/^MISCONF/, "The server cannot save its data and refuses writes."],
+  [
+    /unknown command.*\binfo\b|\binfo\b.*(not allowed|unsupported|disabled)/i,
+    "The server does not know INFO, with which ioredis looks whether it is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
+  ],
   [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down or changing."],
   [/^CROSSSLOT/, "The keys of one lock are in different Cluster slots. Please report this."],
   [/ECONNREFUSED|ENOENT/, "Nothing listens there: is Redis running, and are host and port right?"],

@@ -47,7 +47,8 @@ export class RedisGrant implements Grant {
         [this.token, String(ttlMillis)],
         this.commands.patience(ttlMillis)
       )
-      call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
+      const forget = call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
+      return Effect.sync(forget)
     })
   }
 
@@ -76,8 +77,7 @@ export class RedisGrant implements Grant {
       if (this.line.passOn(tenure)) return ours
       // where nothing is answered anyway, many leases must not wait for it one after the other
       const { pending } = tenure
-      const patience = this.commands.silent ? 100 : this.commands.timeoutMillis
-      const deadline = this.commands.clock.unsafeNow() + patience
+      const deadline = this.commands.clock.unsafeNow() + this.commands.timeoutMillis
       return pending === undefined || pending.settled !== undefined
         ? this.releaseBy(deadline, false)
         : // what is still on its way about this token must not arrive behind the release
@@ -108,7 +108,7 @@ export class RedisGrant implements Grant {
     const pass = line.askToPass(tenure)
     const call = pass?.call ?? this.commands.release(line.keys, this.token, line.contended)
     if (pass === undefined) line.ended(tenure)
-    return Effect.flatMap(call.bounded(deadline - call.sentAt), (outcome) => {
+    return Effect.flatMap(call.bounded(deadline), (outcome) => {
       const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined
       if (pass !== undefined && fencingToken !== undefined) {
         line.kept(tenure, fencingToken, call, pass.ttlMillis)

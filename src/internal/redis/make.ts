@@ -4,13 +4,18 @@ import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { RedisOptions } from "ioredis"
-import type { LockStore } from "../../LockStore.js"
+import type { LockClock, LockStore } from "../../LockStore.js"
 import { processClock } from "../timers.js"
+import { maxDelay } from "../timing.js"
 import { makeStoreId } from "../token.js"
-import { connect, type RedisClient } from "./client.js"
+import type { RedisClient } from "./client.js"
 import { Commands } from "./commands.js"
+import { Connections } from "./connections.js"
+import { GivenClient } from "./given.js"
 import { Messages } from "./messages.js"
+import { networkOf } from "./network.js"
 import { RedisStore } from "./store.js"
+import type { Transport } from "./transport.js"
 
 export interface Settings {
   readonly prefix: string
@@ -26,26 +31,36 @@ export const makeRedisStore = (
   options: Omit<RedisOptions, "replyMapping">,
   settings: Settings
 ): Effect.Effect<LockStore, never, Scope.Scope> =>
-  scopedStore(() => connect(url, options, settings.commandTimeoutMillis), settings, true)
+  scopedStore(() => {
+    const { commandTimeoutMillis } = settings
+    const network = networkOf(url, options, commandTimeoutMillis)
+    return new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
+  }, settings)
+
+/** While there is no connection, only this keeps alive a process that waits for a lock. */
+const scheduleAlive: LockClock["unsafeSchedule"] = (at, callback) => {
+  const timer = setTimeout(callback, Math.min(maxDelay, Math.max(0, at - processClock.unsafeNow())))
+  return { cancel: () => clearTimeout(timer) }
+}
 
 /** A connection that somebody else opened, and will close. */
 export const storeFromClient = (
   client: RedisClient,
   settings: Settings
-): Effect.Effect<LockStore, never, Scope.Scope> => scopedStore(() => client, settings, false)
+): Effect.Effect<LockStore, never, Scope.Scope> =>
+  scopedStore(() => new GivenClient(client, processClock, settings.commandTimeoutMillis), settings)
 
 const scopedStore = (
-  client: () => RedisClient,
-  settings: Settings,
-  owned: boolean
+  transport: () => Transport,
+  settings: Settings
 ): Effect.Effect<LockStore, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.map(Effect.runtime<never>(), (runtime) => {
       const log = Runtime.runFork(runtime)
       const warn = (message: string) => void log(Effect.logWarning(message))
-      const commands = new Commands(client(), processClock, settings.commandTimeoutMillis, owned)
+      const commands = new Commands(transport())
       const storeId = makeStoreId()
-      const messages = new Messages(commands.client, storeId, processClock, warn)
+      const messages = new Messages(commands.transport, storeId, warn)
       const store = new RedisStore(
         {
           commands,

@@ -3,10 +3,10 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import type { LockClock } from "../../LockStore.js"
 import { type Busy, readFence } from "./answers.js"
-import { type RedisClient, type SubscriberClient, subscriberOf } from "./client.js"
-import { messageOf } from "./replyErrors.js"
+import { isServerError, messageOf } from "./replyErrors.js"
+import { Subscription } from "./subscription.js"
+import type { Transport } from "./transport.js"
 
 /** Told the fencing token and the ttl of a grant, or nothing: messages may have been missed, ask. */
 type Listener = (fencingToken?: number, ttlMillis?: number) => void
@@ -14,8 +14,11 @@ type Listener = (fencingToken?: number, ttlMillis?: number) => void
 /** Of so many keys of foreign programs it is remembered that there has been a warning. */
 const mostForeverLocked = 1_000
 
+/** So often the subscription fails before somebody is told: a connection may break once. */
+const worthAWarning = 3
+
 export class Messages {
-  private client: SubscriberClient | undefined = undefined
+  private readonly subscription: Subscription
   private readonly listeners = new Map<string, Listener>()
   private readonly foreignKeys = new Map<string, () => void>()
   private readonly foreverLocked = new Set<string>()
@@ -27,12 +30,18 @@ export class Messages {
   private replacePauseMillis = 1_000
 
   constructor(
-    private readonly commandClient: RedisClient,
+    private readonly transport: Transport,
     /** The channel on which this store is told of grants. */
     private readonly channel: string,
-    private readonly clock: LockClock,
     private readonly warn: (message: string) => void
-  ) {}
+  ) {
+    this.subscription = new Subscription(channel, transport.clock, {
+      connect: (attempt) => transport.subscriber(attempt),
+      message: (from, message) => this.onMessage(from, message),
+      subscribed: () => this.listeners.forEach((listener) => listener()),
+      failed: (error, times, since) => this.failed(error, times, since)
+    })
+  }
 
   listen(token: string, listener: Listener): void {
     this.listeners.set(token, listener)
@@ -47,14 +56,14 @@ export class Messages {
     const channel = this.keyspaceChannel(key)
     if (this.foreignKeys.has(channel)) return
     this.foreignKeys.set(channel, listener)
-    if (this.client?.status === "ready") this.subscribe(this.client, channel)
+    this.subscription.add(channel)
   }
 
   unwatchKey(key: string, listener: () => void): void {
     const channel = this.keyspaceChannel(key)
     if (this.foreignKeys.get(channel) !== listener) return
     this.foreignKeys.delete(channel)
-    if (this.client?.status === "ready") this.client.unsubscribe(channel).catch(() => {})
+    this.subscription.remove(channel)
   }
 
   /** A foreign program's key without a ttl is worth a warning, once. */
@@ -76,65 +85,36 @@ export class Messages {
    * where that does not help.
    */
   missed(): void {
+    const { clock } = this.transport
     const { received } = this
-    this.clock.unsafeSchedule(this.clock.unsafeNow() + 500, () => {
-      const now = this.clock.unsafeNow()
-      if (this.received !== received || now < this.replaceNotBefore || this.closed) return
-      const { client } = this
-      // ("connect": it was accepted, and never greeted)
-      if (client?.status !== "ready" && client?.status !== "connect") return
+    clock.unsafeSchedule(clock.unsafeNow() + 500, () => {
+      const now = clock.unsafeNow()
+      if (this.received !== received || now < this.replaceNotBefore) return
+      if (!this.subscription.isOn) return
       this.replaceNotBefore = now + this.replacePauseMillis
       this.replacePauseMillis = Math.min(60_000, 2 * this.replacePauseMillis)
-      client.disconnect(true)
+      this.subscription.doubt()
     })
   }
 
   open(): void {
-    if (this.client !== undefined || this.closed) return
-    try {
-      this.client = this.connect()
-    } catch (error) {
-      this.warnOnce(`a second connection could not be opened (${messageOf(error)})`)
-    }
-  }
-
-  private connect(): SubscriberClient {
-    const client = subscriberOf(this.commandClient)
-    client.on("error", () => {})
-    client.on("message", this.onMessage)
-    client.on("ready", () => {
-      this.subscribe(client, this.channel)
-      for (const channel of this.foreignKeys.keys()) this.subscribe(client, channel)
-    })
-    return client
+    if (!this.subscription.isOn) this.subscription.open(this.transport.connectedAt)
   }
 
   close(): void {
     this.closed = true
-    this.client?.disconnect()
+    this.subscription.close()
   }
 
-  private subscribe(client: SubscriberClient, channel: string): void {
-    client.subscribe(channel).then(
-      () => {
-        // what was said before this moment may have been missed
-        if (channel === this.channel) {
-          this.listeners.forEach((listener) => listener())
-        }
-      },
-      (error) => {
-        if (channel !== this.channel) return
-        this.warnOnce(
-          `Redis refused the subscription to ${channel} (${messageOf(error)}). An ACL needs &erl1:* and +subscribe`
-        )
-      }
-    )
-  }
-
-  private warnOnce(why: string): void {
+  /** Where commands are answered and the subscription is not to be had, that is worth a warning. */
+  private failed(error: unknown, times: number, since: number): void {
+    const isRefused = isServerError(error)
+    if (!isRefused && (times < worthAWarning || this.transport.lastAnswerAt <= since)) return
     if (this.warned || this.closed) return
     this.warned = true
-    this.warn(`Waiters poll at their heartbeat, handoffs have that delay: ${why}.`)
+    this.warn(
+      `Waiters poll at their heartbeat, handoffs have that delay: a second connection could not be subscribed to ${this.channel} (${messageOf(this.transport.shown(error))}). An ACL needs &erl1:* and +subscribe; the server must allow one more connection (maxclients), and a proxy must know SUBSCRIBE. It is tried again, at least once a minute.`
+    )
   }
 
   private readonly onMessage = (channel: string, message: string): void => {
@@ -150,7 +130,7 @@ export class Messages {
   }
 
   private keyspaceChannel(key: string): string {
-    const { db = 0, keyPrefix = "" } = this.commandClient.options ?? {}
+    const { db = 0, keyPrefix = "" } = this.transport.options
     return `__keyspace@${db}__:${keyPrefix}${key}`
   }
 }

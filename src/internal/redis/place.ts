@@ -200,7 +200,7 @@ export class Place {
       return this.beatIn(Math.min(this.sent.beat, retryDelay(ttlMillis)))
     }
     // the answer can still come; nothing else is asked before
-    call.within(failsAt - call.sentAt, (late) => this.onBeat(call, ttlMillis, late))
+    call.until(failsAt, (late) => this.onBeat(call, ttlMillis, late))
   }
 
   /** A message: the token was granted; or (undefined) messages may have been missed. */

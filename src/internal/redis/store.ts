@@ -38,7 +38,7 @@ export class RedisStore extends Opaque implements LockStore {
 
   readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
     Effect.suspend(() => {
-      const { keyPrefix = "" } = this.around.commands.client.options ?? {}
+      const { keyPrefix = "" } = this.around.commands.transport.options
       const keys = lockKeys(keyPrefix, this.prefix, claim.key)
       if (typeof keys === "string") return Effect.die(new Cause.IllegalArgumentException(keys))
       if (this.closed) return Effect.fail(this.closedError(claim.key))

@@ -1,0 +1,401 @@
+/**
+ * A store's own connections: one, and while that one is doubted a second one beside it.
+ *
+ * Slow is not dead. A connection is given up by us only when another one has been made and has
+ * answered: until then what is on its way may still be answered, and counts; what is waited for is
+ * sent on the other one as well, which every script allows for.
+ *
+ * | state      | connections                        | what is asked for                          |
+ * | ---------- | ---------------------------------- | ------------------------------------------ |
+ * | `away`     | none: a pause, then one is made    | is kept                                    |
+ * | `dialling` | one, not greeted                   | is kept                                    |
+ * | `ready`    | one, greeted                       | goes out on it                             |
+ * | `doubted`  | one, silent: soon a second is made | as before                                  |
+ * | `bridging` | one, and a second that is not greeted | as before                               |
+ * | `proving`  | two, both greeted                  | goes out on both                           |
+ * | `ended`    | none                               | fails                                      |
+ *
+ * | event                                   | what follows                                            |
+ * | --------------------------------------- | ------------------------------------------------------- |
+ * | greeted (it is ready for commands)      | what is waited for goes out on it; another one that has not been greeted is given up |
+ * | answered                                | trusted: the other one is given up                      |
+ * | silent (nothing for a call's patience)  | doubted: a second one is made, at once or after a pause |
+ * | slow (not greeted in its time)          | the same                                                |
+ * | the second one's time is over           | it is given up; the next one after it, with twice the time |
+ * | READONLY                                | as silent; of the second one: it is given up            |
+ * | closed, by the server or the network    | the other one goes on; where there is none: `away`      |
+ * | end                                     | both are given up; what is not answered fails           |
+ *
+ * What waits for a connection never causes one to be replaced: only what was sent and is not
+ * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
+ */
+import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import type { Call } from "./call.js"
+import type { ClientOptions, SubscriberClient } from "./client.js"
+import { Lane, type LaneEvents, type Wire } from "./lane.js"
+import { alone, pack, type Parcel } from "./parcel.js"
+import { closedMessage } from "./replyErrors.js"
+import { Slowest, type Transport } from "./transport.js"
+
+/** One connection, or the attempt to make it. It is not made again by itself. */
+export interface Connection extends Wire {
+  /** Asks for any answer at all. */
+  ping(onReply: () => void): void
+  /** Lets go of it at once. Nothing is heard of it afterwards. */
+  reset(): void
+}
+
+export interface ConnectionEvents {
+  /** It is ready for commands. */
+  greeted(): void
+  /** It has ended, or could not be made. Told once. */
+  closed(error: unknown): void
+  /** Something went wrong, that may not be the end of it. */
+  trouble(error: unknown): void
+}
+
+/** Where connections come from. */
+export interface Network {
+  readonly options: ClientOptions
+  readonly isCluster: boolean
+  /** Whether the first connection is made by the first call. */
+  readonly isLazy: boolean
+  dial(events: ConnectionEvents): Connection
+  subscriber(attempt: number): SubscriberClient
+  /** How long to wait before the next try, after so many in a row; `undefined`: it is the end. */
+  pause(times: number): number | undefined
+  /** An error that may be shown: without passwords and tokens. */
+  shown(error: unknown): unknown
+}
+
+/** The longest time that a connection beside a doubted one gets, in milliseconds. */
+const longestTry = 60_000
+
+class Line {
+  readonly lane: Lane
+  greetedAt = Number.POSITIVE_INFINITY
+
+  constructor(
+    readonly connection: Connection,
+    clock: LockClock,
+    events: LaneEvents
+  ) {
+    this.lane = new Lane(connection, clock, events)
+  }
+
+  get greeted(): boolean {
+    return this.greetedAt !== Number.POSITIVE_INFINITY
+  }
+}
+
+export class Connections implements Transport, LaneEvents {
+  readonly connection = 0
+  lastError: unknown = undefined
+  lastAnswerAt = Number.NEGATIVE_INFINITY
+  connectedAt = Number.NEGATIVE_INFINITY
+  ended = false
+  together: boolean
+
+  private readonly slowest = new Slowest()
+  /** At most two, the older one first. */
+  private lines: Array<Line> = []
+  /** What is not answered yet, whether sent or kept, in the order in which it was asked for. */
+  private readonly open = new Set<Call>()
+  /** The next thing to do about connections, and when. */
+  private timer: ScheduledCall | undefined = undefined
+  /** How often in a row no connection could be made, or none that answered. */
+  private failures = 0
+  /** How many second connections were made in a row, and when the next may be. */
+  private spares = 0
+  private nextSpareAt = Number.NEGATIVE_INFINITY
+  private doubted = false
+  private demotedAt = Number.NEGATIVE_INFINITY
+
+  constructor(
+    private readonly network: Network,
+    readonly clock: LockClock,
+    readonly timeoutMillis: number,
+    /** For what keeps the process alive, unlike the other timers of a store. */
+    private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
+  ) {
+    this.together = !network.isCluster
+    if (!network.isLazy) this.dial()
+  }
+
+  get options(): ClientOptions {
+    return this.network.options
+  }
+
+  get isReady(): boolean {
+    return this.lines.some((line) => line.greeted)
+  }
+
+  get slowestMillis(): number {
+    return this.slowest.millis
+  }
+
+  get status(): string {
+    if (this.ended) return "ended"
+    const [older, younger] = this.lines
+    if (older === undefined) return "away"
+    if (younger !== undefined) return older.greeted && younger.greeted ? "proving" : "bridging"
+    return this.doubted ? "doubted" : older.greeted ? "ready" : "dialling"
+  }
+
+  // ---------------------------------------------------------------- calls
+
+  send(parcels: ReadonlyArray<Parcel>): void {
+    for (const parcel of parcels) {
+      for (const call of parcel.calls) this.open.add(call)
+      // (a copy: an answer can change which there are)
+      let sent = false
+      for (const line of [...this.lines]) {
+        if (!line.greeted) continue
+        line.lane.send(parcel)
+        sent = true
+      }
+      if (!sent) for (const call of parcel.calls) this.keep(call)
+    }
+  }
+
+  keep(call: Call): void {
+    if (this.ended) return call.fail(this.endError())
+    this.open.add(call)
+    // lazy, and asked for the first time
+    if (this.lines.length === 0 && this.timer === undefined) this.dial()
+  }
+
+  settled(call: Call): void {
+    this.open.delete(call)
+  }
+
+  overdue(call: Call): void {
+    const older = this.lines[0]
+    if (older === undefined || !older.greeted || this.lines.length > 1) return
+    const since = older.lane.silentSince
+    // (timers may come a little early)
+    if (since !== undefined && this.clock.unsafeNow() + 10 >= since + call.patienceMillis) {
+      this.doubt()
+    }
+  }
+
+  // ---------------------------------------------------------------- what connections tell
+
+  answered(lane: Lane, sentAt: number): void {
+    const now = this.clock.unsafeNow()
+    this.lastAnswerAt = now
+    this.slowest.add(now - sentAt, now)
+    this.trust(lane)
+  }
+
+  readOnly(lane: Lane): void {
+    const now = this.clock.unsafeNow()
+    const line = this.lines.find((line) => line.lane === lane)
+    if (line === undefined) return
+    if (line === this.lines[1]) {
+      // the same place again
+      this.giveUp(line)
+      this.settleDown()
+    }
+    // it answers that at once and each time, where silence takes a while
+    if (now < this.demotedAt + this.timeoutMillis) return
+    this.demotedAt = now
+    this.doubt()
+  }
+
+  failed(lane: Lane, calls: ReadonlyArray<Call>, error: unknown): void {
+    const line = this.lines.find((line) => line.lane === lane)
+    // whatever it was, nothing can be relied on that comes on it
+    if (line !== undefined) this.closed(line, error)
+    this.orphaned(calls, error)
+  }
+
+  unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {
+    const isThere = this.lines.some((line) => line.lane === lane)
+    if (isThere) for (const call of calls) lane.send(alone(call))
+    else this.orphaned(calls, new Error(closedMessage))
+  }
+
+  refusedBatch(): void {
+    this.together = false
+  }
+
+  shown(error: unknown): unknown {
+    return this.network.shown(error)
+  }
+
+  private greeted(line: Line): void {
+    this.connectedAt = line.greetedAt = this.clock.unsafeNow()
+    this.lastError = undefined
+    const others = this.lines.filter((other) => other !== line)
+    for (const other of others) if (!other.greeted) this.giveUp(other)
+    if (this.lines.length === 1) this.settleDown()
+    const calls: Array<Call> = []
+    for (const call of this.open) {
+      if (call.isWanted) calls.push(call)
+      // nobody waits for it, and nobody will ever answer it
+      else if (call.underway === 0) call.abandon()
+    }
+    for (const parcel of pack(calls, this.together)) line.lane.send(parcel)
+    // the other one is only given up for one that has answered
+    if (calls.length === 0 && this.lines.length > 1) {
+      line.connection.ping(() => this.lines.includes(line) && this.trust(line.lane))
+    }
+  }
+
+  /** It has answered: it is the one. */
+  private trust(lane: Lane): void {
+    if (!this.doubted && this.failures === 0) return
+    const line = this.lines.find((line) => line.lane === lane)
+    if (line === undefined) return
+    this.failures = 0
+    const wasSecond = line !== this.lines[0]
+    for (const other of [...this.lines]) if (other !== line) this.giveUp(other)
+    // it was of use, and may be again
+    if (wasSecond) this.spares = 0
+    this.settleDown()
+  }
+
+  private settleDown(): void {
+    this.doubted = false
+    this.later(undefined)
+  }
+
+  private closed(line: Line, error: unknown): void {
+    const at = this.lines.indexOf(line)
+    if (at === -1) return
+    this.lastError = this.network.shown(error) ?? this.lastError
+    this.lines.splice(at, 1)
+    line.connection.reset()
+    const calls = line.lane.cut()
+    // it was greeted, and owed nothing: not a place that closes on every command
+    if (line.greeted && calls.length === 0) this.failures = 0
+    if (this.lines.length === 0) this.away()
+    // the second one is the only one now
+    else if (at === 0) this.watch(this.lines[0]!)
+    else if (this.doubted) this.tryLater()
+    this.orphaned(calls, error)
+  }
+
+  /** Lets go of one of two. */
+  private giveUp(line: Line): void {
+    this.lines = this.lines.filter((other) => other !== line)
+    line.connection.reset()
+    this.orphaned(line.lane.cut(), new Error(closedMessage))
+  }
+
+  /** They were cut: some have another copy, some are waited for, and go out on the next connection. */
+  private orphaned(calls: ReadonlyArray<Call>, error: unknown): void {
+    for (const call of calls) {
+      if (call.underway > 0 || call.settled !== undefined) continue
+      if (!call.isWanted) call.fail(this.network.shown(error))
+      else this.lines.find((line) => line.greeted)?.lane.send(alone(call))
+    }
+  }
+
+  // ---------------------------------------------------------------- making connections
+
+  private dial(): void {
+    this.later(undefined)
+    const events: ConnectionEvents = {
+      greeted: () => this.lines.includes(line) && this.greeted(line),
+      closed: (error) => this.closed(line, error),
+      trouble: (error) => {
+        this.lastError = this.network.shown(error)
+      }
+    }
+    const line = new Line(this.network.dial(events), this.clock, this)
+    this.lines.push(line)
+    this.watch(line)
+  }
+
+  /** None is left: the next one, after a pause. */
+  private away(): void {
+    this.doubted = false
+    const pause = this.network.pause(++this.failures)
+    if (pause === undefined) return this.end()
+    this.later(pause, () => this.dial())
+  }
+
+  /** The only one must be greeted in its time, or it is doubted; a second one must have answered. */
+  private watch(line: Line): void {
+    if (this.lines.length > 1) {
+      this.later(this.tryMillis, () => {
+        this.giveUp(line)
+        this.tryAgain()
+      })
+    } else {
+      this.settleDown()
+      if (!line.greeted) this.later(this.firstTryMillis, () => this.doubt())
+    }
+  }
+
+  private doubt(): void {
+    this.doubted = true
+    if (this.lines.length === 1) this.tryLater()
+  }
+
+  /** A second connection, as soon as there may be one. */
+  private tryLater(): void {
+    const now = this.clock.unsafeNow()
+    // what was long ago was another trouble
+    if (now > this.nextSpareAt + this.tryMillis) this.spares = 0
+    const pause = this.nextSpareAt - now
+    if (pause > 0) this.later(pause, () => this.tryAgain())
+    else this.tryAgain()
+  }
+
+  private tryAgain(): void {
+    if (this.lines.length !== 1 || !this.doubted) return
+    this.spares++
+    this.nextSpareAt = this.clock.unsafeNow() + this.tryMillis
+    this.dial()
+  }
+
+  /** Enough for a handshake and an answer, as slow as the slowest of late. */
+  private get firstTryMillis(): number {
+    return Math.max(
+      this.timeoutMillis / 2,
+      Math.min(4 * this.timeoutMillis, 8 * this.slowest.millis)
+    )
+  }
+
+  /** Twice as long each time, so that it is long enough in the end. */
+  private get tryMillis(): number {
+    return Math.min(longestTry, this.firstTryMillis * 2 ** Math.max(0, this.spares - 1))
+  }
+
+  private later(millis: undefined): void
+  private later(millis: number, what: () => void): void
+  private later(millis: number | undefined, what?: () => void): void {
+    this.timer?.cancel()
+    this.timer =
+      millis === undefined
+        ? undefined
+        : this.schedule(this.clock.unsafeNow() + millis, () => {
+            this.timer = undefined
+            what!()
+          })
+  }
+
+  subscriber(attempt: number): SubscriberClient {
+    return this.network.subscriber(attempt)
+  }
+
+  end(): void {
+    if (this.ended) return
+    this.ended = true
+    this.later(undefined)
+    for (const line of this.lines) {
+      line.connection.reset()
+      line.lane.cut()
+    }
+    this.lines = []
+    const error = this.endError()
+    for (const call of [...this.open]) call.fail(error)
+  }
+
+  private endError(): Error {
+    return new Error("Connection is closed.")
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * A client that the user made, and will close. It is left alone: whether a silent connection is
+ * replaced, and whether commands are sent again on the next one, is its own affair.
+ */
+import type { LockClock } from "../../LockStore.js"
+import type { Call } from "./call.js"
+import {
+  type ClientOptions,
+  isDisconnected,
+  type RedisClient,
+  type SubscriberClient,
+  subscriberOf,
+  watchConnection,
+  wireOf
+} from "./client.js"
+import { Lane, type LaneEvents } from "./lane.js"
+import { alone, type Parcel } from "./parcel.js"
+import { withoutSecrets } from "./replyErrors.js"
+import { Slowest, type Transport } from "./transport.js"
+
+export class GivenClient implements Transport, LaneEvents {
+  /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
+  connection = 0
+  lastError: unknown = undefined
+  lastAnswerAt = Number.NEGATIVE_INFINITY
+  together: boolean
+
+  private readonly lane: Lane
+  private readonly slowest = new Slowest()
+  connectedAt = 0
+  /** While there is no connection: the client would keep, and send, what nobody wants any more. */
+  private readonly kept = new Set<Call>()
+  /** Whether the client would (or else say at once that there is no connection). */
+  private readonly queues: boolean
+  private isClosed = false
+  private readonly unwatch: () => void
+
+  constructor(
+    private readonly client: RedisClient,
+    readonly clock: LockClock,
+    readonly timeoutMillis: number
+  ) {
+    this.together = client.isCluster !== true
+    this.queues = client.options?.enableOfflineQueue !== false
+    this.lane = new Lane(wireOf(client), clock, this)
+    this.unwatch = watchConnection(client, {
+      onReady: () => {
+        this.connectedAt = clock.unsafeNow()
+        this.lastError = undefined
+        this.sendKept()
+      },
+      onEnd: () => this.sendKept(),
+      onClose: () => {
+        this.connection++
+      },
+      onError: (error) => {
+        this.lastError = this.shown(error)
+      }
+    })
+  }
+
+  get options(): ClientOptions {
+    return this.client.options ?? {}
+  }
+
+  get status(): string {
+    return this.client.status
+  }
+
+  get ended(): boolean {
+    return this.isClosed || this.client.status === "end"
+  }
+
+  get isReady(): boolean {
+    return !(this.queues && isDisconnected(this.client))
+  }
+
+  get slowestMillis(): number {
+    return this.slowest.millis
+  }
+
+  send(parcels: ReadonlyArray<Parcel>): void {
+    for (const parcel of parcels) {
+      if (this.isReady) this.lane.send(parcel)
+      else for (const call of parcel.calls) this.keep(call)
+    }
+  }
+
+  keep(call: Call): void {
+    if (this.ended) this.lane.send(alone(call))
+    else this.kept.add(call)
+  }
+
+  /** There is a connection again, or there never will be: the client says which. */
+  private sendKept(): void {
+    const kept = [...this.kept]
+    this.kept.clear()
+    for (const call of kept) {
+      if (call.isWanted) this.lane.send(alone(call))
+      else call.abandon()
+    }
+  }
+
+  settled(call: Call): void {
+    if (this.kept.size > 0) this.kept.delete(call)
+  }
+
+  /**
+   * The client may never say what became of a command of an earlier connection: ioredis drops such
+   * commands without a word where it is told not to send them again. By now the present connection
+   * has had the time to answer it.
+   */
+  overdue(call: Call): void {
+    if (
+      this.isClosed ||
+      (this.client.isCluster !== true &&
+        call.timesSent > 0 &&
+        call.resent &&
+        this.client.status === "ready" &&
+        this.clock.unsafeNow() >= this.connectedAt + call.patienceMillis / 2)
+    ) {
+      call.fail(new Error("Connection is closed."))
+    }
+  }
+
+  answered(_: Lane, sentAt: number): void {
+    const now = this.clock.unsafeNow()
+    this.lastAnswerAt = now
+    // on this connection: how long one was away says nothing of how fast answers are
+    this.slowest.add(now - Math.max(sentAt, this.connectedAt), now)
+  }
+
+  readOnly(): void {}
+
+  failed(_: Lane, calls: ReadonlyArray<Call>, error: unknown): void {
+    for (const call of calls) call.fail(this.shown(error))
+  }
+
+  unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {
+    for (const call of calls) lane.send(alone(call))
+  }
+
+  refusedBatch(): void {
+    this.together = false
+  }
+
+  shown(error: unknown): unknown {
+    return withoutSecrets(this.options, error)
+  }
+
+  subscriber(attempt: number): SubscriberClient {
+    return subscriberOf(this.client, attempt)
+  }
+
+  end(): void {
+    if (this.isClosed) return
+    this.isClosed = true
+    this.unwatch()
+    for (const call of [...this.kept]) call.fail(new Error("Connection is closed."))
+    this.kept.clear()
+  }
+}

@@ -1,0 +1,136 @@
+/** Connections of a store's own: one ioredis client for each, which is not connected again. */
+import { Redis, type RedisOptions } from "ioredis"
+import type { Socket } from "node:net"
+import {
+  type ClientOptions,
+  once,
+  type RedisClient,
+  subscriberOf,
+  whenEnded,
+  wireOf
+} from "./client.js"
+import type { Connection, ConnectionEvents, Network } from "./connections.js"
+import { withoutSecrets } from "./replyErrors.js"
+import type { Script } from "./scripts.js"
+
+type Options = Omit<RedisOptions, "replyMapping">
+
+/**
+ * How a connection treats commands. It is given them when it is ready, and none is sent again by
+ * it: that is for the store to do, on the next connection.
+ */
+const ours = {
+  maxRetriesPerRequest: null,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  autoResubscribe: false
+} as const
+
+export const networkOf = (
+  url: string | undefined,
+  options: Options,
+  commandTimeoutMillis: number
+): Network => {
+  const merged: Options = {
+    // not shorter than ioredis's own: a connection that is slow to be made has another one beside it
+    connectTimeout: Math.max(10_000, commandTimeoutMillis),
+    // ioredis has none of its own: a Sentinel that says nothing would be waited for without end
+    sentinelCommandTimeout: Math.max(1_000, commandTimeoutMillis),
+    // what a connection that is given up leaves behind
+    disconnectTimeout: 100,
+    ...options,
+    ...ours
+  }
+  delete merged.commandTimeout
+  // never connected: all others are made after it
+  const template: Redis =
+    url === undefined
+      ? new Redis({ ...merged, lazyConnect: true })
+      : new Redis(withoutOverrides(url), { ...merged, lazyConnect: true })
+  const loaded = new Set<Script>()
+  const clientOptions: ClientOptions = template.options
+  const shown = (error: unknown) => withoutSecrets(clientOptions, error)
+  return {
+    options: clientOptions,
+    isCluster: false,
+    isLazy: options.lazyConnect === true,
+    dial: (events) => connectionOf(template.duplicate(once) as Redis, loaded, events),
+    subscriber: (attempt) => subscriberOf(template as RedisClient, attempt),
+    pause: (times) => pauseOf(options, times),
+    shown
+  }
+}
+
+/** What a TLS socket has below it, where a reset is possible. */
+interface Below {
+  readonly _handle?: { readonly _parent?: { reset?(done: () => void): void } } | null
+}
+
+const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEvents): Connection => {
+  let over = false
+  let trouble: unknown = undefined
+  const close = () => {
+    if (over) return
+    over = true
+    events.closed(trouble)
+  }
+  client.on("ready", () => {
+    if (!over) events.greeted()
+  })
+  // ioredis prints an error that nobody listens for, also one that comes after the store is closed
+  client.on("error", (error: { readonly command?: { readonly name?: string } }) => {
+    if (over) return
+    trouble = error
+    events.trouble(error)
+    // it would go on in database 0, where other programs may have a lock of that name
+    if (error.command?.name === "select") close()
+  })
+  whenEnded(client as RedisClient, close)
+  return {
+    ...wireOf(client as RedisClient, loaded),
+    ping: (onReply) => {
+      // an error of the server is an answer as well
+      client.ping().then(onReply, (error: unknown) => {
+        if (error instanceof Error && error.name === "ReplyError") onReply()
+      })
+    },
+    reset: () => {
+      over = true
+      reset(client)
+    }
+  }
+}
+
+/**
+ * Lets go of a connection at once: what the kernel has not sent yet is thrown away, where a close
+ * would send it, perhaps much later.
+ */
+const reset = (client: Redis): void => {
+  const stream: (typeof client.stream & Partial<Socket> & Below) | undefined = client.stream
+  try {
+    stream?.resetAndDestroy?.()
+  } catch {
+    // not a TCP socket by itself: of TLS there is one below, a Unix socket has nothing to reset
+    stream?._handle?._parent?.reset?.(() => {})
+  }
+  client.disconnect()
+}
+
+/** How long to wait before the next try to connect. */
+const pauseOf = (options: Options, times: number): number | undefined => {
+  if (!("retryStrategy" in options)) {
+    return Math.min(25 * 2 ** Math.min(times, 6), 1_000) * (0.75 + Math.random() / 2)
+  }
+  const pause = options.retryStrategy?.(times)
+  return typeof pause === "number" ? pause : undefined
+}
+
+/** What a URL's query says wins over options, in ioredis; these are not for the user to say. */
+const withoutOverrides = (url: string): string => {
+  const parsed = new URL(url)
+  if (parsed.search === "") return url
+  for (const option of [...Object.keys(ours), "commandTimeout", "lazyConnect"]) {
+    parsed.searchParams.delete(option)
+  }
+  return parsed.href
+}

@@ -1,0 +1,97 @@
+/** Which calls travel together: what many callers asked for in one turn of the event loop. */
+import type { Call } from "./call.js"
+import * as scripts from "./scripts.js"
+import type { Script } from "./scripts.js"
+
+/** Larger ones make client and server wait for each other. */
+const batchSize = 16
+
+/** What `batch` takes of each call, in the order in which it takes them. */
+const inBatch = new Map<Script, { readonly keys: ReadonlyArray<number>; readonly args: number }>([
+  [scripts.release, { keys: [0, 2], args: 1 }],
+  [scripts.renew, { keys: [0], args: 2 }],
+  [scripts.acquire, { keys: [0, 2, 1], args: 3 }]
+])
+
+/** Whether calls of that script can travel with others. */
+export const canTravelTogether = (script: Script): boolean => inBatch.has(script)
+
+/** One command, and the calls in it. */
+export class Parcel {
+  constructor(
+    readonly script: Script,
+    readonly keys: ReadonlyArray<string>,
+    readonly args: ReadonlyArray<string>,
+    readonly calls: ReadonlyArray<Call>
+  ) {}
+
+  get isBatch(): boolean {
+    return this.script === scripts.batch
+  }
+
+  /** Whether an answer is of use to anybody. */
+  get isOpen(): boolean {
+    return this.calls.some((call) => call.settled === undefined)
+  }
+
+  /** Tells each call its answer; returns those for which there is none in it: they ask alone. */
+  deliver(reply: unknown, sentAt: number): ReadonlyArray<Call> {
+    if (!this.isBatch) {
+      this.calls[0]!.reply(reply, sentAt)
+      return none
+    }
+    const unanswered: Array<Call> = []
+    this.calls.forEach((call, index) => {
+      const answer: unknown = Array.isArray(reply) ? reply[index] : null
+      // not a free lock without a queue, or some trouble of its own
+      if (answer !== null && answer !== undefined) call.reply(answer, sentAt)
+      else if (call.settled === undefined) unanswered.push(call)
+    })
+    return unanswered
+  }
+}
+
+const none: ReadonlyArray<Call> = []
+
+/** A call that travels by itself. */
+export const alone = (call: Call): Parcel => new Parcel(call.script, call.keys, call.args, [call])
+
+/** As few commands as possible for these calls, none of them larger than it should be. */
+export const pack = (calls: ReadonlyArray<Call>, together: boolean): ReadonlyArray<Parcel> => {
+  if (!together || calls.length === 1) return calls.map(alone)
+  const parcels: Array<Parcel> = []
+  let batch: Array<Call> = []
+  const close = () => {
+    if (batch.length > 0) parcels.push(batch.length === 1 ? alone(batch[0]!) : togetherIn(batch))
+    batch = []
+  }
+  for (const call of calls) {
+    if (inBatch.has(call.script)) {
+      if (batch.push(call) === batchSize) close()
+    } else {
+      // nothing overtakes what was asked for before
+      close()
+      parcels.push(alone(call))
+    }
+  }
+  close()
+  return parcels
+}
+
+const togetherIn = (calls: ReadonlyArray<Call>): Parcel => {
+  const ordered: Array<Call> = []
+  const keys: Array<string> = []
+  const args: Array<string> = []
+  const counts: Array<string> = []
+  for (const [script, takes] of inBatch) {
+    const before = ordered.length
+    for (const call of calls) {
+      if (call.script !== script) continue
+      ordered.push(call)
+      for (const index of takes.keys) keys.push(call.keys[index]!)
+      for (let index = 0; index < takes.args; index++) args.push(call.args[index]!)
+    }
+    counts.push(String(ordered.length - before))
+  }
+  return new Parcel(scripts.batch, keys, counts.concat(args), ordered)
+}

@@ -1,0 +1,50 @@
+/**
+ * What carries calls to Redis: connections of our own (`connections.ts`), or a client that the user
+ * made (`given.ts`). The rest of the store is the same for both.
+ */
+import type { Call, Carrier } from "./call.js"
+import type { ClientOptions, SubscriberClient } from "./client.js"
+import type { Parcel } from "./parcel.js"
+
+export interface Transport extends Carrier {
+  readonly options: ClientOptions
+  /** The state of the connection, for messages to people. */
+  readonly status: string
+  /** The last trouble with the connection: why nothing is answered. */
+  readonly lastError: unknown
+  /** Whether there is no connection, and never will be one. */
+  readonly ended: boolean
+  /** Whether what is sent goes out at once. */
+  readonly isReady: boolean
+  /** How long the slowest answer of late took, in milliseconds. */
+  readonly slowestMillis: number
+  readonly lastAnswerAt: number
+  /** When the connection was made that there is, or was. */
+  readonly connectedAt: number
+  /** Whether several calls may travel in one command. */
+  readonly together: boolean
+  /** Sends them. */
+  send(parcels: ReadonlyArray<Parcel>): void
+  /** Keeps it until there is a connection: as long as it is wanted. */
+  keep(call: Call): void
+  /** Another connection to the same place, for messages: the first try, the second, and so on. */
+  subscriber(attempt: number): SubscriberClient
+  /** An error that may be shown: without passwords and tokens. */
+  shown(error: unknown): unknown
+  /** Lets go of the connections; what is not answered by now fails. */
+  end(): void
+}
+
+/** How fast the slowest answer is forgotten, which can have been a stall of this process. */
+const halfLife = 10_000
+
+/** The slowest answer of late: a maximum that fades. */
+export class Slowest {
+  millis = 0
+  private at = 0
+
+  add(tookMillis: number, now: number): void {
+    this.millis = Math.max(tookMillis, this.millis * 2 ** ((this.at - now) / halfLife))
+    this.at = now
+  }
+}
