@@ -110,8 +110,6 @@ export class HeldLease implements Lease {
     this.grantedAt = clock.unsafeNow()
     this.prove(grant.validUntil)
     this.waitedMillis = this.grantedAt - askedAt
-    metrics.acquired(this.waitedMillis, this.contention !== undefined)
-    grant.whenLost?.((reason) => this.lose(reason))
   }
 
   // ---------------------------------------------------------------- what users see
@@ -206,6 +204,22 @@ export class HeldLease implements Lease {
     return this.ended === undefined
   }
 
+  /** The rest of its construction: from here on it can be closed, whatever fails. */
+  begin(): void {
+    this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
+    this.grant.whenLost?.((reason) => this.lose(reason))
+  }
+
+  /** Whether it has been given back, or at least that has been tried. */
+  get isClosed(): boolean {
+    return this.released !== undefined
+  }
+
+  /** Ends what is guarded. Giving it back is another step. */
+  abandon(): void {
+    if (this.ended === undefined) this.end("Released")
+  }
+
   /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     if (this.ended === undefined) this.sleepUntilRenewal()
@@ -236,15 +250,18 @@ export class HeldLease implements Lease {
       })
       return Effect.flatMap(told, next)
     }
+    // "Released" without a release under way: it was abandoned
+    const held = this.checkHeld() || this.ended === "Released"
+    this.abandon()
+    const release = this.traceRelease(this.grant.release)
+    // last: what fails before can be tried again
     this.releasing = []
-    const held = this.checkHeld()
-    if (held) this.end("Released")
     const done = (exit: Exit.Exit<Ownership, LockStoreError>) => {
       this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
       for (const tell of this.releasing!) tell(this.released)
       return next(this.released)
     }
-    return Effect.matchCauseEffect(this.traceRelease(this.grant.release), {
+    return Effect.matchCauseEffect(release, {
       onFailure: (cause) => done(Exit.failCause(cause)),
       onSuccess: (ownership) => done(Exit.succeed(ownership))
     })
@@ -284,8 +301,9 @@ export class HeldLease implements Lease {
     })
   }
 
+  /** A logger that throws changes nothing of what is logged. */
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return this.annotate(Effect.logWarning(error.message))
+    return Effect.catchAllCause(this.annotate(Effect.logWarning(error.message)), () => Effect.void)
   }
 
   private traced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
