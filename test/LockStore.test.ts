@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type Lease, Lock, type LockError, LockStore } from "effect-redis-lock"
+import { inspect } from "node:util"
 import {
   ask,
   expectFree,
@@ -198,6 +199,38 @@ describe.each(stores)("%s", (_, rawStore) => {
           holder: { owner: "the holder", foreign: false }
         })
         yield* holder.release
+      })
+    )
+
+    it.scoped("and its grants can be copied with members replaced, and show nothing", () =>
+      Effect.gen(function* () {
+        const { bare: inner } = yield* StoreControls
+        const key = freshKey()
+        const wrapped: LockStore.LockStore = {
+          ...inner,
+          acquire: (claim, restore) =>
+            Effect.map(inner.acquire(claim, restore), (grant) => ({
+              ...grant,
+              renew: Effect.never
+            }))
+        }
+        const [exit, ownership] = yield* Effect.gen(function* () {
+          const grant = yield* wrapped.acquire(
+            { key, ttlMillis: 5_000, waitMillis: 0, owner: undefined },
+            (effect) => effect
+          )
+          const ownership = [yield* grant.verify, yield* grant.release, yield* grant.verify]
+          // nobody renews it
+          const lost = Lock.withLock(key, { ttl: 200 })(Effect.never)
+          return [yield* Effect.exit(lost), ownership] as const
+        }).pipe(Effect.provideService(LockStore.LockStore, wrapped))
+        expect(ownership).toEqual(["Ours", "Ours", "Missing"])
+        expect(failuresOf(exit)).toMatchObject([{ _tag: "LockLost", reason: "Unreachable" }])
+        yield* expectFreeNow(key)
+        for (const shown of [inspect({ ...inner }), JSON.stringify({ ...inner })]) {
+          expect(shown).toMatch(/LockStore/)
+          expect(shown.length).toBeLessThan(100)
+        }
       })
     )
   })

@@ -13,11 +13,40 @@ import { isServerError } from "./replyErrors.js"
 import * as scripts from "./scripts.js"
 import type { Turn } from "./tenure.js"
 
+/**
+ * All that a holder is given: own properties, so that a copy with some of them replaced works, and
+ * nothing behind them that a copy could show. (Set by a constructor: the engine takes objects that
+ * hot literals make for long-lived.)
+ */
 export class RedisGrant implements Grant {
   readonly token: string
   readonly fencingToken: number
   readonly validUntil: number
   readonly contention: Contention | undefined
+  readonly renew: Grant["renew"]
+  readonly verify: Grant["verify"]
+  readonly release: Grant["release"]
+  readonly whenLost: NonNullable<Grant["whenLost"]>
+
+  constructor(commands: Commands, line: Line, turn: Turn) {
+    const holder = new Holder(commands, line, turn)
+    this.token = turn.tenure.token
+    this.fencingToken = turn.fencingToken
+    this.validUntil = turn.validUntil
+    this.contention = turn.contention
+    this.renew = Effect.suspend(() => holder.renew())
+    this.verify = Effect.suspend(() => holder.verify())
+    this.release = Effect.suspend(() => holder.release())
+    this.whenLost = (listener) => turn.whenLost(listener)
+  }
+
+  toJSON(): unknown {
+    return { _id: "Grant", fencingToken: this.fencingToken }
+  }
+}
+
+class Holder {
+  private readonly token: string
 
   constructor(
     private readonly commands: Commands,
@@ -25,20 +54,9 @@ export class RedisGrant implements Grant {
     private readonly turn: Turn
   ) {
     this.token = turn.tenure.token
-    this.fencingToken = turn.fencingToken
-    this.validUntil = turn.validUntil
-    this.contention = turn.contention
   }
 
-  whenLost(listener: (reason: "Missing" | "Taken") => void): void {
-    this.turn.whenLost(listener)
-  }
-
-  toJSON(): unknown {
-    return { _id: "Grant", key: this.turn.claim.key, fencingToken: this.fencingToken }
-  }
-
-  get renew(): Effect.Effect<Renewal, LockStoreError> {
+  renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.async((resume) => {
       const { ttlMillis } = this.turn.claim
       const call = this.commands.call(
@@ -60,33 +78,29 @@ export class RedisGrant implements Grant {
     return Exit.succeed(new Renewed(validUntil(call.sentAt, claim.ttlMillis)))
   }
 
-  get verify(): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => {
-      const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
-      return Effect.flatMap(call.bounded(), (outcome) => {
-        const found = this.ownership(outcome)
-        return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
-      })
+  verify(): Effect.Effect<Ownership, LockStoreError> {
+    const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
+    return Effect.flatMap(call.bounded(), (outcome) => {
+      const found = this.ownership(outcome)
+      return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
     })
   }
 
-  get release(): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => {
-      const { tenure } = this.turn
-      if (this.line.passOn(tenure)) return ours
-      // where nothing is answered anyway, many leases must not wait for it one after the other
-      const { pending } = tenure
-      const patience = this.commands.silent ? 100 : this.commands.timeoutMillis
-      const deadline = this.commands.clock.unsafeNow() + patience
-      return pending === undefined || pending.settled !== undefined
-        ? this.releaseBy(deadline, false)
-        : // what is still on its way about this token must not arrive behind the release
-          Effect.flatMap(pending.bounded(), (outcome) =>
-            outcome._tag === "Silent"
-              ? Effect.ensuring(this.releaseBy(deadline, false), this.undo(pending))
-              : this.releaseBy(deadline, false)
-          )
-    })
+  release(): Effect.Effect<Ownership, LockStoreError> {
+    const { tenure } = this.turn
+    if (this.line.passOn(tenure)) return ours
+    // where nothing is answered anyway, many leases must not wait for it one after the other
+    const { pending } = tenure
+    const patience = this.commands.silent ? 100 : this.commands.timeoutMillis
+    const deadline = this.commands.clock.unsafeNow() + patience
+    return pending === undefined || pending.settled !== undefined
+      ? this.releaseBy(deadline, false)
+      : // what is still on its way about this token must not arrive behind the release
+        Effect.flatMap(pending.bounded(), (outcome) =>
+          outcome._tag === "Silent"
+            ? Effect.ensuring(this.releaseBy(deadline, false), this.undo(pending))
+            : this.releaseBy(deadline, false)
+        )
   }
 
   /** It may have come behind the release. Where the token was kept, that is for the next one to see to. */
