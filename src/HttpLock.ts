@@ -126,6 +126,12 @@ export interface Middleware<E = never, R = never> {
  * body fails), so that the client sees a response that was cut off and not one that looks
  * complete. A body that was ready in memory is sent to its end.
  *
+ * **What is forked.** Fibers that the handler or its stream forks (`Effect.fork`, `forkScoped`, a
+ * `FiberSet`) live until the response has been sent and the finalizers in the request's scope have
+ * run. They are interrupted before the lease is released, and at a loss. The scope that the handler
+ * is given is closed at a loss as well, once the handler and its stream have ended. A daemon
+ * (`forkDaemon`) belongs to nobody, and goes on.
+ *
  * The wait can be interrupted by a disconnect in an uninterruptible route, too; the handler is as
  * interruptible there as without this middleware. Of the bodies that are not Effect's streams, a
  * Node `Readable` is treated like one; what `HttpApp.toWebHandler` only passes on (a `raw` web

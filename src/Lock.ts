@@ -22,10 +22,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { uninterruptibly } from "./internal/caller.js"
-import { acquireLease, guardAndRelease, scopedLease } from "./internal/acquire.js"
+import { guardAndRelease, scopedLease, withLease } from "./internal/acquire.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -103,8 +103,13 @@ export const withLock =
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
     uninterruptibly((caller) =>
-      Effect.flatMap(acquireLease(key, options, options?.waitAtMost, caller), (lease) =>
-        guardAndRelease(lease, body, caller)
+      withLease(
+        key,
+        options,
+        options?.waitAtMost,
+        caller,
+        (lease) => guardAndRelease(lease, body, caller),
+        Effect.fail<LockUnavailable>
       )
     )
 
@@ -121,15 +126,12 @@ export const withLockIfAvailable =
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
     uninterruptibly((caller) =>
-      Effect.flatMap(
-        Effect.catchTag(
-          Effect.asSome(acquireLease(key, options, 0, caller)),
-          "LockUnavailable",
-          () => Effect.succeedNone
-        ),
-        (lease) =>
-          Option.isSome(lease)
-            ? Effect.asSome(guardAndRelease(lease.value, body, caller))
-            : Effect.succeedNone
+      withLease(
+        key,
+        options,
+        0,
+        caller,
+        (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+        () => Effect.succeedNone
       )
     )

@@ -32,6 +32,9 @@ export interface Claim {
 /**
  * A lease as a store granted it. Whoever has this value can renew and release, nobody else.
  *
+ * It is a plain object: its members are own properties, and need no `this`. So
+ * `{ ...grant, renew: Effect.never }` is a grant as well.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -131,6 +134,8 @@ export interface ScheduledCall {
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
+ * Where leases live. A plain object, as a `Grant` is: `{ ...store, acquire }` is a store as well.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -11,10 +11,14 @@ import { describe, expect, expectTypeOf, layer } from "@effect/vitest"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Take from "effect/Take"
 import { type Lease, type Lock, LockError, LockStore, RedisLockStore } from "effect-redis-lock"
 import * as HttpLock from "effect-redis-lock/HttpLock"
 import * as Http from "node:http"
@@ -717,9 +721,11 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         const key = freshKey()
         const stage = yield* makeStage
         yield* stage.go
+        const begun = yield* Effect.makeLatch()
         const finalized = yield* Effect.makeLatch()
         const body = Stream.make(bytes("a"), bytes("b"), bytes("c")).pipe(
           Stream.rechunk(1),
+          Stream.tap(() => begun.open),
           Stream.ensuring(finalized.open)
         )
         // a web handler has no connection that could be cut
@@ -728,6 +734,7 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         )
         const response = yield* Effect.promise(() => handle(new Request(`http://localhost/${key}`)))
         expect(response.status).toBe(200)
+        yield* begun.await
         expect(count(key, "release")).toBe(0)
         yield* lose(stage.leases[0]!)
         yield* finalized.await
@@ -736,6 +743,225 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         )
         expect(error).toBeInstanceOf(LockError.LockLost)
         yield* until(key, "released")
+      })
+    )
+  })
+
+  // ---------------------------------------------------------------------------
+  describe("what a request forks", () => {
+    /** Numbers for a stream, one by one; tells of its end. */
+    const makeProducer = Effect.gen(function* () {
+      const queue = yield* Queue.unbounded<Take.Take<Uint8Array>>()
+      const ended: Array<"whole" | "interrupted"> = []
+      const produce = Effect.gen(function* () {
+        for (const text of ["0", "1", "2"]) {
+          yield* Effect.sleep(10)
+          yield* Queue.offer(queue, Take.of(bytes(text)))
+        }
+        yield* Queue.offer(queue, Take.end)
+        ended.push("whole")
+      }).pipe(Effect.onInterrupt(() => Effect.sync(() => ended.push("interrupted"))))
+      return { produce, ended, stream: Stream.flattenTake(Stream.fromQueue(queue)) }
+    })
+    const forks: Record<
+      string,
+      (effect: Effect.Effect<void>) => Effect.Effect<unknown, never, Scope.Scope>
+    > = {
+      fork: Effect.fork,
+      forkScoped: Effect.forkScoped,
+      forkDaemon: Effect.forkDaemon,
+      "a FiberSet": (effect) => Effect.flatMap(FiberSet.make(), (set) => FiberSet.run(set, effect)),
+      "fork, twice over": (effect) => Effect.fork(Effect.flatMap(Effect.fork(effect), Fiber.join))
+    }
+
+    for (const [name, fork] of Object.entries(forks)) {
+      it.scoped(`in the handler feeds its stream (${name})`, () =>
+        Effect.gen(function* () {
+          const { ended, produce, stream } = yield* makeProducer
+          const handler = Effect.as(fork(produce), HttpServerResponse.stream(stream))
+          const port = yield* serve(routed(byPath()(handler)))
+          expect(yield* received(send(port, `/${freshKey()}`))).toEqual([200, "012"])
+          expect(ended).toEqual(["whole"])
+        })
+      )
+
+      it.scoped(`in the stream feeds it (${name})`, () =>
+        Effect.gen(function* () {
+          const { ended, produce, stream } = yield* makeProducer
+          const body = Stream.unwrapScoped(Effect.as(fork(produce), stream))
+          const port = yield* serve(routed(byPath()(HttpServerResponse.stream(body))))
+          expect(yield* received(send(port, `/${freshKey()}`))).toEqual([200, "012"])
+          expect(ended).toEqual(["whole"])
+        })
+      )
+    }
+
+    for (const [name, change] of Object.entries<
+      (stream: Stream.Stream<Uint8Array>) => Stream.Stream<Uint8Array>
+    >({
+      buffered: Stream.buffer({ capacity: 1 }),
+      merged: (stream) =>
+        Stream.merge(stream, Stream.fromEffect(Effect.as(Effect.sleep(5), bytes("-")))),
+      unwrapped: (stream) => Stream.unwrap(Effect.as(Effect.sleep(5), stream)),
+      "mapped in parallel": Stream.mapEffect((chunk) => Effect.as(Effect.sleep(5), chunk), {
+        concurrency: 2
+      }),
+      broadcast: (stream) =>
+        Stream.unwrapScoped(Effect.map(Stream.broadcast(stream, 1, 4), ([only]) => only)),
+      grouped: (stream) => Stream.flattenChunks(Stream.groupedWithin(stream, 2, "20 millis"))
+    })) {
+      it.scoped(`by a stream that is ${name} is sent whole`, () =>
+        Effect.gen(function* () {
+          const parts = Stream.make("0", "1", "2").pipe(
+            Stream.mapEffect((text) => Effect.as(Effect.sleep(5), bytes(text)))
+          )
+          const port = yield* serve(routed(byPath()(HttpServerResponse.stream(change(parts)))))
+          const [status, text] = yield* received(send(port, `/${freshKey()}`))
+          expect([status, text.replace("-", "")]).toEqual([200, "012"])
+        })
+      )
+    }
+
+    it.scoped("has ended when the lock is free, after what the handler left in its scope", () =>
+      Effect.gen(function* () {
+        const { count, until } = yield* StoreControls
+        const key = freshKey()
+        const ended: Array<unknown> = []
+        const told = (name: string) => Effect.sync(() => ended.push([name, count(key, "release")]))
+        const handler = Effect.gen(function* () {
+          yield* Effect.fork(
+            Effect.onInterrupt(Effect.never, () => Effect.zipRight(Effect.sleep(10), told("fork")))
+          )
+          yield* Effect.addFinalizer(() => told("finalizer"))
+          return ok
+        })
+        const port = yield* serve(routed(byPath()(handler)))
+        expect(yield* received(send(port, `/${key}`))).toEqual([200, "ok"])
+        yield* until(key, "released")
+        expect(ended).toEqual([
+          ["finalizer", 0],
+          ["fork", 0]
+        ])
+      })
+    )
+
+    const inScope = new Set(["forkScoped", "a FiberSet"])
+    const owned = Object.entries(forks).filter(([name]) => name !== "forkDaemon")
+    for (const [name, fork] of owned) {
+      const unending = (ended: Array<string>, announce = () => {}) =>
+        Effect.onInterrupt(Effect.never, () =>
+          Effect.sync(() => {
+            ended.push("interrupted")
+            announce()
+          })
+        )
+
+      it.scoped(`is interrupted at a loss before the answer is sent (${name})`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          const ended: Array<string> = []
+          const answered: Array<number> = []
+          const port = yield* serve(
+            fork(unending(ended)).pipe(
+              Effect.zipRight(stage.play),
+              Effect.as(ok),
+              byPath(),
+              Effect.tap(() => Effect.sync(() => answered.push(ended.length))),
+              routed
+            )
+          )
+          const request = send(port, `/${key}`)
+          yield* stage.entered()
+          yield* lose(stage.leases[0]!)
+          expect((yield* problemOf(request)).status).toBe(500)
+          expect(answered).toEqual([1])
+        })
+      )
+
+      it.scoped(`is interrupted at a loss though its handler is uninterruptible (${name})`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          const changes = Changes.make()
+          const ended: Array<string> = []
+          const handler = Effect.gen(function* () {
+            yield* fork(Effect.interruptible(unending(ended, changes.announce)))
+            yield* stage.play
+            return ok
+          })
+          const port = yield* serve(routed(byPath()(Effect.uninterruptible(handler))))
+          const request = send(port, `/${key}`)
+          yield* stage.entered()
+          yield* lose(stage.leases[0]!)
+          // what is in a scope may have a use until the handler has ended
+          if (!inScope.has(name)) yield* changes.until(() => ended.length > 0)
+          yield* stage.go
+          expect((yield* problemOf(request)).status).toBe(500)
+          expect(ended).toEqual(["interrupted"])
+        })
+      )
+
+      for (const [where, inStream] of [
+        ["in the handler", false],
+        ["in the stream", true]
+      ] as const) {
+        it.scoped(`${where} is interrupted at a loss while the stream is sent (${name})`, () =>
+          Effect.gen(function* () {
+            const key = freshKey()
+            const stage = yield* makeStage
+            yield* stage.go
+            const begun = yield* Effect.makeLatch()
+            const changes = Changes.make()
+            const ended: Array<string> = []
+            const forked = fork(unending(ended, changes.announce))
+            const steps = Stream.concat(
+              Stream.tap(Stream.make(bytes("a")), () => begun.open),
+              Stream.never
+            )
+            const body = inStream ? Stream.unwrapScoped(Effect.as(forked, steps)) : steps
+            const handler = Effect.gen(function* () {
+              if (!inStream) yield* forked
+              yield* stage.play
+              return HttpServerResponse.stream(body)
+            })
+            const port = yield* serve(routed(byPath()(handler)))
+            const answer = yield* send(port, `/${key}`).answer
+            expect(answer.status).toBe(200)
+            yield* begun.await
+            expect(ended).toEqual([])
+            yield* lose(stage.leases[0]!)
+            yield* changes.until(() => ended.length > 0)
+          })
+        )
+      }
+    }
+
+    it.scoped("is interrupted at a loss where no connection can be cut, and nobody reads", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const stage = yield* makeStage
+        yield* stage.go
+        const begun = yield* Effect.makeLatch()
+        const ended = yield* Effect.makeLatch()
+        const handler = Effect.gen(function* () {
+          yield* Effect.forkScoped(Effect.onInterrupt(Effect.never, () => ended.open))
+          yield* stage.play
+          return HttpServerResponse.stream(
+            Stream.make(bytes("a"), bytes("b"), bytes("c")).pipe(
+              Stream.rechunk(1),
+              Stream.tap(() => begun.open)
+            )
+          )
+        })
+        const handle = HttpApp.toWebHandlerRuntime(yield* Effect.runtime<LockStore.LockStore>())(
+          routed(byPath()(handler))
+        )
+        const response = yield* Effect.promise(() => handle(new Request(`http://localhost/${key}`)))
+        yield* begun.await
+        yield* lose(stage.leases[0]!)
+        yield* ended.await
+        yield* Effect.ignore(Effect.tryPromise(() => response.body!.cancel()))
       })
     )
   })

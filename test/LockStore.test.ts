@@ -16,6 +16,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import { type Lease, Lock, type LockError, LockStore } from "effect-redis-lock"
+import { inspect } from "node:util"
 import {
   ask,
   expectFree,
@@ -198,6 +199,38 @@ describe.each(stores)("%s", (_, rawStore) => {
           holder: { owner: "the holder", foreign: false }
         })
         yield* holder.release
+      })
+    )
+
+    it.scoped("and its grants can be copied with members replaced, and show nothing", () =>
+      Effect.gen(function* () {
+        const { bare: inner } = yield* StoreControls
+        const key = freshKey()
+        const wrapped: LockStore.LockStore = {
+          ...inner,
+          acquire: (claim, restore) =>
+            Effect.map(inner.acquire(claim, restore), (grant) => ({
+              ...grant,
+              renew: Effect.never
+            }))
+        }
+        const [exit, ownership] = yield* Effect.gen(function* () {
+          const grant = yield* wrapped.acquire(
+            { key, ttlMillis: 5_000, waitMillis: 0, owner: undefined },
+            (effect) => effect
+          )
+          const ownership = [yield* grant.verify, yield* grant.release, yield* grant.verify]
+          // nobody renews it
+          const lost = Lock.withLock(key, { ttl: 200 })(Effect.never)
+          return [yield* Effect.exit(lost), ownership] as const
+        }).pipe(Effect.provideService(LockStore.LockStore, wrapped))
+        expect(ownership).toEqual(["Ours", "Ours", "Missing"])
+        expect(failuresOf(exit)).toMatchObject([{ _tag: "LockLost", reason: "Unreachable" }])
+        yield* expectFreeNow(key)
+        for (const shown of [inspect({ ...inner }), JSON.stringify({ ...inner })]) {
+          expect(shown).toMatch(/LockStore/)
+          expect(shown.length).toBeLessThan(100)
+        }
       })
     )
   })
@@ -1409,16 +1442,42 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
-    it.scoped("children of the body end with it, as in any fiber", () =>
+    it.scoped("what the body forks and does not join ends with it, before the lock is free", () =>
       Effect.gen(function* () {
-        const ended = yield* Deferred.make<void>()
+        const { events } = yield* StoreControls
+        const key = freshKey()
+        let atItsEnd: ReadonlyArray<string> = []
         yield* Effect.never.pipe(
-          Effect.onInterrupt(() => Deferred.succeed(ended, undefined)),
+          Effect.onInterrupt(() =>
+            Effect.zipRight(
+              Effect.sleep(20),
+              Effect.sync(() => {
+                atItsEnd = [...events(key)]
+              })
+            )
+          ),
           Effect.fork,
           Effect.zipLeft(Effect.yieldNow()),
-          Lock.withLock(freshKey())
+          Lock.withLock(key)
         )
-        yield* Deferred.await(ended)
+        expect(atItsEnd).not.toEqual([])
+        expect(atItsEnd).not.toContain("release")
+        expect(events(key)).toContain("released")
+      })
+    )
+
+    it.scoped("and what the body forks into another scope lives as long as that", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const fork = {
+          daemon: Effect.forkDaemon,
+          "in a scope": Effect.forkIn(scope)
+        }
+        for (const way of Object.values(fork)) {
+          const fiber = yield* Lock.withLock(freshKey())(way(Effect.as(Effect.sleep(20), "whole")))
+          expect(yield* Fiber.join(fiber)).toBe("whole")
+        }
+        yield* Scope.close(scope, Exit.void)
       })
     )
 
@@ -1429,6 +1488,19 @@ describe.each(stores)("%s", (_, rawStore) => {
         expect(value).toBe(1)
         yield* expectFreeNow(inner)
         yield* expectFreeNow(outer)
+      })
+    )
+
+    it.scoped("a nest of thousands does not overflow, and leaves nothing", () =>
+      Effect.gen(function* () {
+        const { events } = yield* StoreControls
+        const keys = Array.from({ length: 3_000 }, freshKey)
+        const nested = keys.reduce<Effect.Effect<string, unknown, LockStore.LockStore>>(
+          (inner, key) => Effect.suspend(() => Lock.withLock(key, { waitAtMost: 0 })(inner)),
+          Effect.succeed("innermost")
+        )
+        expect(yield* nested).toBe("innermost")
+        expect(keys.filter((key) => events(key).at(-1) !== "released")).toEqual([])
       })
     )
 

@@ -4,6 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { identity } from "effect/Function"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
@@ -195,6 +196,40 @@ describe("under a TestClock", () => {
       expect(count("key", "renewed")).toBe(12)
     }).pipe(Effect.scoped, Effect.provide(memory))
   )
+
+  for (const [name, build] of Object.entries({
+    "an uninterruptible region": Effect.uninterruptible(MemoryLockStore.make),
+    "the acquire half of a resource": Effect.acquireRelease(MemoryLockStore.make, () => Effect.void)
+  })) {
+    it.scoped(`a store that is made in ${name} keeps its leases, and loses what it must`, () =>
+      Effect.gen(function* () {
+        const store = yield* build
+        const roots = new Set(yield* Fiber.roots)
+        const held = yield* Lock.withLock("key", { ttl: 200 })(
+          Effect.as(Effect.sleep(1_000), "held")
+        ).pipe(Effect.provideService(LockStore.LockStore, store), Effect.fork)
+        yield* Effect.zipRight(settle, TestClock.adjust(1_000))
+        expect(yield* Fiber.join(held)).toBe("held")
+        yield* settle
+        expect([...(yield* Fiber.roots)].filter((fiber) => !roots.has(fiber))).toEqual([])
+        // a waiter's deadline that is not reached, and an expiry that is
+        yield* store.acquire(
+          { key: "other", ttlMillis: 500, waitMillis: 0, owner: undefined },
+          identity
+        )
+        const waiter = yield* forkSettled(
+          store.acquire(
+            { key: "other", ttlMillis: 500, waitMillis: 600, owner: undefined },
+            identity
+          )
+        )
+        yield* TestClock.adjust(500)
+        expect(stateOf(waiter)).toBe("granted")
+        yield* TestClock.adjust(500)
+        expect(stateOf(waiter)).toBe("granted")
+      })
+    )
+  }
 
   it.effect("without an answer the body is interrupted a margin before the validity ends", () =>
     Effect.gen(function* () {

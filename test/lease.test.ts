@@ -495,6 +495,148 @@ describe("a body that is guarded", () => {
   )
 })
 
+describe("whatever fails after a grant", () => {
+  /** The store, with some of its grants' and clock's members replaced. */
+  const withStore = (
+    change: (store: LockStore.LockStore) => LockStore.LockStore
+  ): (<A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R | LockStore.LockStore>) =>
+    Effect.updateService(LockStore.LockStore, change)
+  const defect = (): never => {
+    throw new Error("of somebody")
+  }
+  const faults = {
+    "a FiberRef that cannot be forked": (effect: Effect.Effect<unknown, unknown, unknown>) =>
+      Effect.scoped(
+        Effect.flatMap(FiberRef.make<string>("value", { fork: defect }), (ref) =>
+          Effect.locally(effect, ref, "other")
+        )
+      ),
+    "a store whose clock keeps no appointments": withStore((store) => ({
+      ...store,
+      clock: { ...store.clock, unsafeSchedule: defect }
+    })),
+    "a grant that takes no listener": withStore((store) => ({
+      ...store,
+      acquire: (claim, restore) =>
+        Effect.map(store.acquire(claim, restore), (grant) => ({ ...grant, whenLost: defect }))
+    })),
+    "a grant that says no time": withStore((store) => ({
+      ...store,
+      acquire: (claim, restore) =>
+        Effect.map(store.acquire(claim, restore), (grant) => ({
+          ...grant,
+          get validUntil(): number {
+            return defect()
+          }
+        }))
+    }))
+  }
+  const ways = {
+    withLock: Lock.withLock("key", { ttl: "1 second" })(Effect.yieldNow()),
+    withLockIfAvailable: Lock.withLockIfAvailable("key", { ttl: "1 second" })(Effect.yieldNow()),
+    acquire: Effect.scoped(
+      Effect.flatMap(Lock.acquire("key", { ttl: "1 second" }), (lease) =>
+        lease.guard(Effect.yieldNow())
+      )
+    )
+  }
+  for (const [fault, wrap] of Object.entries(faults)) {
+    for (const [way, effect] of Object.entries(ways)) {
+      it.effect(`gives the lease back at once: ${fault} (${way})`, () =>
+        Effect.gen(function* () {
+          const { count, events } = yield* StoreControls
+          const exit = yield* Effect.exit(
+            wrap(effect) as Effect.Effect<unknown, unknown, LockStore.LockStore>
+          )
+          expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+          expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+          yield* TestClock.adjust("5 seconds")
+          expect(count("key", "renew")).toBe(0)
+        }).pipe(Effect.provide(memory))
+      )
+    }
+  }
+
+  it.effect("no scope where one is needed: the same", () =>
+    Effect.gen(function* () {
+      const { count, events } = yield* StoreControls
+      const exit = yield* Lock.acquire("key", { ttl: "1 second" }).pipe(
+        Effect.mapInputContext(
+          (context: Context.Context<LockStore.LockStore>) =>
+            Context.pick(LockStore.LockStore)(context) as Context.Context<
+              LockStore.LockStore | Scope.Scope
+            >
+        ),
+        Effect.exit
+      )
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("effect/Scope")
+      expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+      yield* TestClock.adjust("5 seconds")
+      expect(count("key", "renew")).toBe(0)
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("a body that has begun ends before the lease does", () =>
+    Effect.gen(function* () {
+      const { events } = yield* StoreControls
+      let atItsEnd: ReadonlyArray<string> = []
+      const body = Effect.never.pipe(
+        Effect.onInterrupt(() =>
+          Effect.zipRight(
+            Effect.yieldNow(),
+            Effect.sync(() => {
+              atItsEnd = [...events("key")]
+            })
+          )
+        )
+      )
+      const exit = yield* Lock.withLock("key")(body).pipe(
+        faults["a store whose clock keeps no appointments"],
+        Effect.exit
+      )
+      expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+      expect(atItsEnd).toEqual(["acquire", "granted"])
+      expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("a logger that throws when a release was not confirmed changes nothing", () =>
+    Effect.gen(function* () {
+      const { failReleases } = yield* StoreControls
+      failReleases("key")
+      const exit = yield* Lock.withLock("key")(Effect.succeed("done")).pipe(
+        Effect.provide(Logger.replace(Logger.defaultLogger, Logger.make(defect))),
+        Effect.exit
+      )
+      expect(exit).toEqual(Exit.succeed("done"))
+    }).pipe(Effect.provide(memory))
+  )
+})
+
+describe("a deep nest", () => {
+  const nest = (
+    depth: number,
+    wrap: (inner: Effect.Effect<number, unknown>) => Effect.Effect<number, unknown>
+  ): Effect.Effect<number, unknown> =>
+    depth === 0 ? Effect.succeed(42) : Effect.suspend(() => wrap(nest(depth - 1, wrap)))
+
+  it.effect("of guards does not overflow", () =>
+    Effect.gen(function* () {
+      const lease = yield* Lock.acquire("key")
+      expect(yield* nest(5_000, lease.guard)).toBe(42)
+    }).pipe(Effect.scoped, Effect.provide(memory))
+  )
+
+  it("of locks in memory runs synchronously where a single one does", () => {
+    const store = Effect.runSync(MemoryLockStore.make)
+    let key = 0
+    const nested = nest(5_000, (inner) =>
+      Effect.provideService(Lock.withLock(`key-${key++}`)(inner), LockStore.LockStore, store)
+    )
+    expect(Effect.runSync(nested)).toBe(42)
+  })
+})
+
 describe("a renewal that fails once", () => {
   const failsOnce = Effect.map(LockStore.LockStore, (store): LockStore.LockStore => {
     let failed = false

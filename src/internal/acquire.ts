@@ -11,60 +11,79 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease, Options, WaitOptions } from "../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
-import { type Contention, LockStore } from "../LockStore.js"
+import { type Contention, type Grant, LockStore } from "../LockStore.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { HeldLease } from "./lease.js"
 import { toMillis } from "./millis.js"
 import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
-import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
+import { isTraced, metricsFor } from "./telemetry.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
 /**
- * Takes a lease. Runs in an uninterruptible region: when it succeeds, the caller has the lease, and
- * must start its renewal and close it.
+ * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless
+ * it succeeds with the lease still held, closes it. Whatever else happens from the grant on (a defect
+ * in a tracer, a supervisor or a FiberRef, no scope, a stack that overflows) gives the lease back.
  */
-export const acquireLease = (
+export const withLease = <A, E, R, E2>(
   key: string,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
-  caller: Caller
-): Effect.Effect<HeldLease, AcquireError, LockStore> => {
+  caller: Caller,
+  use: (lease: HeldLease) => Effect.Effect<A, E, R>,
+  orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
+): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
   const resolved = decodeOptions(key, options, waitAtMost)
   if (typeof resolved === "string") {
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
   const { fiber } = caller
   const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
-  const claim = claimLease(store, key, resolved, metricsFor(resolved.name, fiber), caller)
-  return isTraced(fiber) ? traceAcquisition(claim, key, resolved) : claim
-}
-
-const claimLease = (
-  store: LockStore,
-  key: string,
-  options: LeaseOptions,
-  metrics: LockMetrics,
-  caller: Caller
-): Effect.Effect<HeldLease, AcquireError> => {
   const { clock } = store
+  const metrics = metricsFor(resolved.name, fiber)
   const askedAt = clock.unsafeNow()
-  return Effect.matchCauseEffect(
-    store.acquire(
-      { key, ttlMillis: options.ttlMillis, waitMillis: options.waitMillis, owner: options.owner },
-      caller.restore
-    ),
+  let granted: Grant | undefined
+  let lease: HeldLease | undefined
+  const begin = (grant: Grant): HeldLease => {
+    // before anything that can fail
+    granted = grant
+    lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt)
+    lease.begin()
+    return lease
+  }
+  const acquired = store.acquire(
     {
-      onFailure: (cause) => {
-        const failure = Cause.failureOption(cause)
-        if (Option.isSome(failure)) {
-          if (failure.value._tag === "LockStoreError") metrics.failed()
-          else metrics.unavailable(clock.unsafeNow() - askedAt)
+      key,
+      ttlMillis: resolved.ttlMillis,
+      waitMillis: resolved.waitMillis,
+      owner: resolved.owner
+    },
+    caller.restore
+  )
+  return Effect.catchAllCause(
+    isTraced(fiber)
+      ? Effect.flatMap(traceAcquisition(Effect.map(acquired, begin), key, resolved), use)
+      : Effect.flatMap(acquired, (grant) => use(begin(grant))),
+    (cause): Effect.Effect<A, E | E2 | LockStoreError> => {
+      if (granted !== undefined) {
+        const error = cause as Cause.Cause<E>
+        if (lease?.isClosed === true) return Effect.failCause(error)
+        const giveBack = lease?.closeQuietly ?? Effect.ignore(granted.release)
+        // on a stack of its own: this one may be what overflowed
+        return Effect.zipRight(
+          Effect.yieldNow(),
+          Effect.zipRight(Effect.exit(giveBack), Effect.failCause(error))
+        )
+      }
+      const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
+      if (Option.isSome(failure)) {
+        if (failure.value._tag === "LockUnavailable") {
+          metrics.unavailable(clock.unsafeNow() - askedAt)
+          return orElse(failure.value)
         }
-        return Effect.failCause(cause)
-      },
-      onSuccess: (grant) =>
-        Effect.succeed(new HeldLease(key, options, grant, clock, metrics, askedAt))
+        metrics.failed()
+      }
+      return Effect.failCause(cause as Cause.Cause<LockStoreError>)
     }
   )
 }
@@ -76,14 +95,24 @@ export const scopedLease = (
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
   uninterruptibly((caller) =>
-    Effect.flatMap(acquireLease(key, options, waitAtMost, caller), (lease) => {
-      lease.start(caller.fiber)
-      // a child scope, so that an early release takes its finalizer out of a long-lived scope
-      return Effect.flatMap(Scope.fork(scopeOf(caller), ExecutionStrategy.sequential), (scope) => {
-        lease.scope = scope
-        return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
-      })
-    })
+    withLease(
+      key,
+      options,
+      waitAtMost,
+      caller,
+      (lease) => {
+        lease.start(caller.fiber)
+        // a child scope, so that an early release takes its finalizer out of a long-lived scope
+        return Effect.flatMap(
+          Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
+          (scope): Effect.Effect<Lease> => {
+            lease.scope = scope
+            return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
+          }
+        )
+      },
+      Effect.fail<LockUnavailable>
+    )
   )
 
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>
@@ -96,15 +125,15 @@ export const guardAndRelease = <A, E, R>(
   caller: Caller
 ): Effect.Effect<A, E | LockLost, R> => {
   const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
-  let guarded: Effect.Effect<A, E | LockLost>
+  const guarded = lease.startGuarded(effect, caller)
   try {
-    guarded = lease.startGuarded(effect, caller)
+    // the body comes first: who was handed the lock is in the sooner
+    lease.start(caller.fiber)
   } catch (defect) {
-    // of the caller's supervisor, logger, or a FiberRef: it is given back whatever happens
-    guarded = Exit.die(defect)
+    // the body may be under way, and ends before the lease is given back
+    lease.abandon()
+    return Effect.zipRight(Effect.exit(guarded), Effect.die(defect))
   }
-  // the body comes first: who was handed the lock is in the sooner
-  lease.start(caller.fiber)
   // nothing to wait for where the body did not suspend
   if (Exit.isExit(guarded)) return lease.closeWith(guarded as Exit.Exit<A, E | LockLost>)
   return Effect.matchCauseEffect(guarded as Effect.Effect<A, E | LockLost>, {
@@ -123,11 +152,9 @@ const traceAcquisition = (
     "lock.name": options.name ?? "default",
     ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
   }
-  let taken: HeldLease | undefined
   return claim.pipe(
-    Effect.onExit((exit) => {
-      if (Exit.isSuccess(exit)) taken = exit.value
-      return Effect.annotateCurrentSpan(
+    Effect.onExit((exit) =>
+      Effect.annotateCurrentSpan(
         Exit.isSuccess(exit)
           ? {
               "lock.outcome": "acquired",
@@ -137,7 +164,7 @@ const traceAcquisition = (
             }
           : outcomeOf(exit.cause)
       )
-    }),
+    ),
     Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
     Effect.tap((lease) =>
       Effect.map(
@@ -149,9 +176,7 @@ const traceAcquisition = (
           lease.span = span
         }
       )
-    ),
-    // a tracer that throws must not leave a lease behind that nobody has
-    Effect.onError(() => taken?.closeQuietly ?? Effect.void)
+    )
   )
 }
 

@@ -7,6 +7,9 @@
  * that one) at once, with no answer of the store between them. Only slow ones are noted.
  */
 
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+
 class Closing {
   /** The longest that one of its releases took. */
   longest = 0
@@ -25,19 +28,34 @@ const slow = 20
 /** So long after a slow release it can still be followed on by another. */
 const memory = 60_000
 
-/** Since when there has been closing in this fiber, if a release begins there now. */
-export const closingSince = (fiber: object, now: number, lastAnswerAt: number): number => {
+const here = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
+
+const closingHere = (): Closing | undefined => {
+  const fiber = here()
+  return fiber === undefined ? undefined : closings.get(fiber)
+}
+
+/** Since when the running fiber has been closing, if a release begins there now. */
+export const closingSince = (now: number, lastAnswerAt: number): number => {
   if (now > lastEndedAt + memory) return now
-  const closing = closings.get(fiber)
-  if (closing === undefined) return now
-  const follows =
-    lastAnswerAt <= closing.endedAt && now - closing.endedAt < Math.max(slow, closing.longest / 2)
-  return follows ? closing.since : now
+  const closing = closingHere()
+  return closing !== undefined &&
+    lastAnswerAt <= closing.endedAt &&
+    now - closing.endedAt < Math.max(slow, closing.longest / 2)
+    ? closing.since
+    : now
 }
 
 /** A release that began then has ended, or is not waited for any more. */
-export const releaseEnded = (fiber: object, since: number, begunAt: number, now: number): void => {
-  if (now - begunAt < slow && since === begunAt) return
+export const releaseEnded = (
+  since: number,
+  begunAt: number,
+  now: number,
+  isAnswered: boolean
+): void => {
+  if (isAnswered && now - begunAt < slow && since === begunAt) return
+  const fiber = here()
+  if (fiber === undefined) return
   const known = closings.get(fiber)
   const closing = known?.since === since ? known : new Closing(since)
   closing.longest = Math.max(closing.longest, now - begunAt)
@@ -45,16 +63,16 @@ export const releaseEnded = (fiber: object, since: number, begunAt: number, now:
   closings.set(fiber, closing)
 }
 
-/** A fiber has ended that another one waited for: what that one closes now belongs to it. */
-export const closingGoesOn = (from: object, to: object, now: number): void => {
-  if (now > lastEndedAt + memory) return
+/** A fiber has ended that another one waited for: what that one closes now follows on it. */
+export const closingGoesOn = (from: object, to: object): void => {
+  if (lastEndedAt === Number.NEGATIVE_INFINITY) return
   const closing = closings.get(from)
   if (closing !== undefined) closings.set(to, closing)
 }
 
-/** Whether somebody has been warned already that releases of this closing are not confirmed. */
-export const isToldOnce = (fiber: object): boolean => {
-  const closing = closings.get(fiber)
+/** Whether there has been a warning already that releases of this close are not confirmed. */
+export const isToldAlready = (): boolean => {
+  const closing = closingHere()
   if (closing === undefined) return false
   const { isTold } = closing
   closing.isTold = true

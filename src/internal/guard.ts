@@ -18,6 +18,7 @@ import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { LockLost } from "../LockError.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { closingGoesOn } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 
 /** The part of a lease that guarding needs. */
@@ -45,18 +46,26 @@ export const startGuarded = <A, E, R>(
 ): Effect.Effect<A, E | LockLost> => {
   if (!lease.checkHeld()) return Exit.fail(lease.loss)
   const refs = new ChildRefs(fiberRefsOf(fiber))
-  const child = Runtime.runFork(
+  const fork = Runtime.runFork(
     Runtime.make({
       context: fiber.currentContext as never,
       fiberRefs: noFiberRefs,
       runtimeFlags
     })
-  )(effect, refs)
+  )
+  let child: Fiber.RuntimeFiber<A, E>
+  depth++
+  try {
+    child = fork(depth < maxDepth ? effect : Effect.zipRight(Effect.yieldNow(), effect), refs)
+  } finally {
+    depth--
+  }
   const exit = child.unsafePoll()
   if (exit !== null) return conclude(lease, child, refs, exit)
   return Effect.matchCauseEffect(Effect.interruptible(end(lease, child)), {
     onFailure: (cause) =>
       Effect.flatMap(Fiber.interruptAs(child, fiber.id()), (exit) => {
+        closingGoesOn(child, fiber)
         // who could not be interrupted has parts that can be: what these make of it counts
         if (!RuntimeFlags.interruption(runtimeFlags)) return conclude(lease, child, refs, exit)
         return Effect.failCause(
@@ -65,9 +74,19 @@ export const startGuarded = <A, E, R>(
             : cause
         )
       }),
-    onSuccess: (exit) => conclude(lease, child, refs, exit)
+    onSuccess: (exit) => {
+      closingGoesOn(child, fiber)
+      return conclude(lease, child, refs, exit)
+    }
   })
 }
+
+/**
+ * How many effects are starting in place, one within another. Each takes about a kilobyte of the
+ * stack, so a nest of thousands goes on in the scheduler's next turn, on a stack of its own.
+ */
+let depth = 0
+const maxDepth = 100
 
 /** How the effect ends; at a loss, soon. Never fails by itself. */
 const end = <A, E>(

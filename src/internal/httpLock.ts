@@ -9,10 +9,12 @@ import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
@@ -77,18 +79,47 @@ export const handle = <E, R>(
   request: HttpServerRequest,
   app: HttpApp.HttpApp<HttpServerRespondable.Respondable, E, R>
 ): HttpApp.Default<E, R | Scope.Scope> =>
-  Effect.flatMap(Effect.scope, (scope) =>
-    Effect.zipRight(
-      beforeHeaders(underLease(lease, request, scope)),
-      // the wait for the guarded fiber hears of a disconnect, the handler itself as ever
-      Effect.interruptibleMask((restore) =>
-        lease.guard(restore(Effect.flatMap(app, HttpServerRespondable.toResponse)))
-      ).pipe(Effect.catchAllCause(answerIfLost(lease)))
+  Effect.gen(function* () {
+    // of what the handler leaves for the rest of the request; closed at a loss
+    const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+    const graft = yield* Scope.extend(makeGraft(lease), scope)
+    yield* beforeHeaders(underLease(lease, request, scope))
+    const handler = Scope.extend(Effect.flatMap(app, HttpServerRespondable.toResponse), scope)
+    // the wait for the guarded fiber hears of a disconnect, the handler itself as ever
+    return yield* Effect.interruptibleMask((restore) => lease.guard(graft(restore(handler)))).pipe(
+      Effect.catchAllCause(answerIfLost(lease, scope))
     )
-  )
+  })
+
+type Graft = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/**
+ * What an effect forks is its fiber's child, and ends with that: with the guard's fiber, where it is
+ * guarded. A grafted effect forks children of another fiber, which is a child of the one that makes
+ * the graft, as they would be without a guard. They are interrupted at the loss, and when the scope
+ * closes, which is before the lease is released.
+ */
+const makeGraft = (lease: Lease): Effect.Effect<Graft, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const made = yield* Deferred.make<Graft>()
+    const stem = yield* Effect.transplant((graft) =>
+      Effect.zipRight(Deferred.succeed(made, graft), lease.awaitLost)
+    ).pipe(
+      // it stays, for what finalizers fork: a child of a fiber that has ended is nobody's
+      Effect.catchAll(() => Effect.zipRight(interruptChildren, Effect.never)),
+      Effect.interruptible,
+      Effect.fork
+    )
+    yield* Effect.addFinalizer(() => Fiber.interrupt(stem))
+    return yield* Deferred.await(made)
+  })
+
+const interruptChildren = Effect.withFiberRuntime<void>((fiber) =>
+  Effect.flatMap(fiber.children, Fiber.interruptAll)
+)
 
 const answerIfLost =
-  (lease: Lease) =>
+  (lease: Lease, scope: Scope.CloseableScope) =>
   <E>(cause: Cause.Cause<E | LockLost>): Effect.Effect<Response, E> => {
     const lost = Chunk.findFirst(Cause.failures(cause), isLossOf(lease))
     // without a loss it is all the handler's
@@ -96,13 +127,17 @@ const answerIfLost =
     const others = Cause.flatMap(cause, (error) =>
       isLossOf(lease)(error) ? Cause.empty : Cause.fail(error)
     )
-    return Effect.as(
+    return Effect.zipRight(
       Cause.isInterruptedOnly(others)
         ? Effect.void
         : Effect.logWarning("A handler failed, and the lock of its request was lost", others),
-      answerLost(lost.value)
+      closeAndAnswer(lost.value, scope)
     )
   }
+
+/** What the handler has left ends before anybody is told. */
+const closeAndAnswer = (lost: LockLost, scope: Scope.CloseableScope): Effect.Effect<Response> =>
+  Effect.as(Effect.uninterruptible(Scope.close(scope, Exit.fail(lost))), answerLost(lost))
 
 /** The handler may have met losses of other leases. */
 const isLossOf =
@@ -132,11 +167,11 @@ const underLease =
   (
     lease: Lease,
     request: HttpServerRequest,
-    requestScope: Scope.Scope
+    scope: Scope.CloseableScope
   ): HttpApp.PreResponseHandler =>
   (_, response) =>
     Effect.matchEffect(lease.guard(Effect.void), {
-      onFailure: (lost) => Effect.succeed(answerLost(lost)),
+      onFailure: (lost) => closeAndAnswer(lost, scope),
       onSuccess: () => {
         const { body } = response
         switch (body._tag) {
@@ -147,7 +182,7 @@ const underLease =
               HttpServerResponse.setBody(
                 response,
                 HttpBody.stream(
-                  streamUnder(lease, request, body.stream),
+                  streamUnder(lease, request, scope, body.stream),
                   body.contentType,
                   body.contentLength
                 )
@@ -156,7 +191,7 @@ const underLease =
           case "Raw":
             // a Node stream, which the server reads by itself
             return Predicate.hasProperty(body.body, "pipe")
-              ? Effect.as(Scope.extend(cutWhenLost(lease, request), requestScope), response)
+              ? Effect.as(Scope.extend(cutWhenLost(lease, request), scope), response)
               : Effect.succeed(response)
           default:
             return Effect.succeed(response)
@@ -172,27 +207,37 @@ const withoutBody = (response: Response): Response =>
 
 /**
  * A stream each of whose steps is guarded. Its scope closes at the loss, whether or not anybody
- * asks for the next step then, which a client that does not read can put off for ever.
+ * asks for the next step then, which a client that does not read can put off for ever; then that
+ * of the handler, which the stream may live on.
  */
 const streamUnder = <E>(
   lease: Lease,
   request: HttpServerRequest,
+  scopeOfHandler: Scope.CloseableScope,
   stream: Stream.Stream<Uint8Array, E>
 ): Stream.Stream<Uint8Array, E | LockLost> =>
   Stream.fromPull(
     Effect.gen(function* () {
       yield* cutWhenLost(lease, request)
       const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+      const graft = yield* Scope.extend(makeGraft(lease), scope)
       const pull = yield* Scope.extend(Stream.toPull(stream), scope)
       const oneAtATime = Effect.unsafeMakeSemaphore(1).withPermits(1)
       yield* Effect.interruptible(lease.awaitLost).pipe(
         Effect.catchAll((lost) =>
-          Effect.uninterruptible(oneAtATime(Scope.close(scope, Exit.fail(lost))))
+          Effect.uninterruptible(
+            Effect.zipRight(
+              oneAtATime(Scope.close(scope, Exit.fail(lost))),
+              Scope.close(scopeOfHandler, Exit.fail(lost))
+            )
+          )
         ),
         Effect.forkScoped
       )
-      return Effect.mapError(oneAtATime(lease.guard(pull)), (error): Option.Option<E | LockLost> =>
-        Option.isOption(error) ? error : Option.some(error)
+      return Effect.mapError(
+        oneAtATime(lease.guard(graft(pull))),
+        (error): Option.Option<E | LockLost> =>
+          Option.isOption(error) ? error : Option.some(error)
       )
     })
   )

@@ -34,6 +34,7 @@ import type {
   ScheduledCall
 } from "../LockStore.js"
 import type { Caller } from "./caller.js"
+import { isToldAlready } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
 import { isolated } from "./isolated.js"
@@ -110,8 +111,6 @@ export class HeldLease implements Lease {
     this.grantedAt = clock.unsafeNow()
     this.prove(grant.validUntil)
     this.waitedMillis = this.grantedAt - askedAt
-    metrics.acquired(this.waitedMillis, this.contention !== undefined)
-    grant.whenLost?.((reason) => this.lose(reason))
   }
 
   // ---------------------------------------------------------------- what users see
@@ -206,6 +205,22 @@ export class HeldLease implements Lease {
     return this.ended === undefined
   }
 
+  /** The rest of its construction: from here on it can be closed, whatever fails. */
+  begin(): void {
+    this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
+    this.grant.whenLost?.((reason) => this.lose(reason))
+  }
+
+  /** Whether it has been given back, or at least that has been tried. */
+  get isClosed(): boolean {
+    return this.released !== undefined
+  }
+
+  /** Ends what is guarded. Giving it back is another step. */
+  abandon(): void {
+    if (this.ended === undefined) this.end("Released")
+  }
+
   /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     if (this.ended === undefined) this.sleepUntilRenewal()
@@ -236,15 +251,18 @@ export class HeldLease implements Lease {
       })
       return Effect.flatMap(told, next)
     }
+    // "Released" without a release under way: it was abandoned
+    const held = this.checkHeld() || this.ended === "Released"
+    this.abandon()
+    const release = this.traceRelease(this.grant.release)
+    // last: what fails before can be tried again
     this.releasing = []
-    const held = this.checkHeld()
-    if (held) this.end("Released")
     const done = (exit: Exit.Exit<Ownership, LockStoreError>) => {
       this.released = held ? this.judgeRelease(exit) : Exit.fail(this.loss)
       for (const tell of this.releasing!) tell(this.released)
       return next(this.released)
     }
-    return Effect.matchCauseEffect(this.traceRelease(this.grant.release), {
+    return Effect.matchCauseEffect(release, {
       onFailure: (cause) => done(Exit.failCause(cause)),
       onSuccess: (ownership) => done(Exit.succeed(ownership))
     })
@@ -262,7 +280,7 @@ export class HeldLease implements Lease {
           if (Exit.isSuccess(exit)) return Effect.void
           const error = errorIn(exit.cause)
           if (error === undefined) return Effect.failCause(exit.cause as Cause.Cause<never>)
-          return told || error === this.error ? Effect.void : this.warn(error)
+          return told || error === this.error ? Effect.void : this.warnOfClose(error)
         })
       })
     )
@@ -277,15 +295,21 @@ export class HeldLease implements Lease {
       if (Exit.isSuccess(release)) return exit
       const error = errorIn(release.cause)
       if (error === undefined) return Effect.failCause(release.cause as Cause.Cause<never>)
-      if (error._tag === "LockStoreError") return Effect.zipRight(this.warn(error), exit)
+      if (error._tag === "LockStoreError") return Effect.zipRight(this.warnOfClose(error), exit)
       if (Exit.isSuccess(exit)) return error
       const told = Chunk.some(Cause.failures(exit.cause), (failure) => failure === error)
       return told ? exit : Effect.failCause(Cause.sequential(exit.cause, Cause.fail(error)))
     })
   }
 
+  /** One warning for all that closes together. */
+  private warnOfClose(error: LockLost | LockStoreError): Effect.Effect<void> {
+    return error._tag === "LockStoreError" && isToldAlready() ? Effect.void : this.warn(error)
+  }
+
+  /** A logger that throws changes nothing of what is logged. */
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return this.annotate(Effect.logWarning(error.message))
+    return Effect.catchAllCause(this.annotate(Effect.logWarning(error.message)), () => Effect.void)
   }
 
   private traced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {

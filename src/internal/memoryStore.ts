@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import { LockUnavailable } from "../LockError.js"
 import type {
   Claim,
@@ -227,7 +228,8 @@ class MemoryStore extends Opaque implements LockStore {
 const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClock => {
   // to the microsecond: a number cannot hold nanoseconds since 1970
   const now = () => Math.round(Number(clock.unsafeCurrentTimeNanos()) / 1e3) / 1e3
-  const run = Runtime.runFork(runtime)
+  // whoever makes the store may be in an uninterruptible region; a timer can always be cancelled
+  const run = Runtime.runFork(Runtime.enableRuntimeFlag(runtime, RuntimeFlags.Interruption))
   // whole milliseconds: a remainder too small to sleep for would be slept for ever; and not more than
   // `setTimeout` can count, which Effect takes for infinite
   const sleepUntil = (at: number): Effect.Effect<void> =>

@@ -1,12 +1,12 @@
 import * as Inspectable from "effect/Inspectable"
 
-/** A store, of which nothing is shown where it is printed: tokens, passwords. */
-export abstract class Opaque {
-  toJSON(): unknown {
-    return { _id: "LockStore" }
-  }
+const shown = (): unknown => ({ _id: "LockStore" })
 
-  [Inspectable.NodeInspectSymbol](): unknown {
-    return this.toJSON()
-  }
+/**
+ * A store, of which nothing is shown where it is printed: tokens, passwords. Nor of a copy with some
+ * of its members replaced (`{ ...store, acquire }`): what hides them is copied as well.
+ */
+export abstract class Opaque {
+  readonly toJSON = shown
+  readonly [Inspectable.NodeInspectSymbol] = shown
 }

@@ -33,6 +33,8 @@ export type Event =
   "acquire" | "granted" | "not granted" | "renew" | "renewed" | "verify" | "release" | "released"
 
 export interface Controls {
+  /** The store as it is without controls. */
+  readonly bare: LockStore.LockStore
   /** What happened to a key so far. */
   readonly events: (key: string) => ReadonlyArray<Event>
   readonly count: (key: string, event: Event) => number
@@ -60,7 +62,7 @@ interface KeyState {
   releases: "answered" | "failing"
 }
 
-/** Puts the controls around a store. */
+/** Puts the controls around a store, and around each of its grants: copies with members replaced. */
 export const controlled = (
   store: LockStore.LockStore
 ): { readonly store: LockStore.LockStore; readonly controls: Controls } => {
@@ -83,35 +85,36 @@ export const controlled = (
   const fault = (operation: LockError.LockStoreOperation, key: string) =>
     Effect.fail(new LockError.LockStoreError({ operation, key, detail: "made to fail by a test" }))
 
-  const control = (key: string, grant: LockStore.Grant): LockStore.Grant =>
-    overriding(grant, {
-      renew: Effect.suspend(() => {
-        happened(key, "renew")
-        switch (stateOf(key).renewals) {
-          case "silent":
-            return Effect.never
-          case "failing":
-            return fault("renew", key)
-          case "answered":
-            return Effect.tap(grant.renew, () => happened(key, "renewed"))
-        }
-      }),
-      verify: Effect.suspend(() => {
-        happened(key, "verify")
-        return grant.verify
-      }),
-      release: Effect.suspend(() => {
-        happened(key, "release")
-        return stateOf(key).releases === "failing"
-          ? fault("release", key)
-          : Effect.tap(grant.release, () => happened(key, "released"))
-      })
+  const control = (key: string, grant: LockStore.Grant): LockStore.Grant => ({
+    ...grant,
+    renew: Effect.suspend(() => {
+      happened(key, "renew")
+      switch (stateOf(key).renewals) {
+        case "silent":
+          return Effect.never
+        case "failing":
+          return fault("renew", key)
+        case "answered":
+          return Effect.tap(grant.renew, () => happened(key, "renewed"))
+      }
+    }),
+    verify: Effect.suspend(() => {
+      happened(key, "verify")
+      return grant.verify
+    }),
+    release: Effect.suspend(() => {
+      happened(key, "release")
+      return stateOf(key).releases === "failing"
+        ? fault("release", key)
+        : Effect.tap(grant.release, () => happened(key, "released"))
     })
+  })
   const takeAway = ({ fencingToken, key }: Lease.Lease) =>
     Effect.orDie(Effect.asVoid(stateOf(key).grants.get(fencingToken)!.release))
 
   return {
-    store: overriding(store, {
+    store: {
+      ...store,
       acquire: (claim: LockStore.Claim, restore: LockStore.Restore) =>
         Effect.suspend(() => {
           happened(claim.key, "acquire")
@@ -124,8 +127,9 @@ export const controlled = (
             return control(claim.key, grant)
           })
         )
-    }),
+    },
     controls: {
+      bare: store,
       events: (key) => stateOf(key).events,
       count,
       until: (key, event, times = 1) => changes.until(() => count(key, event) >= times),
@@ -159,13 +163,6 @@ export const controlled = (
     }
   }
 }
-
-/** The same object, but for some of its properties. */
-const overriding = <A extends object>(object: A, properties: Partial<A>): A =>
-  new Proxy(object, {
-    get: (target, name) =>
-      Reflect.get(Object.hasOwn(properties, name) ? properties : target, name) as unknown
-  })
 
 const withControls = <E, R>(
   store: Layer.Layer<LockStore.LockStore, E, R>

@@ -90,6 +90,7 @@ class Line {
 
 export class Connections implements Transport, LaneEvents {
   readonly connection = 0
+  readonly isOwn = true
   lastError: unknown = undefined
   lastAnswerAt = Number.NEGATIVE_INFINITY
   connectedAt = Number.NEGATIVE_INFINITY
@@ -98,7 +99,7 @@ export class Connections implements Transport, LaneEvents {
 
   private readonly slowest = new Slowest()
   /** At most two, the older one first. */
-  private lines: Array<Line> = []
+  private lines: ReadonlyArray<Line> = []
   /** What is not answered yet, whether sent or kept, in the order in which it was asked for. */
   private readonly open = new Set<Call>()
   /** The next thing to do about connections, and when. */
@@ -147,9 +148,8 @@ export class Connections implements Transport, LaneEvents {
   send(parcels: ReadonlyArray<Parcel>): void {
     for (const parcel of parcels) {
       for (const call of parcel.calls) this.open.add(call)
-      // (a copy: an answer can change which there are)
       let sent = false
-      for (const line of [...this.lines]) {
+      for (const line of this.lines) {
         if (!line.greeted) continue
         line.lane.send(parcel)
         sent = true
@@ -250,7 +250,7 @@ export class Connections implements Transport, LaneEvents {
     if (line === undefined) return
     this.failures = 0
     const wasSecond = line !== this.lines[0]
-    for (const other of [...this.lines]) if (other !== line) this.giveUp(other)
+    for (const other of this.lines) if (other !== line) this.giveUp(other)
     // it was of use, and may be again
     if (wasSecond) this.spares = 0
     this.settleDown()
@@ -265,7 +265,7 @@ export class Connections implements Transport, LaneEvents {
     const at = this.lines.indexOf(line)
     if (at === -1) return
     this.lastError = this.network.shown(error) ?? this.lastError
-    this.lines.splice(at, 1)
+    this.lines = this.lines.filter((other) => other !== line)
     line.connection.reset()
     const calls = line.lane.cut()
     // it was greeted, and owed nothing: not a place that closes on every command
@@ -305,7 +305,7 @@ export class Connections implements Transport, LaneEvents {
       }
     }
     const line = new Line(this.network.dial(events), this.clock, this)
-    this.lines.push(line)
+    this.lines = [...this.lines, line]
     this.watch(line)
   }
 
@@ -392,7 +392,7 @@ export class Connections implements Transport, LaneEvents {
     }
     this.lines = []
     const error = this.endError()
-    for (const call of [...this.open]) call.fail(error)
+    for (const call of this.open) call.fail(error)
   }
 
   private endError(): Error {

@@ -37,7 +37,7 @@ export const storeError = (
           speaksNoTls(transport)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
-              ? `The connection's state is "${transport.status}": is the server overloaded, or the network silent?`
+              ? `The connection's state is "${transport.status}": is the server overloaded, or the network silent?${transport.isOwn ? "" : " The store does not replace the connection of a client that it was given: set socketTimeout in the client's options, so that ioredis gives up one that leads nowhere (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
         ...(lastError === undefined ? {} : { cause: lastError })
@@ -57,6 +57,14 @@ export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
     operation: "acquire",
     key: claim.key,
     detail: `Redis took ${Math.round(tookMillis)} ms to answer: with a ttl of ${claim.ttlMillis} ms the lease was no longer proven by then, and was given back. Choose a longer ttl, or see why Redis or this process is slow.`
+  })
+
+/** A release that found nothing of ours, perhaps since it was applied after the end of the ttl. */
+export const cameLate = (claim: Claim, tookMillis: number): LockStoreError =>
+  new LockStoreError({
+    operation: "release",
+    key: claim.key,
+    detail: `The release was answered after ${Math.round(tookMillis)} ms, when the lease could have ended by its ttl: it is not confirmed. Nothing was lost while the lease was held.`
   })
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [

@@ -21,6 +21,7 @@ import { Slowest, type Transport } from "./transport.js"
 export class GivenClient implements Transport, LaneEvents {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
   connection = 0
+  readonly isOwn = false
   lastError: unknown = undefined
   lastAnswerAt = Number.NEGATIVE_INFINITY
   together: boolean
@@ -156,7 +157,7 @@ export class GivenClient implements Transport, LaneEvents {
     if (this.isClosed) return
     this.isClosed = true
     this.unwatch()
-    for (const call of [...this.kept]) call.fail(new Error("Connection is closed."))
+    for (const call of this.kept) call.fail(new Error("Connection is closed."))
     this.kept.clear()
   }
 }

@@ -3,21 +3,51 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockStoreError } from "../../LockError.js"
 import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
+import { closingSince, releaseEnded } from "../closing.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { readFence, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
-import { isTransient, storeError } from "./errors.js"
+import { cameLate, isTransient, storeError } from "./errors.js"
 import type { Line } from "./line.js"
 import { isServerError } from "./replyErrors.js"
 import * as scripts from "./scripts.js"
 import type { Turn } from "./tenure.js"
 
+/**
+ * All that a holder is given: own properties, so that a copy with some of them replaced works, and
+ * nothing behind them that a copy could show. (Set by a constructor: the engine takes objects that
+ * hot literals make for long-lived.)
+ */
 export class RedisGrant implements Grant {
   readonly token: string
   readonly fencingToken: number
   readonly validUntil: number
   readonly contention: Contention | undefined
+  readonly renew: Grant["renew"]
+  readonly verify: Grant["verify"]
+  readonly release: Grant["release"]
+  readonly whenLost: NonNullable<Grant["whenLost"]>
+
+  constructor(commands: Commands, line: Line, turn: Turn) {
+    const holder = new Holder(commands, line, turn)
+    this.token = turn.tenure.token
+    this.fencingToken = turn.fencingToken
+    this.validUntil = turn.validUntil
+    this.contention = turn.contention
+    this.renew = Effect.suspend(() => holder.renew())
+    this.verify = Effect.suspend(() => holder.verify())
+    this.release = Effect.suspend(() => holder.release())
+    this.whenLost = (listener) => turn.whenLost(listener)
+  }
+
+  toJSON(): unknown {
+    return { _id: "Grant", fencingToken: this.fencingToken }
+  }
+}
+
+class Holder {
+  private readonly token: string
 
   constructor(
     private readonly commands: Commands,
@@ -25,20 +55,9 @@ export class RedisGrant implements Grant {
     private readonly turn: Turn
   ) {
     this.token = turn.tenure.token
-    this.fencingToken = turn.fencingToken
-    this.validUntil = turn.validUntil
-    this.contention = turn.contention
   }
 
-  whenLost(listener: (reason: "Missing" | "Taken") => void): void {
-    this.turn.whenLost(listener)
-  }
-
-  toJSON(): unknown {
-    return { _id: "Grant", key: this.turn.claim.key, fencingToken: this.fencingToken }
-  }
-
-  get renew(): Effect.Effect<Renewal, LockStoreError> {
+  renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.async((resume) => {
       const { ttlMillis } = this.turn.claim
       const call = this.commands.call(
@@ -61,32 +80,32 @@ export class RedisGrant implements Grant {
     return Exit.succeed(new Renewed(validUntil(call.sentAt, claim.ttlMillis)))
   }
 
-  get verify(): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => {
-      const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
-      return Effect.flatMap(call.bounded(), (outcome) => {
-        const found = this.ownership(outcome)
-        return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
-      })
+  verify(): Effect.Effect<Ownership, LockStoreError> {
+    const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
+    return Effect.flatMap(call.bounded(), (outcome) => {
+      const found = this.ownership(outcome)
+      return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
     })
   }
 
-  get release(): Effect.Effect<Ownership, LockStoreError> {
-    return Effect.suspend(() => {
-      const { tenure } = this.turn
-      if (this.line.passOn(tenure)) return ours
-      // where nothing is answered anyway, many leases must not wait for it one after the other
-      const { pending } = tenure
-      const deadline = this.commands.clock.unsafeNow() + this.commands.timeoutMillis
-      return pending === undefined || pending.settled !== undefined
-        ? this.releaseBy(deadline, false)
-        : // what is still on its way about this token must not arrive behind the release
-          Effect.flatMap(pending.bounded(), (outcome) =>
+  release(): Effect.Effect<Ownership, LockStoreError> {
+    const { tenure } = this.turn
+    if (this.line.passOn(tenure)) return ours
+    const { clock, timeoutMillis, transport } = this.commands
+    const begunAt = clock.unsafeNow()
+    const since = closingSince(begunAt, transport.lastAnswerAt)
+    const closing = { since, begunAt, deadline: since + timeoutMillis }
+    const { pending } = tenure
+    return pending === undefined || pending.settled !== undefined
+      ? this.releaseBy(closing, false)
+      : // what is still on its way about this token must not arrive behind the release
+        Effect.flatMap(
+          pending.bounded(Math.min(closing.deadline, pending.askedAt + timeoutMillis)),
+          (outcome) =>
             outcome._tag === "Silent"
-              ? Effect.ensuring(this.releaseBy(deadline, false), this.undo(pending))
-              : this.releaseBy(deadline, false)
-          )
-    })
+              ? Effect.ensuring(this.releaseBy(closing, false), this.undo(pending))
+              : this.releaseBy(closing, false)
+        )
   }
 
   /** It may have come behind the release. Where the token was kept, that is for the next one to see to. */
@@ -99,16 +118,19 @@ export class RedisGrant implements Grant {
   }
 
   private releaseBy(
-    deadline: number,
+    closing: Closing,
     sentBefore: boolean
   ): Effect.Effect<Ownership, LockStoreError> {
-    const { clock } = this.commands
+    const { clock, transport } = this.commands
     const { line } = this
     const { claim, tenure } = this.turn
+    const provenUntil = tenure.validUntil
     const pass = line.askToPass(tenure)
     const call = pass?.call ?? this.commands.release(line.keys, this.token, line.contended)
     if (pass === undefined) line.ended(tenure)
-    return Effect.flatMap(call.bounded(deadline), (outcome) => {
+    return Effect.flatMap(call.bounded(closing.deadline), (outcome) => {
+      const now = clock.unsafeNow()
+      releaseEnded(closing.since, closing.begunAt, now, outcome._tag === "Answered")
       const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined
       if (pass !== undefined && fencingToken !== undefined) {
         line.kept(tenure, fencingToken, call, pass.ttlMillis)
@@ -118,20 +140,24 @@ export class RedisGrant implements Grant {
       if (
         outcome._tag === "Failed" &&
         isTransient(outcome.error) &&
-        clock.unsafeNow() + pause < deadline
+        !transport.ended &&
+        now + pause < closing.deadline
       ) {
         return Effect.zipRight(
           sleep(pause),
           // a server's refusal says that nothing was done
-          Effect.suspend(() =>
-            this.releaseBy(deadline, sentBefore || !isServerError(outcome.error))
-          )
+          Effect.suspend(() => this.releaseBy(closing, sentBefore || !isServerError(outcome.error)))
         )
       }
       if (pass !== undefined) line.ended(tenure)
       const found = readOwnership(outcome)
-      // sent twice, the second finds the first one's work
-      if (found !== undefined) return sentBefore || call.resent ? ours : Effect.succeed(found)
+      if (found !== undefined) {
+        // sent twice, the second finds the first one's work
+        if (found === "Ours" || sentBefore || call.resent) return ours
+        // it may have come to Redis when the lease had ended by its ttl, behind work that had it
+        if (now >= provenUntil) return Effect.fail(cameLate(claim, now - call.askedAt))
+        return Effect.succeed(found)
+      }
       const longest = Math.max(claim.ttlMillis, pass?.ttlMillis ?? 0)
       this.commands.giveBack(call, line.keys, this.token, longest)
       return this.fail("release", outcome)
@@ -151,6 +177,13 @@ export class RedisGrant implements Grant {
   ): Effect.Effect<never, LockStoreError> {
     return Effect.fail(storeError(this.commands, operation, this.turn.claim.key, outcome))
   }
+}
+
+/** A release on its way: when it began, and the close that it belongs to. */
+interface Closing {
+  readonly since: number
+  readonly begunAt: number
+  readonly deadline: number
 }
 
 class Renewed {

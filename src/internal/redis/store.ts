@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, LockStore, Restore } from "../../LockStore.js"
+import type { Claim, LockClock, LockStore, Restore } from "../../LockStore.js"
 import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
@@ -20,6 +20,7 @@ import { Tenure, type Turn } from "./tenure.js"
 type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
 export class RedisStore extends Opaque implements LockStore {
+  readonly clock: LockClock
   private readonly lines = new Map<string, Line>()
   /** How to give back what single attempts that are under way may bring. */
   private readonly attempts = new Set<() => void>()
@@ -30,10 +31,7 @@ export class RedisStore extends Opaque implements LockStore {
     private readonly prefix: string
   ) {
     super()
-  }
-
-  get clock() {
-    return this.around.commands.clock
+    this.clock = around.commands.clock
   }
 
   readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>

@@ -8,6 +8,8 @@ import type { Parcel } from "./parcel.js"
 
 export interface Transport extends Carrier {
   readonly options: ClientOptions
+  /** Whether it makes connections, and replaces them. */
+  readonly isOwn: boolean
   /** The state of the connection, for messages to people. */
   readonly status: string
   /** The last trouble with the connection: why nothing is answered. */
