@@ -345,7 +345,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an answer that is non
               expectStoreError(failure(exit), "verify")
               expect(millis).toBeLessThan(inTime)
               expect(yield* lease.isHeld).toBe(true)
-              yield* lease.verify
+              // (what came last can have been half of an answer, on two connections)
+              yield* Effect.retry(lease.verify, { times: 1 })
             })
           )
           expect(unhandled).toEqual([])
