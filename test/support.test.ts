@@ -454,6 +454,56 @@ layer(RedisServer.layer(), { excludeTestServices: true })("FaultProxy", (it) => 
     })
   )
 
+  it.scoped("makes the way longer, and a delay comes on top of that", () =>
+    Effect.gen(function* () {
+      const { client, proxy } = yield* setup
+      const measure = Effect.map(Effect.timed(client.command("PING")), ([duration]) =>
+        Duration.toMillis(duration)
+      )
+      proxy.link({ toServer: 20, toClient: 20 })
+      expect(yield* measure).toBeGreaterThanOrEqual(40)
+      proxy.delay({ toClient: 30 })
+      expect(yield* measure).toBeGreaterThanOrEqual(70)
+      proxy.delay({})
+      const link = yield* measure
+      expect(link).toBeGreaterThanOrEqual(40)
+      expect(link).toBeLessThan(70)
+      proxy.link({})
+      expect(yield* measure).toBeLessThan(20)
+    })
+  )
+
+  it.scoped("abandons connections: no byte and no close passes, and new ones work", () =>
+    Effect.gen(function* () {
+      const { client, proxy, server } = yield* setup
+      const scope = yield* Scope.make()
+      const other = yield* Scope.extend(RawConnection.make(proxy), scope)
+      yield* client.command("PING")
+      yield* other.command("PING")
+      proxy.abandon(({ id }) => id === 1)
+      const lost = yield* Effect.fork(client.command("SET", "a", "1"))
+      yield* proxy.awaitCommand("SET")
+      expect(yield* other.command("SET", "b", "1")).toBe("OK")
+      proxy.abandon()
+      const closing = yield* Effect.fork(other.command("SET", "c", "1"))
+      yield* proxy.until(() => proxy.commands.length === 5)
+      yield* Scope.close(scope, Exit.void)
+      expect(Exit.isFailure(yield* Fiber.await(closing))).toBe(true)
+      const next = yield* RawConnection.make(proxy)
+      proxy.heal()
+      expect(yield* next.command("PING")).toBe("PONG")
+      expect(yield* isPending(lost)).toBe(true)
+      expect(yield* server.dump).toEqual(["b"])
+      // the server has not heard that one of them was closed
+      expect(yield* server.clientCount).toBe(3)
+      expect(proxy.connections.map(({ abandoned }) => abandoned)).toEqual([true, true, false])
+      expect(proxy.opened).toBe(3)
+      expect(proxy.cutWhere(({ abandoned }) => abandoned)).toBe(2)
+      expect(Exit.isFailure(yield* Fiber.await(lost))).toBe(true)
+      yield* RedisServer.eventually(Effect.map(server.clientCount, (count) => count === 1))
+    })
+  )
+
   it.scoped("cuts all connections, and refuses new ones", () =>
     Effect.gen(function* () {
       const { client, proxy } = yield* setup
