@@ -9,12 +9,15 @@ import * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { Redis as Redis5 } from "ioredis5"
 import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import * as FaultProxy from "./support/FaultProxy.js"
 import * as RawConnection from "./support/RawConnection.js"
 import * as RedisCluster from "./support/RedisCluster.js"
 import * as RedisSentinel from "./support/RedisSentinel.js"
 import * as RedisServer from "./support/RedisServer.js"
 import * as Resp from "./support/Resp.js"
+import { askVersion, serverBinary, versionIn } from "./support/serverBinary.js"
 
 const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
   Effect.map(Fiber.poll(fiber), Option.isNone)
@@ -91,6 +94,39 @@ describe("RedisServer", () => {
       expect(() => server.pid).toThrow("not running")
     })
   )
+
+  it.scoped("is the server that REDIS_SERVER names, and says so", () =>
+    Effect.gen(function* () {
+      const named = Path.join(Fs.mkdtempSync(Path.join(Os.tmpdir(), "redis-lock-named-")), "server")
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const before = process.env.REDIS_SERVER
+          Fs.writeFileSync(named, `#!/bin/sh\ntouch "${named}.ran"\nexec ${serverBinary()} "$@"\n`)
+          Fs.chmodSync(named, 0o755)
+          process.env.REDIS_SERVER = named
+          return before
+        }),
+        (before) =>
+          Effect.sync(() => {
+            if (before === undefined) delete process.env.REDIS_SERVER
+            else process.env.REDIS_SERVER = before
+            Fs.rmSync(Path.dirname(named), { recursive: true, force: true })
+          })
+      )
+      const server = yield* RedisServer.make()
+      expect(Fs.existsSync(`${named}.ran`)).toBe(true)
+      const said = versionIn(String(yield* server.command("INFO", "server")))
+      expect(said).toMatch(/^(Redis|Valkey) \d+\.\d+/)
+      expect(yield* Effect.promise(askVersion)).toBe(said)
+    })
+  )
+
+  it("tells Valkey from the Redis that it says it is like", () => {
+    expect(versionIn("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n")).toBe(
+      "Valkey 8.0.1"
+    )
+    expect(versionIn("# Server\r\nredis_version:7.0.15\r\n")).toBe("Redis 7.0.15")
+  })
 
   it.scopedLive("restarts on the same port with the same args, and empty", () =>
     Effect.gen(function* () {
