@@ -9,7 +9,7 @@
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
 import { bugs, type Catch, control, hunt } from "../test/faults/planted.js"
-import { ensureRedisServer } from "../test/setup.js"
+import { announceRedisServer } from "../test/setup.js"
 
 const { values } = parseArgs({
   options: {
@@ -20,7 +20,7 @@ const { values } = parseArgs({
 })
 const most = Number(values.most)
 
-ensureRedisServer()
+await announceRedisServer()
 const chosen = bugs.filter(({ name }) => name.includes(values.only))
 const controls = [...new Set(chosen.map(({ row }) => row))].map(control)
 

@@ -14,7 +14,7 @@ import { parseArgs } from "node:util"
 import * as Plan from "../test/faults/Plan.js"
 import { type Row, rowNamed, rows } from "../test/faults/Rows.js"
 import * as Soak from "../test/faults/Soak.js"
-import { ensureRedisServer } from "../test/setup.js"
+import { announceRedisServer } from "../test/setup.js"
 
 const { values } = parseArgs({
   options: {
@@ -67,7 +67,7 @@ const soak = (row: Row) => {
   })
 }
 
-ensureRedisServer()
+await announceRedisServer()
 console.log(`rows: ${chosen.map(({ name }) => name).join("; ")}; first seed: ${firstSeed}`)
 const tallies = await Effect.runPromise(Effect.forEach(chosen, soak, { concurrency: "unbounded" }))
 

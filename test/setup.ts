@@ -1,19 +1,20 @@
 /**
  * Makes sure that a Redis server's binary is there: the one that REDIS_SERVER names, or the first
  * one on the PATH. Where there is none, a root user of a Debian (a container, CI) gets the
- * distribution's, and everyone else is told what to do. Nothing is started here.
+ * distribution's, and everyone else is told what to do. Says once which server it is.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, rmSync, writeFileSync } from "node:fs"
+import { askVersion, serverBinary } from "./support/serverBinary.js"
 
 const howTo =
   "install Redis 6.2 or later (Debian: apt-get install redis-server; macOS: brew install redis), " +
   "or set REDIS_SERVER to the path of its server"
 
 export function ensureRedisServer(): string {
-  const server = process.env.REDIS_SERVER ?? "redis-server"
+  const server = serverBinary()
   if (runs(server)) return server
-  if (process.env.REDIS_SERVER === undefined && process.getuid?.() === 0 && runs("apt-get")) {
+  if (!process.env.REDIS_SERVER && process.getuid?.() === 0 && runs("apt-get")) {
     console.log(`No ${server} found: installing it with apt-get`)
     withoutStartingServices(() => {
       apt("update", "-qq")
@@ -24,9 +25,19 @@ export function ensureRedisServer(): string {
   throw new Error(`${server} cannot be run: ${howTo}`)
 }
 
-export default function setup(): void {
+/** The same, and prints which server the run is with; once, however many projects are run. */
+export async function announceRedisServer(): Promise<void> {
+  const server = ensureRedisServer()
+  const announced = Symbol.for("effect-redis-lock/test/announced")
+  const shared = globalThis as { [announced]?: boolean }
+  if (shared[announced] === true) return
+  shared[announced] = true
+  console.log(`server: ${await askVersion()} (${server})`)
+}
+
+export default async function setup(): Promise<void> {
   try {
-    ensureRedisServer()
+    await announceRedisServer()
   } catch (error) {
     console.error(error instanceof Error ? error.message : error)
     process.exit(1)

@@ -9,12 +9,15 @@ import * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
 import { Redis as Redis5 } from "ioredis5"
 import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
 import * as FaultProxy from "./support/FaultProxy.js"
 import * as RawConnection from "./support/RawConnection.js"
 import * as RedisCluster from "./support/RedisCluster.js"
 import * as RedisSentinel from "./support/RedisSentinel.js"
 import * as RedisServer from "./support/RedisServer.js"
 import * as Resp from "./support/Resp.js"
+import { askVersion, serverBinary, versionIn } from "./support/serverBinary.js"
 
 const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
   Effect.map(Fiber.poll(fiber), Option.isNone)
@@ -91,6 +94,39 @@ describe("RedisServer", () => {
       expect(() => server.pid).toThrow("not running")
     })
   )
+
+  it.scoped("is the server that REDIS_SERVER names, and says so", () =>
+    Effect.gen(function* () {
+      const named = Path.join(Fs.mkdtempSync(Path.join(Os.tmpdir(), "redis-lock-named-")), "server")
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const before = process.env.REDIS_SERVER
+          Fs.writeFileSync(named, `#!/bin/sh\ntouch "${named}.ran"\nexec ${serverBinary()} "$@"\n`)
+          Fs.chmodSync(named, 0o755)
+          process.env.REDIS_SERVER = named
+          return before
+        }),
+        (before) =>
+          Effect.sync(() => {
+            if (before === undefined) delete process.env.REDIS_SERVER
+            else process.env.REDIS_SERVER = before
+            Fs.rmSync(Path.dirname(named), { recursive: true, force: true })
+          })
+      )
+      const server = yield* RedisServer.make()
+      expect(Fs.existsSync(`${named}.ran`)).toBe(true)
+      const said = versionIn(String(yield* server.command("INFO", "server")))
+      expect(said).toMatch(/^(Redis|Valkey) \d+\.\d+/)
+      expect(yield* Effect.promise(askVersion)).toBe(said)
+    })
+  )
+
+  it("tells Valkey from the Redis that it says it is like", () => {
+    expect(versionIn("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n")).toBe(
+      "Valkey 8.0.1"
+    )
+    expect(versionIn("# Server\r\nredis_version:7.0.15\r\n")).toBe("Redis 7.0.15")
+  })
 
   it.scopedLive("restarts on the same port with the same args, and empty", () =>
     Effect.gen(function* () {
@@ -451,6 +487,56 @@ layer(RedisServer.layer(), { excludeTestServices: true })("FaultProxy", (it) => 
       expect(yield* client.command("ECHO", "fast")).toBe("fast")
       expect(yield* Fiber.join(echo)).toBe("slow")
       expect(yield* measure).toBeLessThan(15)
+    })
+  )
+
+  it.scoped("makes the way longer, and a delay comes on top of that", () =>
+    Effect.gen(function* () {
+      const { client, proxy } = yield* setup
+      const measure = Effect.map(Effect.timed(client.command("PING")), ([duration]) =>
+        Duration.toMillis(duration)
+      )
+      proxy.link({ toServer: 20, toClient: 20 })
+      expect(yield* measure).toBeGreaterThanOrEqual(40)
+      proxy.delay({ toClient: 30 })
+      expect(yield* measure).toBeGreaterThanOrEqual(70)
+      proxy.delay({})
+      const link = yield* measure
+      expect(link).toBeGreaterThanOrEqual(40)
+      expect(link).toBeLessThan(70)
+      proxy.link({})
+      expect(yield* measure).toBeLessThan(20)
+    })
+  )
+
+  it.scoped("abandons connections: no byte and no close passes, and new ones work", () =>
+    Effect.gen(function* () {
+      const { client, proxy, server } = yield* setup
+      const scope = yield* Scope.make()
+      const other = yield* Scope.extend(RawConnection.make(proxy), scope)
+      yield* client.command("PING")
+      yield* other.command("PING")
+      proxy.abandon(({ id }) => id === 1)
+      const lost = yield* Effect.fork(client.command("SET", "a", "1"))
+      yield* proxy.awaitCommand("SET")
+      expect(yield* other.command("SET", "b", "1")).toBe("OK")
+      proxy.abandon()
+      const closing = yield* Effect.fork(other.command("SET", "c", "1"))
+      yield* proxy.until(() => proxy.commands.length === 5)
+      yield* Scope.close(scope, Exit.void)
+      expect(Exit.isFailure(yield* Fiber.await(closing))).toBe(true)
+      const next = yield* RawConnection.make(proxy)
+      proxy.heal()
+      expect(yield* next.command("PING")).toBe("PONG")
+      expect(yield* isPending(lost)).toBe(true)
+      expect(yield* server.dump).toEqual(["b"])
+      // the server has not heard that one of them was closed
+      expect(yield* server.clientCount).toBe(3)
+      expect(proxy.connections.map(({ abandoned }) => abandoned)).toEqual([true, true, false])
+      expect(proxy.opened).toBe(3)
+      expect(proxy.cutWhere(({ abandoned }) => abandoned)).toBe(2)
+      expect(Exit.isFailure(yield* Fiber.await(lost))).toBe(true)
+      yield* RedisServer.eventually(Effect.map(server.clientCount, (count) => count === 1))
     })
   )
 

@@ -75,7 +75,7 @@ which builds the library, installs the others beside it, starts a Redis server o
     `| | |
 | --- | --- |
 | processor | ${machine.cpu}, ${machine.cores} cores, shared by the server and everyone who makes load |
-| system | ${machine.platform}, Node.js ${machine.node}, Redis ${machine.redis} without persistence, on the loopback interface |
+| system | ${machine.platform}, Node.js ${machine.node}, ${machine.redis} without persistence, on the loopback interface |
 | versions | ${[...versions(report)].map(([name, version]) => `${name} ${version}`).join(", ")} |
 | rounds | ${rounds} of ${number(millis / 1_000)} s times the row's length |`,
     ...budgets(report),

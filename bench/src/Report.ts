@@ -5,6 +5,7 @@ import type { Held, HeldResult } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
 import type { Form, Group, SeriesName } from "./Row.js"
 import type { StartUpResult } from "./StartUp.js"
+import { versionIn } from "../../test/support/serverBinary.js"
 
 export interface Report {
   readonly form: Form
@@ -33,7 +34,7 @@ export const machine = (redisInfo: string): Machine => ({
   cores: cpus().length,
   platform: `${process.platform} ${process.arch}`,
   node: process.version.slice(1),
-  redis: /^redis_version:(\S+)/m.exec(redisInfo)?.[1] ?? "unknown"
+  redis: versionIn(redisInfo)
 })
 
 export const write = (path: string, report: Report): void =>

@@ -10,7 +10,7 @@ import { parseArgs } from "node:util"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as RedisServer from "../../test/support/RedisServer.js"
-import { ensureRedisServer } from "../../test/setup.js"
+import { announceRedisServer } from "../../test/setup.js"
 import * as Crew from "./Crew.js"
 import * as Held from "./Held.js"
 import * as Measure from "./Measure.js"
@@ -101,7 +101,7 @@ const measureAll = (options: ReturnType<typeof arguments_>) =>
     const server = yield* RedisServer.make()
     const machine = Report.machine(String(yield* server.command("INFO", "server")))
     yield* Console.log(
-      `${machine.cpu}, ${machine.cores} cores, Node.js ${machine.node}, Redis ${machine.redis}`
+      `${machine.cpu}, ${machine.cores} cores, Node.js ${machine.node}, ${machine.redis}`
     )
     const timed = timer()
 
@@ -184,7 +184,7 @@ if (options.help) {
 } else if (options.from !== undefined) {
   await write(Report.read(options.from))
 } else {
-  ensureRedisServer()
+  await announceRedisServer()
   const began = performance.now()
   const report = await Effect.runPromise(measureAll(options))
   console.log(`\n${Math.round((performance.now() - began) / 1_000)} s`)

@@ -74,6 +74,16 @@ export type Event =
       readonly wallAt: number
       readonly wallUntil: number
     }
+  /** A subscriber was refused from then on; how often it came nevertheless. */
+  | {
+      readonly _tag: "Refused"
+      readonly at: number
+      readonly from: number
+      readonly worker: string
+      readonly connections: number
+      /** The most SUBSCRIBEs that came on one connection. */
+      readonly subscribes: number
+    }
   | { readonly _tag: "Killed"; readonly at: number; readonly worker: string }
   /** A process that was killed still had this key, by the store's own word. */
   | {

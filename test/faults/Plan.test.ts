@@ -19,6 +19,21 @@ describe("a random plan", () => {
     )
   })
 
+  it("is a slow link for some, and something harmless for some", () => {
+    const [row] = rows
+    const plans = Array.from({ length: 60 }, (_, seed) => Plan.random(seed, row!, 8_000))
+    const slow = plans.filter(({ links }) => links.length > 0)
+    const harmless = plans.filter(Plan.isHarmless)
+    for (const some of [slow, harmless]) {
+      expect(some.length).toBeGreaterThan(4)
+      expect(some.length).toBeLessThan(30)
+      // what is slow, or made anew, is in time on a busy machine
+      for (const { ttl } of some) expect(ttl).toBeGreaterThanOrEqual(1_500)
+    }
+    for (const plan of plans) expect(Plan.wayOf(plan)).toBeLessThanOrEqual(plan.ttl / 3)
+    expect(plans.some(({ steps }) => steps.some((step) => !Number.isFinite(step.for)))).toBe(true)
+  })
+
   it("has only faults that the row can be given, in the time of the run", () => {
     for (const row of rows) {
       for (let seed = 0; seed < 50; seed++) {

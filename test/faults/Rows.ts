@@ -199,6 +199,9 @@ const ioredis5: Row = {
   env: { IOREDIS_MAJOR: "5", TSX_TSCONFIG_PATH: root("tsconfig.ioredis-5.json") }
 }
 
+/** Sentinels and a Cluster's nodes are clients as well, and talk by messages. */
+const everySubscriber = ["subscribers forbidden", "no more clients"] as const
+
 /** A node of a Cluster cannot be made read-only, and would forget its slots' keys as any other. */
 const cluster: Row = {
   ...direct,
@@ -220,7 +223,7 @@ const cluster: Row = {
         (client) => RedisLockStore.layerFromClient(client)
       )
     ),
-  without: ["readonly", "failover"]
+  without: ["readonly", "failover", ...everySubscriber]
 }
 
 const sentinel: Row = {
@@ -229,7 +232,15 @@ const sentinel: Row = {
   topology: "sentinel",
   layer: ({ addresses }) =>
     RedisLockStore.layer({ redis: { sentinels: [...addresses], name: "mymaster" } }),
-  without: ["readonly", "restart", "restart empty", "redis stopped", "debug sleep", "client pause"]
+  without: [
+    "readonly",
+    "restart",
+    "restart empty",
+    "redis stopped",
+    "debug sleep",
+    "client pause",
+    ...everySubscriber
+  ]
 }
 
 const memory: Row = {

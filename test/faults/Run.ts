@@ -1,17 +1,19 @@
 /** One run: a workload, a plan of faults, the history of it, and what the checks say. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { seeded } from "../redis/support.js"
 import * as RedisServer from "../support/RedisServer.js"
-import { judge, type Terms, type Violation } from "./checks.js"
+import { judge, network, type Terms, type Violation } from "./checks.js"
 import type { Crew, Worker } from "./Crew.js"
 import { faultNamed } from "./faults.js"
 import { type Event, eventsOf, type History, now, parse, provenOf, sectionsOf } from "./History.js"
-import { type Plan, show, type Step } from "./Plan.js"
+import { isHarmless, linkOf, type Plan, show, type Step, wayOf } from "./Plan.js"
 
 export interface Result {
   readonly plan: Plan
@@ -72,22 +74,31 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
           patient: plan.patient
         })
       }
+      yield* named(crew, "slow links", slowLinks(crew, plan))
+      const began = { at: now(), wallAt: Date.now() }
+      yield* watchNetwork((event) => events.push(event))
       crew.workers.forEach(begin)
 
+      const staying: Array<Fiber.RuntimeFiber<void>> = []
+      const stay = (fault: Effect.Effect<void>) =>
+        Effect.map(Effect.forkScoped(fault), (fiber) => void staying.push(fiber))
+      const occupied = new Map<object, Set<string>>()
       const looks: Array<Effect.Effect<void>> = []
       yield* Effect.all(
         [
           Effect.sleep(plan.millis),
           ...plan.steps.map((step, index) => {
             const random = seeded(plan.seed * 1_000 + index)
-            const fault = perform(crew, step, keys[0]!, plan, random, keysOn, (event) => {
+            const record = (event: Event) => {
               events.push(event)
               if (event._tag === "Killed") {
                 for (const times of [1, 2]) {
                   looks.push(lookForDead(crew, keys, event.worker, times * plan.ttl, events))
                 }
               }
-            })
+            }
+            const stage = { hot: keys[0]!, keysOn, stay, occupied, record }
+            const fault = perform(crew, step, plan, random, stage)
             return named(crew, step.fault, fault)
           })
         ],
@@ -107,6 +118,15 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
         (worker) => worker.next("Drained").pipe(Effect.timeoutOption(plan.ttl * 4 + 12_000)),
         { concurrency: "unbounded", discard: true }
       )
+      yield* named(crew, "what stayed to the end", Fiber.interruptAll(staying))
+      if (plan.links.length > 0) {
+        const until = { until: now(), wallUntil: Date.now() }
+        for (const { name: target } of everyone) {
+          const fault = { _tag: "Fault" as const, fault: "slow link", target, forgets: [] }
+          events.push({ ...fault, ...began, ...until })
+        }
+      }
+      restoreNetwork(crew)
       yield* named(crew, "an empty Redis", leftoversOf(crew, plan, events))
       for (const worker of everyone) {
         while (worker.has("Broke")) {
@@ -143,7 +163,14 @@ export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   fenced: row.kind.fenced,
   inOrder: row.inOrder && plan.patient,
   // in a long storm of faults one can be cut off all the time
-  everyoneServed: plan.steps.length <= 1
+  everyoneServed: plan.steps.length <= 1 || isHarmless(plan),
+  harmless: isHarmless(plan),
+  way: wayOf(plan),
+  // by its next heartbeat, and one way back
+  handoff:
+    isHarmless(plan) && plan.steps.every(({ fault }) => faultNamed(fault).uses === "subscriber")
+      ? plan.ttl / 3 + 2 * wayOf(plan)
+      : undefined
 })
 
 export const countsOf = (history: History): Counts => {
@@ -168,6 +195,50 @@ const read = (path: string): string => (Fs.existsSync(path) ? Fs.readFileSync(pa
 // faults
 // -----------------------------------------------------------------------------
 
+/** The way of each process is as the plan says, and its connection has been made over it. */
+const slowLinks = (crew: Crew, plan: Plan): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    yield* Effect.addFinalizer(() => Effect.sync(() => restoreNetwork(crew)))
+    if (plan.links.length === 0) return
+    yield* Effect.forEach(
+      crew.proxies,
+      (proxy, slot) =>
+        Effect.gen(function* () {
+          proxy.link(linkOf(plan, slot))
+          proxy.cutAll()
+          const isReady = () =>
+            proxy.connections.some(({ requests }) =>
+              requests.some(({ args, replied }) => replied && /^info$/i.test(args[0] ?? ""))
+            )
+          yield* Effect.timeoutOption(proxy.until(isReady), 5_000)
+        }),
+      { concurrency: "unbounded", discard: true }
+    )
+  })
+
+const restoreNetwork = ({ proxies }: Crew): void => {
+  for (const proxy of proxies) {
+    proxy.link({})
+    proxy.cutWhere(({ abandoned }) => abandoned)
+  }
+}
+
+/** The proxies are in this process: while its event loop does not turn, nothing passes. */
+const watchNetwork = (record: (event: Event) => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        let lookedAt = now()
+        return setInterval(() => {
+          const at = now()
+          if (at - lookedAt > 12) record({ _tag: "Stalled", at, worker: network, from: lookedAt })
+          lookedAt = at
+        }, 5)
+      }),
+      (timer) => Effect.sync(() => clearInterval(timer))
+    )
+  )
+
 /** Faults of one thing do not overlap: what one begins the other one would end. */
 const locks = new WeakMap<object, Map<string, Effect.Semaphore>>()
 const oneAtATime = (thing: object, part: string) => {
@@ -178,18 +249,28 @@ const oneAtATime = (thing: object, part: string) => {
   return semaphore.withPermits(1)
 }
 
+/** What all faults of a run share. */
+interface Stage {
+  readonly hot: string
+  readonly keysOn: (server: RedisServer.RedisProcess | undefined) => ReadonlyArray<string>
+  /** For faults that go on until all are through. */
+  readonly stay: (fault: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
+  /** What those use: others that would use it as well do not happen. */
+  readonly occupied: Map<object, Set<string>>
+  readonly record: (event: Event) => void
+}
+
 const perform = (
   crew: Crew,
   step: Step,
-  hot: string,
   plan: Plan,
   random: () => number,
-  keysOn: (server: RedisServer.RedisProcess | undefined) => ReadonlyArray<string>,
-  record: (event: Event) => void
-): Effect.Effect<void> =>
+  { hot, keysOn, occupied, record, stay }: Stage
+): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function* () {
     yield* Effect.sleep(step.at)
     const { forgets, on, run, uses } = faultNamed(step.fault)
+    const part = uses ?? on
     const meant = yield* slotOf(crew, step.target, hot, plan)
     const spared = step.fault === "killed" && plan.sparesFirst && meant === 0
     const slot = spared ? 1 % crew.workers.length : meant
@@ -200,40 +281,55 @@ const perform = (
       if (!worker.isAlive()) return
       const at = now()
       const wallAt = Date.now()
-      // (a command of ours can fail while another fault has its way with the server)
-      yield* Effect.sandbox(run({ crew, worker, proxy, server, record, random }, step.for)).pipe(
-        Effect.ignore
+      const recorded = Effect.sync(() =>
+        record({
+          _tag: "Fault",
+          at,
+          until: now(),
+          fault: step.fault,
+          target,
+          forgets: forgets === true ? keysOn(server) : [],
+          wallAt,
+          wallUntil: Date.now()
+        })
       )
-      record({
-        _tag: "Fault",
-        at,
-        until: now(),
-        fault: step.fault,
-        target,
-        forgets: forgets === true ? keysOn(server) : [],
-        wallAt,
-        wallUntil: Date.now()
-      })
+      const link = linkOf(plan, slot)
+      const scene = { crew, worker, proxy, server, record, random, ttl: plan.ttl, link }
+      // (a command of ours can fail while another fault has its way with the server)
+      const whole = Effect.sandbox(run(scene, step.for)).pipe(
+        Effect.ignore,
+        Effect.ensuring(recorded)
+      )
+      yield* Number.isFinite(step.for) ? whole : stay(whole)
     })
+    const alone = <R>(thing: object, fault: Effect.Effect<void, never, R>) =>
+      oneAtATime(
+        thing,
+        part
+      )(
+        Effect.suspend(() => {
+          const parts = occupied.get(thing) ?? new Set()
+          occupied.set(thing, parts)
+          if (parts.has(part)) return Effect.void
+          if (!Number.isFinite(step.for)) parts.add(part)
+          return fault
+        })
+      )
     if (on !== "store") {
       const thing = on === "network" ? proxy! : worker
-      return yield* oneAtATime(thing, uses ?? on)(fault(crew.servers[0]))
+      return yield* alone(thing, fault(crew.servers[0]))
     }
     // by the time that it is this one's turn, another can have the key
-    const atServer: Effect.Effect<void> = Effect.flatMap(serverOf(crew, hot), (server) =>
-      Effect.flatMap(
-        oneAtATime(
-          server,
-          uses ?? on
-        )(
-          Effect.flatMap(serverOf(crew, hot), (now) =>
-            now === server ? Effect.as(fault(server), true) : Effect.succeed(false)
-          )
-        ),
-        (done) => (done ? Effect.void : atServer)
-      )
-    )
-    yield* atServer
+    let done = false
+    while (!done) {
+      const server = yield* serverOf(crew, hot)
+      const unlessMoved = Effect.flatMap(serverOf(crew, hot), (now) => {
+        done = now === server
+        return done ? fault(server) : Effect.void
+      })
+      done = true
+      yield* alone(server, unlessMoved)
+    }
   })
 
 /** The one that is asked may be down: another fault has it. */

@@ -9,7 +9,10 @@ const terms: Terms = {
   capacity: 1,
   fenced: true,
   inOrder: true,
-  everyoneServed: true
+  everyoneServed: true,
+  harmless: false,
+  way: 0,
+  handoff: undefined
 }
 
 /** The wall clock of these histories is ahead of the other one by a second. */
@@ -338,6 +341,60 @@ describe("no key is idle while somebody waits", () => {
     expect(found(two({ at: 100, ended: 200 }, { at: 950, asked: 900 }))).toEqual([])
     expect(found([...slow, stalled(250, 600)])).toEqual([])
     expect(found([...slow, fault("messages lost", 150, 300)])).toEqual([])
+  })
+
+  it("nor where messages are all that is lost, and it is known how long that may take", () => {
+    const slow = [
+      ...two({ at: 100, ended: 200 }, { at: 950, asked: 150 }),
+      fault("subscriber cut", 50, 900, false, "b")
+    ]
+    expect(found(slow, { handoff: 334 })).toEqual(["no key is idle while somebody waits"])
+    expect(found(slow, { handoff: 600 })).toEqual([])
+  })
+})
+
+describe("what is harmless", () => {
+  const harmless = { harmless: true }
+  const lost = {
+    ended: 1_000,
+    endedUntil: 1_080,
+    how: "interrupted",
+    outcome: "LockLost Unreachable"
+  } as const
+
+  it("costs nobody a lease", () => {
+    const section = turn({ at: 100, ...lost, seen: [[600, 1_080]] })
+    expect(found(section)).toEqual([])
+    expect(found(section, harmless)).toEqual(["no lease is lost that can be kept"])
+    const died = (at: number, target = "a") =>
+      fault("connections lead nowhere", at, at, false, target)
+    const found_ = (...more: ReadonlyArray<Event>) => found([...section, ...more], harmless)
+    expect(found_(died(300))).toEqual(["no lease is lost that can be kept"])
+    // half of its time was over when it happened
+    expect(found_(died(700))).toEqual([])
+    expect(found_(died(700, "b"))).toEqual(["no lease is lost that can be kept"])
+    // nothing ran for long enough to be late
+    expect(found_(stalled(700, 740))).toEqual([])
+    expect(found_(stalled(700, 740, "the network"))).toEqual([])
+    expect(found_(stalled(700, 740, "b"))).toEqual(["no lease is lost that can be kept"])
+    expect(found_(stalled(700, 720))).toEqual(["no lease is lost that can be kept"])
+  })
+
+  it("fails no call", () => {
+    const section = turn({ at: 100, outcome: "LockStoreError" })
+    expect(found(section)).toEqual([])
+    expect(found(section, harmless)).toEqual(["no call fails without need"])
+  })
+
+  it("lets a subscriber that is refused come back less and less often", () => {
+    const refused = (connections: number, subscribes: number): ReadonlyArray<Event> => [
+      ...turn({ at: 100 }),
+      { _tag: "Refused", at: 5_000, from: 0, worker: "a", connections, subscribes }
+    ]
+    expect(found(refused(8, 1), harmless)).toEqual([])
+    expect(found(refused(20, 1))).toEqual([])
+    expect(found(refused(20, 1), harmless)).toEqual(["a refused subscriber is patient"])
+    expect(found(refused(2, 9), harmless)).toEqual(["a refused subscriber is patient"])
   })
 })
 

@@ -20,7 +20,16 @@ export interface Terms {
   readonly inOrder: boolean
   /** Whether every worker that is alive must have had a turn. */
   readonly everyoneServed: boolean
+  /** Whether nothing happens of which a lease may be lost, or a call fail. */
+  readonly harmless: boolean
+  /** The longest way to the server and back, in milliseconds. */
+  readonly way: number
+  /** Within how long a free key is taken, whatever the plan's faults are; if that can be said. */
+  readonly handoff: number | undefined
 }
+
+/** Who is stalled when the proxies are. */
+export const network = "the network"
 
 export interface Violation {
   readonly check: CheckName
@@ -235,6 +244,70 @@ const lossIsTold: Check = (history) =>
   })
 
 /**
+ * A lease is kept that can be: over a link that is slow, or gets slow, where a connection leads
+ * nowhere at any moment, where messages are refused. Excused are those of which less than half a
+ * ttl was proven when something happened to them, and a machine that was too busy.
+ */
+const kept: Check = (history, { harmless, ttl }) => {
+  if (!harmless) return []
+  const faults = eventsOf(history, "Fault")
+  const stalls = stallsOf(history)
+  return sectionsOf(history).flatMap((section) => {
+    const { asked, granted, looks, settled } = section
+    if (granted === undefined || settled?.outcome.includes("LockLost") !== true) return []
+    const lostAt = settled.at
+    const left = (at: number) => {
+      const look = looks.filter((look) => look.at <= at).at(-1)
+      return look === undefined || at > lostAt ? ttl : look.until - at
+    }
+    const weak = faults.some(
+      ({ at, target, until }) =>
+        (target === asked.worker || target.startsWith("redis")) &&
+        Math.min(left(at), left(until)) < ttl / 2
+    )
+    const from = Math.max(asked.at, lostAt - 2 * ttl)
+    const stalled = [...stalls(asked.worker), ...stalls(network)].reduce(
+      (sum, stall) => sum + Math.max(0, Math.min(stall.at, lostAt) - Math.max(stall.from, from)),
+      0
+    )
+    return weak || stalled > ttl / 30
+      ? []
+      : [`${show(section)} was lost at ${time(lostAt)} (${settled.outcome})`]
+  })
+}
+
+/** … and no call fails of it: who waits has its turn, who tries is told. */
+const unfailing: Check = (history, { harmless }) =>
+  harmless
+    ? sectionsOf(history).flatMap((section) =>
+        section.settled?.outcome.includes("LockStoreError") === true
+          ? [
+              `${show(section)}, asked at ${time(section.asked.at)}, failed at ${time(section.settled.at)} (${section.settled.outcome})`
+            ]
+          : []
+      )
+    : []
+
+/**
+ * A subscriber that is refused comes again after pauses that double, and sends its subscription once
+ * on each connection.
+ */
+const patience: Check = (history, { harmless }) =>
+  harmless
+    ? eventsOf(history, "Refused").flatMap(({ at, connections, from, subscribes, worker }) => {
+        const most = 4 + 1.5 * Math.log2(1 + (at - from) / 50)
+        return [
+          ...(connections > most
+            ? [
+                `${worker} made ${connections} connections in the ${(at - from).toFixed(0)} ms in which its subscriber was refused`
+              ]
+            : []),
+          ...(subscribes > 2 ? [`${worker} subscribed ${subscribes} times on one connection`] : [])
+        ]
+      })
+    : []
+
+/**
  * A holder whose lease the store has forgotten is told at its next renewal: no validity is proven
  * for longer than a ttl after that, and where nothing else is broken its body has been interrupted
  * after `renewEvery`.
@@ -282,7 +355,7 @@ const told: Check = (history, { renewEvery, ttl }) => {
  * process that died in the queue can still be granted the lock within its claim window (a ttl here),
  * for as long again.
  */
-const outliving: Check = (history, { ttl }) => {
+const outliving: Check = (history, { ttl, way }) => {
   const killed = killedAt(history)
   const faults = eventsOf(history, "Fault")
   const held = new Set(eventsOf(history, "Granted").map(({ token }) => token))
@@ -292,7 +365,8 @@ const outliving: Check = (history, { ttl }) => {
       ...faults.filter((fault) => fault.at < at).map(({ until }) => Math.min(until, at))
     )
     const most = held.has(token) ? ttl : 2 * ttl
-    return at > from + most + 2 * grace
+    // (what it had sent still arrives)
+    return at > from + most + way + 2 * grace
       ? [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
       : []
   })
@@ -323,10 +397,11 @@ const answered: Check = (history, { everyoneServed }) => {
 
 /**
  * Without faults no key is idle while somebody waits for it: a release hands it over at once, and a
- * lost message costs a heartbeat, a third of the ttl.
+ * lost message costs a heartbeat, a third of the ttl. So it is where messages are all that is lost.
  */
-const idle: Check = (history, { ttl }) => {
-  if (eventsOf(history, "Fault").length > 0) return []
+const idle: Check = (history, { handoff, ttl }) => {
+  if (handoff === undefined && eventsOf(history, "Fault").length > 0) return []
+  const most = handoff ?? ttl / 3
   const violations: Array<string> = []
   const stalls = eventsOf(history, "Stalled")
   for (const ofKey of byKey(sectionsOf(history))) {
@@ -345,7 +420,7 @@ const idle: Check = (history, { ttl }) => {
       }
       const stalled = Math.max(0, ...of.values())
       const waited = waitedUntil - waitedFrom - stalled
-      if (waited <= ttl / 3 + 2 * grace) continue
+      if (waited <= most + 2 * grace) continue
       violations.push(
         `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had`
       )
@@ -368,7 +443,7 @@ const order: Check = (history, { inOrder }) => {
   const faults = eventsOf(history, "Fault")
   const stalls = stallsOf(history)
   /** For a command to reach the store, on a busy machine. */
-  const patience = 250
+  const underWay = 250
   for (const ofKey of byKey(sections)) {
     const granted = ofKey
       .filter((section) => section.granted !== undefined)
@@ -389,7 +464,7 @@ const order: Check = (history, { inOrder }) => {
             .filter(({ at, from }) => at > late.inLineSince && from < late.inLineSince + 20)
             .map(({ at }) => at)
         )
-        if (late.worker === early.worker || sent + patience > early.inLineSince) continue
+        if (late.worker === early.worker || sent + underWay > early.inLineSince) continue
         if (faults.some(({ at, until }) => until > sent && at < late.section.granted!.at)) continue
         violations.push(
           `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.inLineSince)}`
@@ -459,6 +534,9 @@ export const checks = {
   "growing tokens": growing,
   interruption,
   "losses are told": lossIsTold,
+  "no lease is lost that can be kept": kept,
+  "no call fails without need": unfailing,
+  "a refused subscriber is patient": patience,
   "forgotten leases are noticed": told,
   "no lease outlives its process": outliving,
   "no waiter is forgotten": answered,

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { FaultProxy } from "../support/FaultProxy.js"
+import type { FaultProxy, Latency } from "../support/FaultProxy.js"
 import { eventually, type RedisProcess } from "../support/RedisServer.js"
 import type { Crew, Worker } from "./Crew.js"
 import { type Event, now } from "./History.js"
@@ -18,18 +18,34 @@ export interface Scene {
   readonly record: (event: Event) => void
   /** In [0, 1), from the plan's seed. */
   readonly random: () => number
+  /** The plan's, in milliseconds. */
+  readonly ttl: number
+  /** How long the worker's way to the server is by the plan, without faults. */
+  readonly link: Latency
 }
 
 export interface Fault {
   readonly on: "process" | "store" | "network"
-  /** What it uses of a proxy: of those that use the same, one at a time. */
-  readonly uses?: "latency" | "requests" | "answers" | "messages" | "connections"
+  /** What it uses of a proxy or a server: of those that use the same, one at a time. */
+  readonly uses?:
+    "latency" | "link" | "requests" | "answers" | "messages" | "connections" | "subscriber"
   /** In multiples of the ttl, for random plans. */
   readonly lasts: readonly [number, number]
   /** By its own definition the store forgets leases: then only fencing can tell two holders apart. */
   readonly forgets?: true
+  /** By itself it costs nobody a lease, and no call fails of it. */
+  readonly harmless?: true
+  /** In how many of the random plans it stays to the end of the run, when all are through. */
+  readonly stays?: number
+  /** `millis` can be infinite: then it ends by interruption. */
   readonly run: (scene: Scene, millis: number) => Effect.Effect<void>
 }
+
+/**
+ * How long the way to the server and back may be for a lease to be kept, as a part of its ttl. It is
+ * renewed after a half, and given up a tenth before its end.
+ */
+export const longestWay = 1 / 3
 
 const during = (begin: () => void, end: () => void) => (millis: number) =>
   Effect.acquireUseRelease(
@@ -100,6 +116,68 @@ const oneIsMaster = (servers: ReadonlyArray<RedisProcess>): Effect.Effect<void> 
       (roles) => roles.filter((role) => role === "master").length === 1 && !roles.includes("away")
     )
   )
+
+/**
+ * What it lasts, and how often a subscriber tried meanwhile to come back, in each of these slots.
+ * The connections there belong to nobody else, where nothing else is wrong.
+ */
+const refusing = (
+  { crew, record }: Scene,
+  slots: ReadonlyArray<number>,
+  fault: Effect.Effect<void>
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const at = now()
+    const before = slots.flatMap((slot) => {
+      const proxy = crew.proxies[slot]
+      if (proxy === undefined) return []
+      const worker = crew.workers[slot]!.name
+      return [{ proxy, worker, opened: proxy.opened, sent: proxy.requests.length }]
+    })
+    const count = Effect.sync(() => {
+      for (const { opened, proxy, sent, worker } of before) {
+        const subscribes = new Map<number, number>()
+        for (const { args, connection } of proxy.requests.slice(sent)) {
+          if (!subscribe(args)) continue
+          subscribes.set(connection, (subscribes.get(connection) ?? 0) + 1)
+        }
+        record({
+          _tag: "Refused",
+          at: now(),
+          from: at,
+          worker,
+          connections: proxy.opened - opened,
+          subscribes: Math.max(0, ...subscribes.values())
+        })
+      }
+    })
+    return Effect.ensuring(fault, count)
+  })
+
+const subscriberRefused = (run: (proxy: FaultProxy, millis: number) => Effect.Effect<void>) => ({
+  ...network("subscriber", [1, 3], (proxy, millis, scene) =>
+    refusing(scene, [scene.crew.proxies.indexOf(proxy)], run(proxy, millis))
+  ),
+  harmless: true as const,
+  stays: 0.3
+})
+
+const everySubscriberRefused = (
+  run: (server: RedisProcess, millis: number) => Effect.Effect<void>
+) => ({
+  ...server([1, 3], (server, millis, scene) =>
+    refusing(
+      scene,
+      scene.crew.workers.map((_, slot) => slot),
+      run(server, millis)
+    )
+  ),
+  uses: "subscriber" as const,
+  harmless: true as const,
+  stays: 0.3
+})
+
+const subscribe = ([name = ""]: ReadonlyArray<string>): boolean => /^subscribe$/i.test(name)
 
 /** Scripts, which is to say: what the library sends. */
 const scripts = (args: ReadonlyArray<string>): boolean => /^eval(sha)?$/i.test(args[0] ?? "")
@@ -203,7 +281,43 @@ export const faults = {
           Effect.zipRight(sentinel.failover, oneIsMaster(servers))
   },
 
+  // Redis cuts the subscriptions that there are, and says NOPERM to new ones
+  "subscribers forbidden": everySubscriberRefused(({ command }, millis) =>
+    Effect.acquireUseRelease(
+      command("ACL", "SETUSER", "default", "resetchannels"),
+      () => Effect.sleep(millis),
+      () => command("ACL", "SETUSER", "default", "allchannels")
+    )
+  ),
+  "no more clients": everySubscriberRefused(({ clients, command }, millis) =>
+    Effect.acquireUseRelease(
+      Effect.gen(function* () {
+        const subscribers = (yield* clients).filter(({ sub }) => sub !== "0").length
+        const info = String(yield* command("INFO", "clients"))
+        const all = Number(/connected_clients:(\d+)/.exec(info)![1])
+        yield* command("CONFIG", "SET", "maxclients", Math.max(1, all - subscribers))
+        yield* command("CLIENT", "KILL", "TYPE", "pubsub")
+      }),
+      () => Effect.sleep(millis),
+      () => command("CONFIG", "SET", "maxclients", 10_000)
+    )
+  ),
+
   // --- the network of a client, through its proxy
+  "latency jumps": {
+    ...network("link", [2, 5], (proxy, millis, { link, random, ttl }) =>
+      during(
+        () => {
+          const way = ttl * longestWay * (0.6 + 0.4 * random())
+          const there = random()
+          proxy.link({ toServer: way * there, toClient: way * (1 - there) })
+        },
+        () => proxy.link(link)
+      )(millis)
+    ),
+    harmless: true,
+    stays: 0.8
+  },
   delay: network("latency", [1, 3], (proxy, millis, { random }) =>
     during(
       () => proxy.delay({ toServer: random() * 100, toClient: random() * 100 }),
@@ -262,6 +376,24 @@ export const faults = {
       }
     )(millis)
   }),
+  // they are dead for good, and there is no FIN or RST to tell
+  "connections lead nowhere": {
+    ...network("connections", [0, 0], (proxy) => Effect.sync(() => proxy.abandon())),
+    harmless: true
+  },
+  // a load balancer's idle timeout: nobody asks for anything, and then everybody does
+  "idle connections lead nowhere": {
+    ...network("connections", [0.3, 1], (proxy, millis, { worker }) =>
+      Effect.gen(function* () {
+        while (worker.has("Resting")) yield* worker.next("Resting")
+        worker.order({ _tag: "Rest" })
+        yield* Effect.timeoutOption(worker.next("Resting"), 5_000)
+        yield* Effect.sleep(millis)
+        proxy.abandon()
+      }).pipe(Effect.ensuring(Effect.sync(() => worker.order({ _tag: "Wake" }))))
+    ),
+    harmless: true
+  },
   "requests held": network("requests", [0.3, 2], (proxy, millis) =>
     during(
       () => proxy.holdRequests(),
@@ -330,6 +462,29 @@ export const faults = {
       }
     )
   }),
+  // as a proxy does that knows no SUBSCRIBE: each time that it sees one it cuts the connection
+  "subscriber cut": subscriberRefused((proxy, millis) =>
+    Effect.suspend(() => {
+      const { disarm } = proxy.resetBeforeApply(subscribe, Number.POSITIVE_INFINITY)
+      proxy.cutSubscribers()
+      return Effect.ensuring(Effect.sleep(millis), Effect.sync(disarm))
+    })
+  ),
+  // new connections are accepted, and silent
+  "subscriber never greeted": {
+    ...subscriberRefused((proxy, millis) =>
+      Effect.suspend(() => {
+        proxy.cutSubscribers()
+        const existing = new Set(proxy.connections.map(({ id }) => id))
+        return during(
+          () => proxy.blackHole({ where: ({ id }) => !existing.has(id) }),
+          () => proxy.heal()
+        )(millis)
+      })
+    ),
+    // (it is the proxy's only black hole)
+    uses: "connections"
+  },
   refused: network("connections", [0.3, 2], (proxy, millis) =>
     during(
       () => {

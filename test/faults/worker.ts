@@ -40,6 +40,9 @@ export type Order =
   /** Asks for nothing more, and brings what is under way to its end. */
   | { readonly _tag: "Drain" }
   | { readonly _tag: "Block"; readonly millis: number }
+  /** Begins no section until it is woken, or told to drain; says when all have ended. */
+  | { readonly _tag: "Rest" }
+  | { readonly _tag: "Wake" }
   /** The wall clock jumps. */
   | { readonly _tag: "SetClock"; readonly by: number }
   | { readonly _tag: "Memory" }
@@ -48,6 +51,7 @@ export type Order =
 
 export type News =
   | { readonly _tag: "Ready"; readonly storeId: string }
+  | { readonly _tag: "Resting" }
   | { readonly _tag: "Drained" }
   | { readonly _tag: "Memory"; readonly bytes: number }
   | { readonly _tag: "Closed"; readonly left: ReadonlyArray<string> }
@@ -103,6 +107,9 @@ class Refused extends Error {
 
 interface Running extends Workload {
   draining: boolean
+  resting: boolean
+  /** How many of its fibers do. */
+  asleep: number
 }
 
 let lastSection = 0
@@ -212,6 +219,12 @@ const visits = (
     const random = seeded(running.seed * 1_000 + fiber)
     const ways = row.kind.ways.filter(({ patient }) => patient || !running.patient)
     while (!running.draining) {
+      if (running.resting) {
+        if (++running.asleep === running.fibers) tell({ _tag: "Resting" })
+        while (running.resting) yield* Effect.sleep(5)
+        running.asleep--
+        continue
+      }
       const outcome = yield* criticalSection(
         running,
         `${name}/${++lastSection}`,
@@ -295,7 +308,7 @@ const program = Effect.gen(function* () {
       )
       const before = new Set([...(yield* Fiber.roots), me])
       file = Fs.openSync(workload.history, "a")
-      const mine: Running = { ...workload, draining: false }
+      const mine: Running = { ...workload, draining: false, resting: false, asleep: 0 }
       running = mine
       yield* Effect.forEach(
         Array.from({ length: workload.fibers }, (_, fiber) => fiber),
@@ -337,10 +350,16 @@ const program = Effect.gen(function* () {
         Runtime.runFork(runtime)(run(order))
         return
       case "Drain":
-        if (running !== undefined) running.draining = true
+        if (running !== undefined) Object.assign(running, { draining: true, resting: false })
         return
       case "Block":
         return blockEventLoop(order.millis)
+      case "Rest":
+        if (running !== undefined) running.resting = !running.draining
+        return
+      case "Wake":
+        if (running !== undefined) running.resting = false
+        return
       case "SetClock":
         clockIsOffBy = order.by
         globalThis.Date = MovedDate as DateConstructor

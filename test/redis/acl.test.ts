@@ -37,6 +37,9 @@ const prefix = rules
   .replace(/\*$/, "")
 const commands = rules.filter((rule) => rule.startsWith("+")).map((rule) => rule.slice(1))
 
+/** What servers that know it need as well. */
+const addition = /From Redis 7\.2 on.*, add `(\+client\|setinfo)`/.exec(page)![1]!
+
 /** What is done without, as the documentation says. */
 const dispensable = ["publish", "subscribe", "unsubscribe", "info"]
 
@@ -49,9 +52,16 @@ const silentConsole = Effect.acquireRelease(
   (console) => Effect.sync(() => console.mockRestore())
 )
 
+const additions = (server: RedisServer.RedisProcess) =>
+  Effect.map(server.command("COMMAND", "INFO", addition.slice(1)), (known) =>
+    (known as ReadonlyArray<unknown>)[0] === null ? [] : [addition]
+  )
+
 /** A user of its own, so that many can be tried side by side. */
 const makeUser = (server: RedisServer.RedisProcess, user: string, rules: ReadonlyArray<string>) =>
-  server.command("ACL", "SETUSER", user, ...rules)
+  Effect.flatMap(additions(server), (more) =>
+    server.command("ACL", "SETUSER", user, ...rules, ...more)
+  )
 
 /** The commands that were refused to a user, by themselves or in a script. */
 const refusals = (
@@ -228,7 +238,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
     Effect.sync(() => {
       expect(rules.slice(0, 2)).toEqual(["reset", "on"])
       expect(rules).toContain("-@all")
-      for (const rule of rules.slice(2)) expect(rule).toMatch(/^(>|~|&|-@all$|\+[a-z]+$)/)
+      for (const rule of rules.slice(2))
+        expect(rule).toMatch(/^(>|resetchannels$|~|&|-@all$|\+[a-z]+$)/)
       expect(rules.filter((rule) => rule.startsWith("~"))).toEqual([`~${prefix}*`])
       expect(prefix).not.toBe("")
       expect(new Set(commands).size).toBe(commands.length)
@@ -250,6 +261,46 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
       expect(yield* leftovers(server)).toEqual(["not ours"])
       expect(yield* server.command("GET", "not ours")).toBe("value")
       expect(unhandled).toEqual([])
+    })
+  )
+
+  it.scoped("is accepted where a new user may listen to all channels, as up to Redis 6.2", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      yield* Effect.acquireRelease(
+        server.command("CONFIG", "SET", "acl-pubsub-default", "allchannels"),
+        () => server.command("CONFIG", "SET", "acl-pubsub-default", "resetchannels")
+      )
+      yield* makeUser(server, "older", rules)
+      const { errors, warnings } = yield* live(server, "older", "k", { byMessage: true })
+      expect([...errors, ...warnings]).toEqual([])
+      const about = (yield* server.command("ACL", "GETUSER", "older")) as ReadonlyArray<unknown>
+      expect(String(about[about.indexOf("channels") + 1]).split(" ")).toEqual(
+        rules.filter((rule) => rule.startsWith("&"))
+      )
+    })
+  )
+
+  it.scoped("is enough by itself for a client that does not say who it is", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      yield* server.command("ACL", "SETUSER", "silent", ...rules)
+      const proxy = yield* FaultProxy.make(server.port)
+      const url = `redis://silent:${password}@127.0.0.1:${proxy.port}`
+      const said = () => proxy.commands.filter(([, what]) => /^setinfo$/i.test(what ?? ""))
+      for (const disableClientInfo of [false, true]) {
+        yield* server.command("ACL", "LOG", "RESET")
+        proxy.forget()
+        const { close, use } = yield* storeOf(
+          RedisLockStore.layer({ url, prefix, redis: { disableClientInfo } })
+        )
+        yield* Lock.withLock("k")(Effect.void).pipe(use)
+        yield* close
+        expect(said().length > 0).toBe(!disableClientInfo)
+        const expected = disableClientInfo ? [] : yield* additions(server)
+        const refused = new Set(yield* refusals(server, "silent"))
+        expect([...refused].map((command) => `+${command}`)).toEqual(expected)
+      }
     })
   )
 

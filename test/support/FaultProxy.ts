@@ -34,6 +34,8 @@ export interface Connection {
   readonly id: number
   /** Has sent SUBSCRIBE, PSUBSCRIBE or SSUBSCRIBE. */
   readonly subscriber: boolean
+  /** It leads nowhere, by `abandon`. */
+  readonly abandoned: boolean
   /** What it has sent. */
   readonly requests: ReadonlyArray<Request>
 }
@@ -64,6 +66,12 @@ export interface BlackHoleOptions {
   readonly drop?: boolean | undefined
 }
 
+/** In milliseconds. */
+export interface Latency {
+  readonly toServer?: number | undefined
+  readonly toClient?: number | undefined
+}
+
 /** A fault that is armed for the next occasion, or the next few. */
 export interface Trap {
   /** How often it has happened. */
@@ -82,6 +90,8 @@ export interface FaultProxy {
   // what came by
 
   readonly connections: ReadonlyArray<Connection>
+  /** How many connections there have ever been: also those that were refused. */
+  readonly opened: number
   /** Everything that clients sent through the proxy, held or not, in the order of arrival. */
   readonly requests: ReadonlyArray<Request>
   /** Name and arguments of each request. */
@@ -116,11 +126,16 @@ export interface FaultProxy {
    */
   readonly blackHole: (options?: BlackHoleOptions) => void
   readonly heal: () => void
+  /**
+   * From now on these connections lead nowhere, for good: neither bytes nor a close come out at the
+   * other end, and new connections work. So do idle ones die behind a load balancer, which forgets
+   * them without FIN or RST. They end when they are cut.
+   */
+  readonly abandon: (where?: Where) => void
   /** Latency in milliseconds for what arrives from now on; order is kept, omitted is none. */
-  readonly delay: (latency: {
-    readonly toServer?: number | undefined
-    readonly toClient?: number | undefined
-  }) => void
+  readonly delay: (latency: Latency) => void
+  /** The length of the way itself, to which `delay` adds. */
+  readonly link: (latency: Latency) => void
   /** Loses whole pub/sub messages (`message`, `pmessage`, `smessage`). */
   readonly dropNextMessage: (times?: number) => Trap
 
@@ -264,6 +279,7 @@ interface Pending {
 
 interface Link extends Connection {
   subscriber: boolean
+  abandoned: boolean
   readonly requests: Array<Request>
   readonly client: Net.Socket
   /** Absent as long as it was silent from the start. */
@@ -317,10 +333,11 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
   let requestHold: Hold | undefined
   let replyHold: Hold | undefined
   let hole: Hold | undefined
-  let latency: { readonly toServer?: number | undefined; readonly toClient?: number | undefined } =
-    {}
+  let latency: Latency = {}
+  let way: Latency = {}
 
   const gate = (link: Link, own: Hold | undefined): Gate => {
+    if (link.abandoned) return "lose"
     if (hole !== undefined && hole.where(link)) return hole.gate
     return own !== undefined && own.where(link) ? own.gate : "open"
   }
@@ -329,13 +346,15 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
 
   const accept = (client: Net.Socket): void => {
     client.on("error", () => {})
+    lastId++
     if (refusing) {
       client.resetAndDestroy()
       return
     }
     const link: Link = {
-      id: ++lastId,
+      id: lastId,
       subscriber: false,
+      abandoned: false,
       requests: [],
       client,
       server: undefined,
@@ -343,12 +362,12 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
       messages: [],
       toServer: makeFlow({
         gate: () => (link.server === undefined ? "keep" : gate(link, requestHold)),
-        latency: () => latency.toServer ?? 0,
+        latency: () => (way.toServer ?? 0) + (latency.toServer ?? 0),
         deliver: (item) => deliver(link.server, item)
       }),
       toClient: makeFlow({
         gate: () => gate(link, replyHold),
-        latency: () => latency.toClient ?? 0,
+        latency: () => (way.toClient ?? 0) + (latency.toClient ?? 0),
         deliver: (item) => deliver(client, item)
       })
     }
@@ -444,7 +463,7 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
       trap.happened(args)
       return
     }
-    if (hole?.gate === "lose" && hole.where(link)) {
+    if (link.abandoned || (hole?.gate === "lose" && hole.where(link))) {
       if (trap !== undefined) traps.add(trap)
       return
     }
@@ -556,6 +575,9 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
     get connections() {
       return [...links]
     },
+    get opened() {
+      return lastId
+    },
     get requests() {
       return requests
     },
@@ -625,8 +647,14 @@ const unsafeMake = (target: { readonly host: string; readonly port: number }) =>
       hole = undefined
       pump()
     },
+    abandon: (where = everywhere) => {
+      for (const link of links) if (where(link)) link.abandoned = true
+    },
     delay: (next) => {
       latency = next
+    },
+    link: (next) => {
+      way = next
     },
     dropNextMessage: (times = 1) => arm("message", () => true, times),
 

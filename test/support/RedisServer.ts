@@ -1,5 +1,5 @@
 /**
- * Real redis-server processes as scoped resources, on 127.0.0.1 only.
+ * Real processes of a Redis server (the one that REDIS_SERVER names) as scoped resources, on 127.0.0.1 only.
  *
  * @example
  * ```ts
@@ -25,6 +25,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Changes from "./Changes.js"
 import * as RawConnection from "./RawConnection.js"
+import { serverBinary } from "./serverBinary.js"
 
 // -----------------------------------------------------------------------------
 // models
@@ -217,7 +218,7 @@ interface Started {
 class StartError extends Error {
   readonly portTaken: boolean
   constructor(readonly details: string) {
-    super(`redis-server did not start: ${details}`)
+    super(`${serverBinary()} did not start: ${details}`)
     this.portTaken = /address already in use|failed listening|could not create server/i.test(
       details
     )
@@ -225,7 +226,7 @@ class StartError extends Error {
 }
 
 const spawn = (dir: string, port: number, options: Options): Started => {
-  const process = ChildProcess.spawn("redis-server", argsOf(dir, port, options), {
+  const process = ChildProcess.spawn(serverBinary(), argsOf(dir, port, options), {
     cwd: dir,
     stdio: ["ignore", "pipe", "pipe"]
   })
