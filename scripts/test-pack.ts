@@ -1,12 +1,14 @@
 /**
- * Tests what would be published: packs the package, and uses the tarball as a stranger would, once
- * with each major of ioredis. The stranger installs it, compiles the README's first example, and
- * runs it against a Redis server of its own.
+ * Tests what would be published: packs the package, and uses the tarball as a stranger would, with
+ * the lowest and the highest of what it says that it works with. The stranger installs it, compiles
+ * the README's first example with each module resolution of TypeScript, bundles it, requires it from
+ * CommonJS, runs all that against a Redis server of its own, and follows every link.
  */
 import assert from "node:assert/strict"
 import { execFileSync, spawn, spawnSync, type StdioOptions } from "node:child_process"
 import { once } from "node:events"
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -17,13 +19,15 @@ import {
 } from "node:fs"
 import { createServer, type AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { ensureRedisServer } from "../test/setup.js"
+import { dirname, join, relative, resolve } from "node:path"
+import { announceRedisServer } from "../test/setup.js"
+import { serverBinary } from "../test/support/serverBinary.js"
 
 const root = join(import.meta.dirname, "..")
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const versions: Record<string, string> = manifest.devDependencies
 const readme = readFileSync(join(root, "README.md"), "utf8")
+const guide = readFileSync(join(root, "docs/guide.md"), "utf8")
 const temporary = mkdtempSync(join(tmpdir(), "effect-redis-lock-"))
 
 const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): string => {
@@ -32,23 +36,26 @@ const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): stri
   return execFileSync(file!, [...args, ...more], { cwd, encoding: "utf8", stdio, timeout: 180_000 })
 }
 
-/** Builds and packs; the tarball must hold the sources, what was built from them, pages, and four files. */
+const filesBelow = (directory: string): ReadonlyArray<string> =>
+  readdirSync(join(root, directory), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+
+/**
+ * Builds and packs; the tarball must hold the sources, what was built from them, pages, examples, and
+ * four files.
+ */
 function pack(): string {
   run(root, "npm run build")
   const [packed] = JSON.parse(
     run(root, "npm pack --json --ignore-scripts --pack-destination", temporary)
   )
-  const sources = readdirSync(join(root, "src"), { recursive: true, encoding: "utf8" }).filter(
-    (name) => name.endsWith(".ts")
-  )
+  const sources = filesBelow("src")
   const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"]
-  for (const name of readdirSync(join(root, "docs"))) {
-    if (name.endsWith(".md")) expected.push(`docs/${name}`)
-  }
+  expected.push(...filesBelow("docs"), ...filesBelow("examples"), ...sources)
   for (const source of sources) {
-    expected.push(`src/${source}`)
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
-      expected.push(`dist/${source.replace(/\.ts$/, built)}`)
+      expected.push(source.replace(/^src/, "dist").replace(/\.ts$/, built))
     }
   }
   const found: ReadonlyArray<string> = packed.files.map((file: { path: string }) => file.path)
@@ -57,75 +64,235 @@ function pack(): string {
   return join(temporary, packed.filename)
 }
 
-function install(project: string, tarball: string, ioredis: string): void {
-  // as the README says, but for where the package comes from, and which ioredis
+interface Setup {
+  readonly name: string
+  readonly packages: ReadonlyArray<string>
+}
+
+/** `HttpLock` alone needs it. */
+const platform = "@effect/platform"
+
+/** The first version that a range of package.json names is its lower end. */
+const lowest = (name: string): string =>
+  `${name}@${/\d+\.\d+\.\d+/.exec(manifest.peerDependencies[name])![0]}`
+
+/** The newest as of now, or, of ioredis, what the tests are run with. */
+const setups = (): ReadonlyArray<Setup> => {
   const command = /^npm install effect-redis-lock (.*) ioredis$/m.exec(readme)
   assert(command !== null, "README.md does not say how to install it")
+  const said = command[1]!.split(" ")
+  const platforms = said.includes(platform) ? [] : [`${platform}@${versions[platform]}`]
+  return [
+    { name: "lowest", packages: ["effect", platform, "ioredis"].map(lowest) },
+    { name: "highest", packages: [...said, ...platforms, `ioredis@${versions.ioredis}`] },
+    {
+      name: `without ${platform}, ioredis 5`,
+      packages: [`effect@${versions.effect}`, versions.ioredis5!.replace("npm:", "")]
+    }
+  ]
+}
+
+/** Without force: a conflict of peers is an error. */
+function install(project: string, tarball: string, packages: ReadonlyArray<string>): void {
   const tools = ["typescript", "@types/node"].map((name) => `${name}@${versions[name]}`)
-  const wanted = [tarball, ...command[1]!.split(" "), ioredis, ...tools]
   mkdirSync(project)
   writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module" }))
   const options = "--prefer-offline --no-audit --no-fund --loglevel=error"
-  run(project, `npm install ${options}`, ...wanted)
+  run(project, `npm install ${options}`, tarball, ...packages, ...tools)
 }
 
-/** The README's first example under the strictest settings; our own types without skipLibCheck, too. */
-function compile(project: string, url: string): void {
-  const example = /^```ts\n([^]*?)^```$/m.exec(readme)?.[1]
-  assert(example !== undefined, "README.md has no ```ts example")
-  writeFileSync(join(project, "main.ts"), example.replaceAll("redis://127.0.0.1:6379", url))
-  writeFileSync(
-    join(project, "all.ts"),
-    subpaths.map((name, index) => `export * as module${index} from "${name}"\n`).join("")
-  )
+// -----------------------------------------------------------------------------
+// TypeScript
+// -----------------------------------------------------------------------------
+
+/** `requires`: whether a CommonJS file may import ES modules there. */
+const resolutions = [
+  { module: "node16", moduleResolution: "node16", requires: false },
+  { module: "node20", moduleResolution: "node16", requires: true },
+  { module: "nodenext", moduleResolution: "nodenext", requires: true },
+  { module: "preserve", moduleResolution: "bundler", requires: true }
+] as const
+
+/** Answers what tsc has to say, one line each. */
+const check = (project: string, file: string, options: Record<string, unknown>) => {
   const compilerOptions = {
     target: "ES2022",
-    module: "NodeNext",
     types: ["node"],
     strict: true,
     exactOptionalPropertyTypes: true,
-    skipLibCheck: true
+    noEmit: true,
+    ...options
   }
-  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions }))
-  run(project, "npx tsc --pretty false")
-  const { stdout } = spawnSync("npx", ["tsc", "--noEmit", "--skipLibCheck", "false"], {
+  writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [file] }))
+  const { stdout } = spawnSync("node_modules/.bin/tsc", ["--pretty", "false"], {
     cwd: project,
     encoding: "utf8"
   })
-  const ours = stdout.split("\n").filter((line) => line.includes("effect-redis-lock"))
+  return stdout.split("\n").filter((line) => line.includes("error TS"))
+}
+
+/** The README's first example under the strictest settings; our own types without skipLibCheck, too. */
+function compile(project: string, url: string, withAll: boolean): void {
+  const example = /^```ts\n([^]*?)^```$/m.exec(readme)?.[1]
+  assert(example !== undefined, "README.md has no ```ts example")
+  writeFileSync(join(project, "main.ts"), example.replaceAll("redis://127.0.0.1:6379", url))
+  const all = subpathsOf(project)
+    .map((name, index) => `export * as module${index} from "${name}"\n`)
+    .join("")
+  writeFileSync(join(project, "all.ts"), all)
+  writeFileSync(join(project, "all.cts"), all)
+  // what is not ours does not always pass
+  const module = { module: "nodenext", moduleResolution: "nodenext" }
+  const ours = check(project, "all.ts", { ...module, skipLibCheck: false }).filter((line) =>
+    line.includes("effect-redis-lock")
+  )
   assert.deepEqual(ours, [], "the published types have errors")
+  for (const { requires, ...options } of withAll ? resolutions : []) {
+    const how = JSON.stringify(options)
+    assert.deepEqual(check(project, "main.ts", { ...options, skipLibCheck: true }), [], how)
+    const inCommonJs = check(project, "all.cts", { ...options, skipLibCheck: true })
+    if (requires) assert.deepEqual(inCommonJs, [], how)
+    else assert(inCommonJs.length > 0 && inCommonJs.every((line) => line.includes("TS1479")), how)
+  }
+  const errors = check(project, "main.ts", { ...module, skipLibCheck: true, noEmit: false })
+  assert.deepEqual(errors, [])
 }
 
 const subpaths: ReadonlyArray<string> = Object.keys(manifest.exports)
   .filter((path) => !path.includes("*") && !path.endsWith(".json"))
   .map((path) => manifest.name + path.slice(1))
 
-/** What `import(specifier)` ends with in the project: "ok", or the error's code and message. */
-const tryImport = (project: string, specifier: string): string => {
-  const script = `import("${specifier}").then(() => console.log("ok"), (e) => console.log(e.code, e.message))`
-  return run(project, "node --input-type=module --eval", script).trim()
+const hasPlatform = (project: string): boolean =>
+  existsSync(join(project, "node_modules", platform))
+
+/** Those that work there: only HttpLock needs @effect/platform. */
+const subpathsOf = (project: string): ReadonlyArray<string> =>
+  subpaths.filter((name) => hasPlatform(project) || !name.endsWith("/HttpLock"))
+
+// -----------------------------------------------------------------------------
+// imports, requires and bundles
+// -----------------------------------------------------------------------------
+
+/** What each `import(specifier)` ends with in the project: "ok", or the error's code and message. */
+const tryImports = (
+  project: string,
+  specifiers: ReadonlyArray<string>
+): Readonly<Record<string, string>> => {
+  const script = `
+    const ends = {}
+    for (const specifier of ${JSON.stringify(specifiers)}) {
+      ends[specifier] = await import(specifier).then(() => "ok", (e) => e.code + " " + e.message)
+    }
+    console.log(JSON.stringify(ends))`
+  return JSON.parse(run(project, "node --input-type=module --eval", script))
 }
 
 function checkImports(project: string): void {
-  for (const name of subpaths) assert.equal(tryImport(project, name), "ok", name)
+  const works = subpathsOf(project)
+  for (const [name, end] of Object.entries(tryImports(project, subpaths))) {
+    const expected = works.includes(name) ? /^ok$/ : /^ERR_MODULE_NOT_FOUND.*@effect\/platform/
+    assert.match(end, expected, name)
+  }
+  const internals = filesBelow("dist/internal")
+    .filter((name) => name.endsWith(".js"))
+    .flatMap((file) => {
+      const internal = file.replace(/^dist\//, "").replace(/\.js$/, "")
+      return [internal, `${internal}.js`, `dist/${internal}.js`]
+    })
+    .map((path) => `${manifest.name}/${path}`)
+  assert(internals.length > 0)
+  for (const [name, end] of Object.entries(tryImports(project, internals))) {
+    assert.match(end, /^ERR_PACKAGE_PATH_NOT_EXPORTED/, name)
+  }
+}
 
-  for (const file of readdirSync(join(root, "dist/internal")).filter((it) => it.endsWith(".js"))) {
-    const internal = `internal/${file.slice(0, -3)}`
-    for (const path of [internal, `${internal}.js`, `dist/${internal}.js`]) {
-      assert.match(tryImport(project, `${manifest.name}/${path}`), /^ERR_PACKAGE_PATH_NOT_EXPORTED/)
+/** A lock in Redis and one in memory, by `require` or by bundled imports. */
+const program = (url: string) => `
+const LocksLive = RedisLockStore.layer({ url: ${JSON.stringify(url)} })
+const turn = Lock.withLock("k")((lease) => Effect.succeed(lease.fencingToken > 0))
+const busy = Lock.withLock("k")(Effect.flip(Effect.scoped(Lock.tryAcquire("k"))))
+const both = Effect.all([turn, Effect.map(busy, (error) => error instanceof LockError.LockUnavailable)])
+Promise.all([LocksLive, MemoryLockStore.layer].map((live) =>
+  Effect.runPromise(Effect.provide(both, live))
+)).then((answers) => console.log(answers.flat().join(" ")))
+`
+
+const names = "Lock, LockError, MemoryLockStore, RedisLockStore"
+const allWell = "true true true true"
+
+function checkCommonJs(project: string, url: string): void {
+  const required = `const { Effect } = require("effect")\nconst { ${names} } = require("effect-redis-lock")`
+  writeFileSync(join(project, "required.cjs"), required + program(url))
+  // Node.js 20.19, 22.12 and later
+  const { require_module } = process.features as { readonly require_module?: boolean }
+  if (require_module === true) {
+    assert.equal(run(project, "node required.cjs").trim(), allWell)
+  } else {
+    const { stderr } = spawnSync("node", ["required.cjs"], { cwd: project, encoding: "utf8" })
+    assert.match(stderr, /ERR_REQUIRE_ESM/)
+  }
+  const imported = `void (async () => {\nconst { Effect } = await import("effect")\nconst { ${names} } = await import("effect-redis-lock")`
+  writeFileSync(join(project, "imported.cjs"), `${imported}${program(url)}})()`)
+  assert.equal(run(project, "node imported.cjs").trim(), allWell)
+}
+
+/** With the banner that the guide gives, which ioredis needs in an ES module. */
+function checkBundles(project: string, url: string): void {
+  const banner = /^ *--banner:js="(.*)"/m.exec(guide)?.[1]
+  assert(banner !== undefined, "docs/guide.md has no banner for esbuild")
+  const imports = `import { Effect } from "effect"\nimport { ${names} } from "effect-redis-lock"`
+  writeFileSync(join(project, "bundled.mjs"), imports + program(url))
+  const esbuild = join(root, "node_modules/.bin/esbuild")
+  for (const [format, out, ...more] of [
+    ["esm", "bundle.mjs", `--banner:js=${banner}`],
+    ["cjs", "bundle.cjs"]
+  ]) {
+    const options = `${esbuild} bundled.mjs --bundle --platform=node --log-level=warning`
+    run(project, options, `--format=${format}`, `--outfile=alone/${out}`, ...more)
+    // no node_modules beside it
+    const alone = join(temporary, out!)
+    renameSync(join(project, "alone", out!), alone)
+    assert.equal(run(temporary, "node", alone).trim(), allWell, `bundled as ${format}`)
+  }
+}
+
+// -----------------------------------------------------------------------------
+// links
+// -----------------------------------------------------------------------------
+
+/** As GitHub makes them of headings. */
+const anchorsOf = (page: string): ReadonlySet<string> =>
+  new Set(
+    [...page.matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+      heading!
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N}\- _]/gu, "")
+        .replaceAll(" ", "-")
+    )
+  )
+
+/** Every relative link of a page leads to something that was installed with it. */
+function checkLinks(directory: string): void {
+  const broken: Array<string> = []
+  let count = 0
+  for (const name of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".md")) continue
+    const page = readFileSync(join(directory, name), "utf8")
+    for (const [, target] of page.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target!)) continue
+      count++
+      const [path, anchor] = target!.split("#")
+      const file = path === "" ? join(directory, name) : resolve(directory, dirname(name), path!)
+      const found =
+        file.startsWith(directory) &&
+        existsSync(file) &&
+        (anchor === undefined || anchorsOf(readFileSync(file, "utf8")).has(anchor))
+      if (!found) broken.push(`${name}: ${target}`)
     }
   }
-
-  // Only HttpLock needs @effect/platform: without it, the others still load.
-  const platform = join(project, "node_modules/@effect/platform")
-  renameSync(platform, `${platform}-away`)
-  for (const name of subpaths) {
-    const expected = name.endsWith("/HttpLock")
-      ? /^ERR_MODULE_NOT_FOUND.*@effect\/platform/
-      : /^ok$/
-    assert.match(tryImport(project, name), expected, name)
-  }
-  renameSync(`${platform}-away`, platform)
+  assert.deepEqual(broken, [], "links that lead nowhere in the tarball")
+  assert(count > 0)
+  console.log(`${count} links resolve`)
 }
 
 async function startRedis(): Promise<{ readonly url: string; readonly stop: () => void }> {
@@ -134,7 +301,7 @@ async function startRedis(): Promise<{ readonly url: string; readonly stop: () =
   const { port } = probe.address() as AddressInfo
   await once(probe.close(), "close")
   const args = ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--dir", temporary]
-  const server = spawn(ensureRedisServer(), args, { stdio: ["ignore", "pipe", "inherit"] })
+  const server = spawn(serverBinary(), args, { stdio: ["ignore", "pipe", "inherit"] })
   let ready = false
   for await (const chunk of server.stdout) {
     ready = `${chunk}`.includes("Ready to accept connections")
@@ -144,15 +311,24 @@ async function startRedis(): Promise<{ readonly url: string; readonly stop: () =
   return { url: `redis://127.0.0.1:${port}`, stop: () => server.kill() }
 }
 
+await announceRedisServer()
 const redis = await startRedis()
 try {
   const tarball = pack()
-  for (const ioredis of [`ioredis@${versions.ioredis}`, versions.ioredis5!.replace("npm:", "")]) {
-    const project = join(temporary, ioredis)
-    install(project, tarball, ioredis)
-    compile(project, redis.url)
+  for (const [index, { name, packages }] of setups().entries()) {
+    const project = join(temporary, `project-${index}`)
+    install(project, tarball, packages)
+    assert.equal(
+      hasPlatform(project),
+      packages.some((it) => it.startsWith(platform))
+    )
+    if (index === 0) checkLinks(join(project, "node_modules", manifest.name))
+    compile(project, redis.url, index === 0)
     checkImports(project)
-    console.log(`with ${ioredis}, the README's example says:\n${run(project, "node main.js")}`)
+    checkCommonJs(project, redis.url)
+    checkBundles(project, redis.url)
+    const said = run(project, "node main.js")
+    console.log(`${name} (${packages.join(" ")}): the README's example says:\n${said}`)
   }
 } finally {
   redis.stop()

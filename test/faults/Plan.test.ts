@@ -54,6 +54,13 @@ describe("the scripted plans", () => {
     expect(new Set(scripted.map(({ fault }) => fault))).toEqual(new Set(faultNames))
   })
 
+  it("have slow links only where there are proxies to make them", () => {
+    for (const row of rows) {
+      const slow = Plan.scripts(row).filter(({ links }) => links.length > 0)
+      expect(slow.length > 0).toBe(row.topology === "redis behind proxies")
+    }
+  })
+
   it("have names of their own: that is how one is asked for", () => {
     const names = Plan.scripts(rowNamed("mutex, one Redis through proxies")).map(({ name }) => name)
     expect(new Set(names).size).toBe(names.length)

@@ -248,7 +248,11 @@ const everyScript: ReadonlyArray<Plan> = [
 
 export const scripts = (row: Row): ReadonlyArray<Plan> => {
   const known = faultsOf(row)
-  return everyScript.filter(({ steps }) => steps.every(({ fault }) => known.includes(fault)))
+  return everyScript.filter(
+    ({ links, steps }) =>
+      steps.every(({ fault }) => known.includes(fault)) &&
+      (links.length === 0 || row.topology === "redis behind proxies")
+  )
 }
 
 /** One line for each step. */
