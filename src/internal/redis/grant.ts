@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockStoreError } from "../../LockError.js"
 import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
+import { called, inContext } from "../asyncContext.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { readFence, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -65,7 +66,7 @@ class Holder {
         [this.token, String(ttlMillis)],
         this.commands.patience(ttlMillis)
       )
-      call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
+      call.whenSettled(inContext((outcome) => resume(this.renewed(call, outcome))))
     })
   }
 
@@ -80,7 +81,7 @@ class Holder {
 
   verify(): Effect.Effect<Ownership, LockStoreError> {
     const call = this.commands.call(scripts.verify, this.line.keys.slice(0, 1), [this.token])
-    return Effect.flatMap(call.bounded(), (outcome) => {
+    return Effect.flatMap(this.outcomeOf(call), (outcome) => {
       const found = this.ownership(outcome)
       return found === undefined ? this.fail("verify", outcome) : Effect.succeed(found)
     })
@@ -96,11 +97,15 @@ class Holder {
     return pending === undefined || pending.settled !== undefined
       ? this.releaseBy(deadline, false)
       : // what is still on its way about this token must not arrive behind the release
-        Effect.flatMap(pending.bounded(), (outcome) =>
+        Effect.flatMap(this.outcomeOf(pending), (outcome) =>
           outcome._tag === "Silent"
             ? Effect.ensuring(this.releaseBy(deadline, false), this.undo(pending))
             : this.releaseBy(deadline, false)
         )
+  }
+
+  private outcomeOf(call: Call, millis = this.commands.timeoutMillis): Effect.Effect<Outcome> {
+    return called((tell) => call.within(millis, tell))
   }
 
   /** It may have come behind the release. Where the token was kept, that is for the next one to see to. */
@@ -122,7 +127,7 @@ class Holder {
     const pass = line.askToPass(tenure)
     const call = pass?.call ?? this.commands.release(line.keys, this.token, line.contended)
     if (pass === undefined) line.ended(tenure)
-    return Effect.flatMap(call.bounded(deadline - call.sentAt), (outcome) => {
+    return Effect.flatMap(this.outcomeOf(call, deadline - call.sentAt), (outcome) => {
       const fencingToken = outcome._tag === "Answered" ? readFence(outcome.reply) : undefined
       if (pass !== undefined && fencingToken !== undefined) {
         line.kept(tenure, fencingToken, call, pass.ttlMillis)

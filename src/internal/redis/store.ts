@@ -5,10 +5,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, LockClock, LockStore, Restore } from "../../LockStore.js"
+import { called, inContext } from "../asyncContext.js"
 import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
 import { readBusy, readFence } from "./answers.js"
+import type { Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
@@ -50,7 +52,7 @@ export class RedisStore extends Opaque implements LockStore {
     const waiter = new Waiter(claim, this.clock.unsafeNow())
     line.join(waiter)
     const turn = Effect.async<Turn, LockUnavailable | LockStoreError>((resume) => {
-      if (waiter.exit === undefined) waiter.resume = resume
+      if (waiter.exit === undefined) waiter.resume = inContext(resume)
       else resume(waiter.exit)
     })
     return Effect.matchCauseEffect(restore(turn), {
@@ -70,11 +72,12 @@ export class RedisStore extends Opaque implements LockStore {
       String(claim.ttlMillis),
       claim.owner ?? owner
     ])
+    const answer = called<Outcome>((tell) => call.within(commands.timeoutMillis, tell))
     const giveBack = () => {
       if (this.attempts.delete(giveBack)) commands.giveBack(call, keys, token, claim.ttlMillis)
     }
     this.attempts.add(giveBack)
-    return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
+    return Effect.flatMap(Effect.exit(restore(answer)), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
         giveBack()
         return Effect.failCause(exit.cause)
