@@ -17,6 +17,7 @@ import * as HashSet from "effect/HashSet"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { LockLost } from "../LockError.js"
+import { inContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { closingGoesOn } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
@@ -26,7 +27,7 @@ export interface Losable {
   /** Compares clocks. */
   readonly checkHeld: () => boolean
   readonly loss: LockLost
-  readonly watch: (watcher: () => void) => () => void
+  readonly watch: (watcher: (_: unknown) => void) => () => void
 }
 
 export const guard = <A, E, R>(
@@ -95,7 +96,7 @@ const end = <A, E>(
 ): Effect.Effect<Exit.Exit<A, E>> =>
   Effect.async((resume) => {
     const interrupt = () => child.unsafeInterruptAsFork(lossInterruption)
-    const unwatch = lease.watch(interrupt)
+    const unwatch = lease.watch(inContext(interrupt))
     // the lease can have ended while the effect ran its first, synchronous stretch
     if (!lease.checkHeld()) interrupt()
     child.addObserver((exit) => {

@@ -33,6 +33,7 @@ import type {
   Renewal,
   ScheduledCall
 } from "../LockStore.js"
+import { AsyncContext, called, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { isToldAlready } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
@@ -89,6 +90,8 @@ export class HeldLease implements Lease {
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
   /** The caller's FiberRefs, as they are when it takes the lease, for what is logged. */
   private callerRefs: FiberRefs.FiberRefs | undefined = undefined
+  /** Where its renewals run, and log. */
+  private context: AsyncContext | undefined = undefined
   /** Resumes the renewal fiber while it waits; and whether it has something to do when it does not. */
   private wake: (() => void) | undefined = undefined
   private due = false
@@ -139,7 +142,7 @@ export class HeldLease implements Lease {
         if (this.ended !== "Released") resume(this.loss)
       }
       if (!this.checkHeld()) return onEnd()
-      return Effect.sync(this.watch(onEnd))
+      return Effect.sync(this.watch(inContext(onEnd)))
     })
   }
 
@@ -154,7 +157,7 @@ export class HeldLease implements Lease {
       // as many as the holder likes: ten requests at a time are no leak
       setMaxListeners(0, abort.signal)
       const onEnd = () => abort.abort(this.loss)
-      if (this.checkHeld()) this.watch(onEnd)
+      if (this.checkHeld()) this.watch(inContext(onEnd))
       else onEnd()
     }
     return this.abort.signal
@@ -225,6 +228,7 @@ export class HeldLease implements Lease {
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     if (this.ended === undefined) this.sleepUntilRenewal()
     this.callerRefs = fiberRefsOf(caller)
+    this.context = new AsyncContext()
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
@@ -246,10 +250,10 @@ export class HeldLease implements Lease {
     if (this.released !== undefined) return next(this.released)
     if (this.releasing !== undefined) {
       const waiting = this.releasing
-      const told = Effect.async<ReleaseExit>((resume) => {
-        waiting.push((exit) => resume(Exit.succeed(exit)))
-      })
-      return Effect.flatMap(told, next)
+      return Effect.flatMap(
+        called<ReleaseExit>((tell) => void waiting.push(tell)),
+        next
+      )
     }
     // "Released" without a release under way: it was abandoned
     const held = this.checkHeld() || this.ended === "Released"
@@ -428,7 +432,7 @@ export class HeldLease implements Lease {
       resume(this.ended === undefined ? this.renewOnce : this.lastWords)
     }
     if (this.due || this.ended !== undefined) goOn()
-    else this.wake = goOn
+    else this.wake = () => this.context!.runInAsyncScope(goOn)
   })
 
   private get renewOnce(): Effect.Effect<void> {

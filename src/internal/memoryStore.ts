@@ -21,6 +21,7 @@ import type {
   Restore,
   ScheduledCall
 } from "../LockStore.js"
+import { inContext } from "./asyncContext.js"
 import { Fifo, Link } from "./fifo.js"
 import { maxDelay, validUntil } from "./timing.js"
 import { Opaque } from "./opaque.js"
@@ -101,7 +102,7 @@ class MemoryStore extends Opaque implements LockStore {
       : undefined
     const turn = Effect.async<Grant, LockUnavailable>((resume) => {
       if (waiter.exit !== undefined) resume(waiter.exit)
-      else waiter.resume = resume
+      else waiter.resume = inContext(resume)
     })
     return Effect.onExit(restore(turn), (exit) => {
       deadline?.cancel()

@@ -114,8 +114,9 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
       for (const worker of everyone) worker.order({ _tag: "Drain" })
       yield* Effect.forEach(
         everyone.filter((worker) => worker.isAlive()),
-        // who does not come to an end shows in the history
-        (worker) => worker.next("Drained").pipe(Effect.timeoutOption(plan.ttl * 4 + 12_000)),
+        // who does not come to an end shows in the history (where links are slow, or waiters poll, a
+        // long line takes a while: a turn can cost a second)
+        (worker) => worker.next("Drained").pipe(Effect.timeoutOption(plan.ttl * 4 + 90_000)),
         { concurrency: "unbounded", discard: true }
       )
       yield* named(crew, "what stayed to the end", Fiber.interruptAll(staying))

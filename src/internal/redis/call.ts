@@ -2,9 +2,9 @@
  * A script call: when it was asked for, when the copy of it was sent that was answered, and what
  * became of it, also after its caller has gone.
  */
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Effect from "effect/Effect"
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import { called } from "../asyncContext.js"
 import { isolated } from "../isolated.js"
 import type { Script } from "./scripts.js"
 
@@ -172,7 +172,7 @@ export class Call {
 
   /** The outcome, at that time at the latest; by default at the command deadline. */
   bounded(at = this.askedAt + this.carrier.timeoutMillis): Effect.Effect<Outcome> {
-    return Effect.async((resume) => this.until(at, (outcome) => resume(Exit.succeed(outcome))))
+    return called((resume) => this.until(at, resume))
   }
 
   private tickAt(at: number): void {

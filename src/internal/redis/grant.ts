@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { LockStoreError } from "../../LockError.js"
 import type { Contention, Grant, Ownership, Renewal } from "../../LockStore.js"
+import { inContext } from "../asyncContext.js"
 import { closingSince, releaseEnded } from "../closing.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { readFence, readOwnership } from "./answers.js"
@@ -66,7 +67,8 @@ class Holder {
         [this.token, String(ttlMillis)],
         this.commands.patience(ttlMillis)
       )
-      const forget = call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
+      const resumed = inContext((outcome: Outcome) => resume(this.renewed(call, outcome)))
+      const forget = call.whenSettled(resumed)
       return Effect.sync(forget)
     })
   }

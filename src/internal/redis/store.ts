@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, LockClock, LockStore, Restore } from "../../LockStore.js"
+import { inContext } from "../asyncContext.js"
 import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
@@ -50,7 +51,7 @@ export class RedisStore extends Opaque implements LockStore {
     const waiter = new Waiter(claim, this.clock.unsafeNow())
     line.join(waiter)
     const turn = Effect.async<Turn, LockUnavailable | LockStoreError>((resume) => {
-      if (waiter.exit === undefined) waiter.resume = resume
+      if (waiter.exit === undefined) waiter.resume = inContext(resume)
       else resume(waiter.exit)
     })
     return Effect.matchCauseEffect(restore(turn), {

@@ -1,0 +1,31 @@
+/**
+ * Node's async context (`AsyncLocalStorage`). Whoever waits goes on in the context in which it asked,
+ * and not in that of whoever happens to call back: the answer to somebody else's command, somebody
+ * else's release, a timer that several share.
+ *
+ * Effect resumes a fiber in the context of the call that resumes it, so binding that call is enough.
+ */
+import { AsyncResource } from "node:async_hooks"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+
+const options = { requireManualDestroy: true }
+
+/** The context of this moment. Some 50 ns; `AsyncLocalStorage.snapshot` takes 8 µs on Node 20. */
+export class AsyncContext extends AsyncResource {
+  constructor() {
+    super("effect-redis-lock", options)
+  }
+
+  bound<A>(callback: (value: A) => void): (value: A) => void {
+    return (value) => this.runInAsyncScope(callback, undefined, value)
+  }
+}
+
+/** Binds a callback to the context of this moment. */
+export const inContext = <A>(callback: (value: A) => void): ((value: A) => void) =>
+  new AsyncContext().bound(callback)
+
+/** Waits for what is called back with, and goes on in the present context. */
+export const called = <A>(register: (callback: (value: A) => void) => void): Effect.Effect<A> =>
+  Effect.async((resume) => register(inContext((value: A) => resume(Exit.succeed(value)))))
