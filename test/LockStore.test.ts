@@ -1496,7 +1496,8 @@ describe.each(stores)("%s", (_, rawStore) => {
         const { events } = yield* StoreControls
         const keys = Array.from({ length: 3_000 }, freshKey)
         const nested = keys.reduce<Effect.Effect<string, unknown, LockStore.LockStore>>(
-          (inner, key) => Effect.suspend(() => Lock.withLock(key, { waitAtMost: 0 })(inner)),
+          (inner, key) =>
+            Effect.suspend(() => Lock.withLock(key, { ttl: "1 hour", waitAtMost: 0 })(inner)),
           Effect.succeed("innermost")
         )
         expect(yield* nested).toBe("innermost")

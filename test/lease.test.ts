@@ -631,7 +631,11 @@ describe("a deep nest", () => {
     const store = Effect.runSync(MemoryLockStore.make)
     let key = 0
     const nested = nest(5_000, (inner) =>
-      Effect.provideService(Lock.withLock(`key-${key++}`)(inner), LockStore.LockStore, store)
+      Effect.provideService(
+        Lock.withLock(`key-${key++}`, { ttl: "1 hour" })(inner),
+        LockStore.LockStore,
+        store
+      )
     )
     expect(Effect.runSync(nested)).toBe(42)
   })
