@@ -32,16 +32,17 @@ local function micros()
   return t[1] * 1000000 + t[2]
 end
 
--- A fencing token: max(last + 1, server time), and 'reserve' more that one process will give out.
-local function mint(now, owner, reserve)
-  local fence = now
-  local last = redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400, 'GET')
+-- A fencing token: max(last + 1, server time), where the asker may know of a last one.
+local function mint(now, owner, known)
+  local fence = string.format('%.0f', now)
+  local last = redis.call('SET', record, fence .. ' ' .. owner, 'EX', 86400, 'GET')
   last = last and tonumber(string.match(last, '^%d+')) or 0
-  if last >= fence then
-    fence = last + 1
-    redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400)
+  if known and known > last then last = known end
+  if last >= now then
+    fence = string.format('%.0f', last + 1)
+    redis.call('SET', record, fence .. ' ' .. owner, 'EX', 86400)
   end
-  return string.format('%.0f', fence)
+  return fence
 end
 
 -- Sets the first live waiter's token in place of whatever the lock holds, and tells its process.
@@ -53,7 +54,7 @@ local function serve(now)
     redis.call('HDEL', waiters, first)
     local beat, window, ttl, owner = string.match(known or '', '^(%d+) (%d+) (%d+) (.*)$')
     if beat and now / 1000 - beat <= tonumber(window) then
-      local fence = mint(now, owner, 0)
+      local fence = mint(now, owner)
       redis.call('SET', lock, first, 'PX', ttl)
       redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence .. ' ' .. ttl)
       return first, fence
@@ -81,7 +82,7 @@ local function extend(ttl)
 end
 
 local function grant(now, ttl, owner)
-  local fence = mint(now, owner, 0)
+  local fence = mint(now, owner)
   redis.call('SET', lock, ARGV[1], 'PX', ttl)
   return fence
 end
@@ -101,7 +102,7 @@ export const acquire = script(
 local now = micros()
 if redis.call('EXISTS', queue) == 0 and redis.call('SET', lock, ARGV[1], 'NX', 'PX', ARGV[2]) then
   -- a refusal here (a type, an ACL) must not leave the lock behind
-  local ok, fence = pcall(mint, now, ARGV[3], 0)
+  local ok, fence = pcall(mint, now, ARGV[3])
   if ok then return fence end
   redis.call('DEL', lock)
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
@@ -113,7 +114,7 @@ if not token then
 end
 if token == ARGV[1] then
   extend(ARGV[2])
-  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
+  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3])
 end
 local rank = -1
 if ARGV[4] then
@@ -142,7 +143,7 @@ local now = micros()
 local token = redis.call('GET', lock)
 if token == ARGV[1] then
   extend(ARGV[2])
-  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
+  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3])
 end
 if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end
 local rank = stand(now, ARGV[4], ARGV[5], ARGV[3])
@@ -207,10 +208,13 @@ return token and 2 or 0
 )
 
 /**
- * ARGV: token, ttl, owner, number of fencing tokens, the last that is known to be reserved. If ours,
- * and another process waits: hands the lock over (1). If nobody does: keeps it for another caller of
- * this process, with that many fencing tokens, and answers the first of them. So does a copy of a
- * pass that has kept it, whoever waits: its caller may hold the lease by then.
+ * ARGV: token, ttl, owner, the last fencing token that this tenure is known to have. If ours, and
+ * another process waits: hands the lock over (1). If nobody does: keeps it for other callers of this
+ * process, and answers a new fencing token. All numbers between the last one and this are theirs as
+ * well: that time has passed, and nobody else can be granted one of them any more. So a process has
+ * many of them for one question, and none that is ahead of the server's time.
+ *
+ * A copy of a pass that has kept the lock does so, too, whoever waits: its caller may hold the lease.
  */
 export const pass = script(
   "pass",
@@ -218,14 +222,14 @@ export const pass = script(
   lib,
   `
 local now = micros()
-if string.match(redis.call('GET', record) or '', '^%d+') ~= ARGV[5] then
+if string.match(redis.call('GET', record) or '', '^%d+') ~= ARGV[4] then
   -- applied before, and perhaps answered: the lease may be held again
   extend(ARGV[2])
 else
   if serve(now) then return 1 end
   redis.call('PEXPIRE', lock, ARGV[2])
 end
-return mint(now, ARGV[3], ARGV[4] - 1)
+return mint(now, ARGV[3], tonumber(ARGV[4]))
 `
 )
 

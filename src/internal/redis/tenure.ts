@@ -38,6 +38,12 @@ export class Tenure {
     this.ttlMillis = ttlMillis
   }
 
+  /** Those between the last one that was known and this one: so many at most, and the first is given out. */
+  reserve(last: number, most: number): void {
+    this.fencingToken = Math.max(this.reservedUntil + 1, last - most + 1)
+    this.reservedUntil = Math.max(this.fencingToken, last)
+  }
+
   /** Gives it to a caller. */
   turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
     // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
