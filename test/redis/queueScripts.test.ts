@@ -74,7 +74,7 @@ const states = {
 }
 
 const renew = (server: Server, token: string) =>
-  server.command("EVAL", scripts.renew.lua, 1, lock, token, ttl)
+  server.command("EVAL", scripts.renew.lua, 2, lock, record, token, ttl)
 const verify = (server: Server, token: string) =>
   server.command("EVAL", scripts.verify.lua, 1, lock, token)
 

@@ -40,12 +40,16 @@ export class RedisGrant implements Grant {
 
   get renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.async((resume) => {
-      const { ttlMillis } = this.turn.claim
+      const { claim, tenure } = this.turn
+      const { ttlMillis } = claim
+      const mustRecord = tenure.mustRecord(ttlMillis)
       const call = this.commands.call(
         scripts.renew,
-        this.line.keys.slice(0, 1),
-        [this.token, String(ttlMillis)],
-        this.commands.patience(ttlMillis)
+        this.line.keys.slice(0, 2),
+        mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
+        this.commands.patience(ttlMillis),
+        // a batch has no place for that
+        mustRecord
       )
       call.whenSettled((outcome) => resume(this.renewed(call, outcome)))
     })
