@@ -29,6 +29,10 @@
  *   drift (guarantees.md) is for the difference, and is 0 here. `margin` only ends a lease earlier.
  *   Everything is counted down or up to a limit behind which it makes no difference, so that runs
  *   have no end and states have.
+ * - A server's clock that is set back (-DBACK=1) gives the lock a tick more, as often as it likes, and no waiter: their
+ *   heartbeats only make them live longer. One that is set forward: guarantees.md.
+ * - A grant by handoff is recorded with the window, and not with the ttl that its waiter asked for,
+ *   which is longer: then renewals have less reason to leave a ttl as it is.
  * - Fencing tokens are compared, and never counted: a message is of the grant in force, of an older
  *   one, or of one older than an answer (see `message`); a `pass` knows whether the record has moved
  *   on (see `moved`). A fencing token that goes back by itself, with the server's clock and the
@@ -78,6 +82,9 @@
 #ifndef REPEAT
 #define REPEAT 1             /* answers are lost, and commands sent again */
 #endif
+#ifndef BACK
+#define BACK 0               /* the server's clock is set back */
+#endif
 #ifndef PAUSE
 #define PAUSE 1              /* TIMELY: clients that stop, and go on */
 #endif
@@ -115,6 +122,9 @@
 #define releaseOvertakes    17  /* the release is sent before what was sent earlier is answered */
 #define lostPassIsEnough    18  /* a pass of what is lost is not followed by a release */
 #define asksWithoutPause    19  /* heartbeats without a pause between them */
+#define renewHealsNothing   20  /* renew leaves a ttl that a clock has made too long (with BACK) */
+#define passForgetsLongest  21  /* a pass puts its own ttl into the record, where a longer one was */
+#define renewForgetsLongest 22  /* renew does not put its ttl into the record, where a shorter one is */
 
 mtype:command = { nothing, acquire, attempt, heartbeat, renew, pass, passAgain, release };
 mtype:answer = { silence, yes, busy, no, handed };
@@ -122,9 +132,10 @@ mtype:phase = { resting, waiting, holding, passing, leaving };
 
 /* ------------------------------------------------------------------ state */
 
-/* The server's: the token that holds the lock (0: it is free) and what is left of its ttl; who is
- * queued, and 1 + the time since the last heartbeat of each (0: not queued). */
-byte lock, left;
+/* The server's: the token that holds the lock (0: it is free) and what is left of its ttl; the longest
+ * ttl of that tenure, as the record has it; who is queued, and 1 + the time since the last heartbeat of
+ * each (0: not queued). */
+byte lock, left, longest;
 #define TOKENS (N * K)
 chan queue = [TOKENS] of { byte };
 byte age[TOKENS + 1];
@@ -244,7 +255,8 @@ inline changeTo(t, life) {
   :: else
   fi;
   lock = t;
-  left = life
+  left = life;
+  longest = life
 }
 
 /* [serve] The message goes out whether or not anybody listens. Who waits has listened before it
@@ -276,7 +288,10 @@ inline serve() {
   od
 }
 
-inline extend(bug) { left = (BUG == bug -> ttl : most(left, ttl)) }
+inline extend(bug) {
+  left = (BUG == bug -> ttl : most(left, ttl));
+  longest = most(longest, ttl)
+}
 
 /* [acquire] */
 inline doAcquire(t, waits) {
@@ -328,7 +343,15 @@ inline doHeartbeat(t) {
 /* [renew] */
 inline doRenew(t) {
   if
-  :: lock == t || BUG == renewUnchecked && lock != 0 -> extend(renewShortens); said = yes
+  :: lock == t || BUG == renewUnchecked && lock != 0 ->
+     longest = (BUG == renewForgetsLongest -> longest : most(longest, ttl));
+     if
+     :: left <= ttl || BUG == renewShortens -> left = ttl
+     :: left > ttl && BUG != renewShortens && BUG != renewHealsNothing -> left = least(left, most(longest, ttl))
+     :: else
+     fi;
+     assert(left <= TTL);                                             /* it heals */
+     said = yes
   :: else -> said = no
   fi
 }
@@ -369,8 +392,10 @@ inline doPass(t, again) {
         extend(noBug)
      :: else ->
         serve();
-        left = (served == 0 -> ttl : left)
+        left = (served == 0 -> ttl : left);
+        longest = (served == 0 -> most(longest, ttl) : longest)
      fi;
+     longest = (served == 0 && BUG == passForgetsLongest -> ttl : longest);
      if
      :: served != 0 -> said = handed
      :: else ->
@@ -619,6 +644,9 @@ proctype clock() {
 #ifdef PROGRESS
 progress: skip
 #endif
+  :: d_step { BACK && lock != 0 && left <= TTL ->
+       printf("the server's clock is set back\n");
+       left++ }
   od
 }
 

@@ -29,6 +29,7 @@ interface Result {
 const { values } = parseArgs({ options: { only: { type: "string", default: "" } } })
 const model = join(import.meta.dirname, "../docs/protocol.pml")
 
+const back = { N: 2, TTL: 2, SHORT: 1, WINDOW: 1, BACK: 1, RESTART: 0, REPEAT: 0, TRY: 0 }
 const timely = { TIMELY: 1, LATE: 0 }
 
 const checks: ReadonlyArray<Check> = [
@@ -39,6 +40,10 @@ const checks: ReadonlyArray<Check> = [
   {
     name: "2 clients, whose callers have two ttls: exclusion",
     define: { N: 2, SHORT: 2, LATE: 0 }
+  },
+  {
+    name: "2 clients, two ttls, a server's clock that is set back: exclusion, and ttls heal",
+    define: back
   },
   {
     name: "2 clients in time, but for one fault: exclusion, and nobody waits for more than 8 ticks",
@@ -66,6 +71,9 @@ const mistakes: ReadonlyArray<Check> = [
   planted("a renewal does not check the token", "renewUnchecked"),
   planted("a late command shortens the ttl", "lateShortens", { N: 2, SHORT: 2, PASS: 0, TRY: 0 }),
   planted("a renewal shortens the ttl", "renewShortens", { N: 2, SHORT: 2, PASS: 1, TRY: 0 }),
+  planted("a renewal leaves a ttl that is too long", "renewHealsNothing", { N: 2, BACK: 1 }),
+  planted("a late pass forgets the longest ttl", "passForgetsLongest", back),
+  planted("a renewal forgets to record a longer ttl", "renewForgetsLongest", back),
   planted("a late pass hands the lock over", "latePassServes"),
   planted("who stands nowhere goes on with its heartbeats", "absentWaitsOn", waiting),
   planted("a heartbeat leaves a free key alone", "heartbeatLeavesFree", waiting),

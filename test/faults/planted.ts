@@ -74,8 +74,8 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a handoff skips the head of the queue",
     file: "internal/redis/scripts.ts",
-    find: `local first = redis.call('ZPOPMIN', queue)[1]`,
-    replace: `local first = redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
+    find: `local first, place = unpack(redis.call('ZPOPMIN', queue))`,
+    replace: `local place, first = 0, redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
     if first then redis.call('ZREM', queue, first) end`,
     row: strict,
     scripts: ["calm and patient"]
@@ -83,10 +83,9 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "the fencing counter starts again when its record is lost",
     file: "internal/redis/scripts.ts",
-    find: `local fence = now
-  local last = redis`,
-    replace: `local fence = 1000000
-  local last = redis`,
+    find: `local function mint(now, claim, least)`,
+    replace: `local function mint(now, claim, least)
+  now = 1000000`,
     row: proxied,
     scripts: ["flushall", "restart empty"]
   },

@@ -1,7 +1,8 @@
 /** Rule 9: fencing tokens grow, whatever the server forgets. */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Lock, type LockStore } from "effect-redis-lock"
+import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
+import * as fc from "fast-check"
 import {
   environment,
   foreign,
@@ -9,7 +10,9 @@ import {
   pttl,
   quietly,
   RedisServer,
-  serverMicros
+  serverMicros,
+  storeOf,
+  turns
 } from "./support.js"
 
 const record = "{k}:lock-record"
@@ -181,3 +184,82 @@ layer(RedisServer.layer(), { excludeTestServices: true })("fencing tokens", (it)
     })
   )
 })
+
+/** Callers of several processes, with several ttls, for some turns each; then a flush, or none. */
+const crowd = fc.record({
+  stores: fc.integer({ min: 1, max: 3 }),
+  callers: fc.integer({ min: 1, max: 40 }),
+  turnsOfEach: fc.integer({ min: 1, max: 12 }),
+  ttls: fc.constantFrom<ReadonlyArray<number>>([5_000], [5_000, 6_000], [2_000, 5_000, 30_000]),
+  work: fc.constantFrom(0, 1, 4),
+  single: fc.boolean(),
+  flush: fc.boolean()
+})
+type Crowds = typeof crowds extends fc.Arbitrary<infer Plan> ? Plan : never
+const crowds = fc.record({
+  localHandoff: fc.constantFrom(0, 1, 20, 10_000),
+  rounds: fc.array(crowd, { minLength: 1, maxLength: 4 })
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })(
+  "fencing tokens, under any mix of callers",
+  (it) => {
+    it.scoped(
+      "grow with each grant and over each flush, and are never ahead of the server's time",
+      () =>
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          const tokens = ({ localHandoff, rounds }: Crowds) =>
+            Effect.gen(function* () {
+              yield* server.flush
+              const stores = yield* Effect.forEach([0, 1, 2], () =>
+                storeOf(RedisLockStore.layer({ url: server.url, localHandoff }))
+              )
+              let last = 0
+              const wrong: Array<string> = []
+              const enter = (fencingToken: number) => {
+                // the server's clock is this machine's
+                const ahead = fencingToken - (Date.now() + 1) * 1_000
+                if (ahead > 0) wrong.push(`${ahead} µs ahead of the server's time`)
+                if (fencingToken <= last) wrong.push(`${last - fencingToken} below the last one`)
+                last = fencingToken
+              }
+              for (const {
+                callers,
+                flush,
+                single,
+                stores: few,
+                ttls,
+                turnsOfEach,
+                work
+              } of rounds) {
+                yield* Effect.forEach(
+                  Array.from({ length: callers }, (_, index) => index),
+                  (index) => {
+                    const locked =
+                      single && index % 5 === 0 ? Lock.withLockIfAvailable : Lock.withLock
+                    return Effect.repeatN(
+                      locked("k", { ttl: ttls[index % ttls.length]! })((lease) => {
+                        enter(lease.fencingToken)
+                        return work === 0 ? Effect.void : turns(work)
+                      }),
+                      turnsOfEach - 1
+                    ).pipe(stores[index % few]!.use)
+                  },
+                  { concurrency: "unbounded", discard: true }
+                )
+                if (flush) yield* server.command("FLUSHALL")
+              }
+              expect(wrong).toEqual([])
+            }).pipe(Effect.scoped, Effect.orDie)
+          yield* Effect.promise(() =>
+            fc.assert(
+              fc.asyncProperty(crowds, (plan) => Effect.runPromise(tokens(plan))),
+              { numRuns: 30 }
+            )
+          )
+        }),
+      { timeout: 60_000 }
+    )
+  }
+)

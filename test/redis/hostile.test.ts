@@ -82,19 +82,20 @@ const seeds: ReadonlyArray<string> = [
   "\ufffd",
   "\u2028\u2029",
   "🏴󠁧󠁢󠁥󠁮󠁧󠁿",
-  ":lock-record:",
-  "::lock-queue:x",
-  "x".repeat(10_000)
-]
-
-/** Keys that have no place, or look like a key of the library's own. */
-const impossible: ReadonlyArray<string> = [
-  "",
   "}",
   "{}",
   "a}b",
   "{}x",
   "a{}b",
+  "{}a}b",
+  ":lock-record:",
+  "::lock-queue:x",
+  "x".repeat(10_000)
+]
+
+/** Keys that look like one of the library's own, or are too long. */
+const impossible: ReadonlyArray<string> = [
+  "",
   "x:lock-record",
   "{x}:lock-queue",
   "{x}:lock-record",
@@ -312,8 +313,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("hostile content", (it
             { numRuns: 150 }
           )
         )
-        expect(locked).toBeGreaterThan(40)
-        expect(refused).toBeGreaterThan(0)
+        expect(locked).toBeGreaterThan(140 - refused)
       }),
     { timeout: 60_000 }
   )
@@ -336,7 +336,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("hostile content", (it
           ]),
           (exits) => exits.map(refusal)
         )
-      for (const key of [...impossible, "}".repeat(maxKeyLength), 7, null, {}, Symbol("k")]) {
+      for (const key of [...impossible, 7, null, {}, Symbol("k")]) {
         for (const said of yield* attempt(key as string)) {
           expect(said).toMatch(/^Impossible lock (option )?key: /)
         }
@@ -372,7 +372,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("hostile content", (it
   )
 
   it.scoped(
-    "of a prefix, megabytes included: works, or no lock can be had",
+    "of a prefix, megabytes included: works",
     () =>
       Effect.gen(function* () {
         const unhandled = yield* unhandledErrors
@@ -384,7 +384,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("hostile content", (it
           )
           const exit = yield* Effect.exit(Effect.scoped(Lock.tryAcquire("k", { ttl })).pipe(use))
           if (Exit.isFailure(exit)) {
-            expect(refusal(exit)).toMatch(/^Impossible lock key: "k" \(stored as /)
+            throw new Error(`no lock under the prefix ${JSON.stringify(prefix.slice(0, 100))}`)
           } else {
             yield* server.command("DEL", companions(prefix, "k").record)
           }

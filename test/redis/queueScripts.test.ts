@@ -24,7 +24,7 @@ const beat = (server: Server, token: string) =>
   send(server, scripts.heartbeat, key, token, ttl, "me", window, window)
 const release = (server: Server, token: string) => send(server, scripts.release, key, token)
 const pass = (server: Server, token: string, known: string) =>
-  send(server, scripts.pass, key, token, ttl, "me", 256, known)
+  send(server, scripts.pass, key, token, ttl, "me", known)
 
 /** The last fencing token that the record tells of. */
 const lastFence = (server: Server) =>
@@ -74,7 +74,7 @@ const states = {
 }
 
 const renew = (server: Server, token: string) =>
-  server.command("EVAL", scripts.renew.lua, 1, lock, token, ttl)
+  server.command("EVAL", scripts.renew.lua, 2, lock, record, token, ttl)
 const verify = (server: Server, token: string) =>
   server.command("EVAL", scripts.verify.lua, 1, lock, token)
 
@@ -98,9 +98,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
           const second = yield* call(server, ours, known)
           const twice = yield* stateOf(server)
           if (script === "pass" && once.lock === ours) {
-            // kept: new fencing tokens each time, all of them greater
+            // kept: a new fencing token each time
             expect({ ...twice, record: "" }).toEqual({ ...once, record: "" })
-            expect(Number(second)).toBeGreaterThanOrEqual(Number(first) + 256)
+            expect(Number(second)).toBeGreaterThan(Number(first))
             return
           }
           expect(twice).toEqual(once)

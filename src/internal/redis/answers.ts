@@ -38,7 +38,8 @@ export const readBusy = (reply: unknown): Busy | undefined => {
     return undefined
   }
   const foreign = ours !== 1
-  const last = /^(\d+) ([^]*)$/.exec(String(reply[2]))
+  // (what is not known of the owner's name is what stood there before there were versions)
+  const last = /^(\d+) (?:[a-z]+\/\d+ \d+ )?([^]*)$/.exec(String(reply[2]))
   const record = foreign ? null : last
   return {
     leftMillis: left < 0 ? undefined : left,

@@ -60,12 +60,16 @@ class Holder {
 
   renew(): Effect.Effect<Renewal, LockStoreError> {
     return Effect.async((resume) => {
-      const { ttlMillis } = this.turn.claim
+      const { claim, tenure } = this.turn
+      const { ttlMillis } = claim
+      const mustRecord = tenure.mustRecord(ttlMillis)
       const call = this.commands.call(
         scripts.renew,
-        this.line.keys.slice(0, 1),
-        [this.token, String(ttlMillis)],
-        this.commands.patience(ttlMillis)
+        this.line.keys.slice(0, 2),
+        mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
+        this.commands.patience(ttlMillis),
+        // a batch has no place for that
+        mustRecord
       )
       const resumed = inContext((outcome: Outcome) => resume(this.renewed(call, outcome)))
       const forget = call.whenSettled(resumed)

@@ -3,8 +3,9 @@
  * belongs to it stands beside it, under the same prefix, and in the same Cluster slot.
  *
  * A key with a hash tag, `a{b}c`, gives its companions the same tag: `a{b}c::lock-record`. Any other
- * key becomes the tag: `prefix{prefix key}:lock-record`. That is not possible where such a key
- * contains a `}`, or the prefix a `{`: the stored key is refused then.
+ * key becomes the tag: `prefix{prefix key}:lock-record`. Where the braces of key and prefix make that
+ * impossible, the companions get a tag that is computed to have the slot of the key:
+ * `prefix{012345}{key}:lock-record`.
  */
 
 import { show } from "../options.js"
@@ -35,8 +36,73 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
   }
   // "}:" and "::" keep the companions of "a" and of "{a}" apart
   const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
-  const [record, queue, waiters] = suffixes
-  return hashed(clientPrefix + beside + record) === hashed(stored)
-    ? [prefix + key, beside + record, beside + queue, beside + waiters]
-    : `Impossible lock key: ${show(key)}${prefix + clientPrefix === "" ? "" : ` (stored as ${show(stored)})`}. Its braces leave no way to store anything in the same Cluster slot: give it a hash tag, as in "{tag}rest", or no braces.`
+  const names =
+    hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)
+      ? suffixes.map((suffix) => beside + suffix)
+      : withComputedTag(clientPrefix + prefix, stored, key).map((name) => prefix + name)
+  return [prefix + key, ...(names as [string, string, string])]
+}
+
+/** What stands behind the prefix where the key as stored has no hash tag, and cannot become one. */
+const withComputedTag = (head: string, stored: string, key: string): ReadonlyArray<string> => {
+  const slot = crc16(stored)
+  const open = head.indexOf("{")
+  if (open === -1) {
+    const beside = `{${tagFor("", "", slot)}}{${key}}`
+    return suffixes.map((suffix) => beside + suffix)
+  }
+  if (!head.includes("}", open)) {
+    // the prefix has opened it (and ":" keeps this apart from a shorter prefix)
+    const beside = `${tagFor(head.slice(open + 1), "", slot)}}:{${key}}`
+    return suffixes.map((suffix) => beside + suffix)
+  }
+  // "{}" in the prefix: there are no tags behind it, and each name is hashed as a whole
+  return suffixes.map((suffix) => {
+    const rest = `{${key}}${suffix}`
+    return tagFor(head, rest, slot) + rest
+  })
+}
+
+/** As Redis Cluster computes it: XMODEM, whose low 14 bits are the slot. */
+const crc16 = (content: string | Uint8Array): number => {
+  let crc = 0
+  for (const byte of typeof content === "string" ? Buffer.from(content) : content) {
+    crc ^= byte << 8
+    for (let bit = 0; bit < 8; bit++) crc = (crc << 1) ^ (crc & 0x8000 ? 0x1_1021 : 0)
+  }
+  return crc
+}
+
+/** A tag is so many of the digits from 0 to 7: their 18 bits can bring about every CRC. (Of 5, not.) */
+const tagLength = 6
+const noTag = "0".repeat(tagLength)
+
+/**
+ * The tag with which what is hashed has that CRC. Each bit of it changes the CRC in a way of its own,
+ * whatever the others are: so the bits are found by elimination.
+ */
+const tagFor = (before: string, after: string, wanted: number): string => {
+  const behind = Buffer.byteLength(after)
+  const rows: Array<{ readonly change: number; readonly bits: number } | undefined> = []
+  const eliminate = (change: number, bits: number, keep: boolean): number => {
+    for (let top = 15; top >= 0; top--) {
+      if ((change & (1 << top)) === 0) continue
+      const row = rows[top]
+      if (row !== undefined) {
+        change ^= row.change
+        bits ^= row.bits
+      } else if (keep) {
+        rows[top] = { change, bits }
+        break
+      }
+    }
+    return bits
+  }
+  for (let bit = 0; bit < 3 * tagLength; bit++) {
+    const only = Buffer.alloc(tagLength + behind)
+    only[Math.floor(bit / 3)] = 1 << (bit % 3)
+    eliminate(crc16(only), 1 << bit, true)
+  }
+  const bits = eliminate(crc16(before + noTag + after) ^ wanted, 0, false)
+  return Array.from(noTag, (_, index) => (bits >> (3 * index)) & 7).join("")
 }

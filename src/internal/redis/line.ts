@@ -22,7 +22,10 @@ import { Tenure, type Turn } from "./tenure.js"
 
 type WaiterExit = Exit.Exit<Turn, LockUnavailable | LockStoreError>
 
-/** How many fencing tokens a process reserves to pass a lease on among its own callers. */
+/**
+ * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
+ * before the answer: so many also say how far a token can be behind the server's time at that moment.
+ */
 const fencingBlock = 256
 
 /** A caller that waits for its turn. */
@@ -321,20 +324,18 @@ export class Line implements PlaceEvents {
       tenure.token,
       String(claim.ttlMillis),
       claim.owner ?? owner,
-      String(fencingBlock),
       String(tenure.reservedUntil)
     ])
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
 
-  /** Redis has kept the lease for this process, with more fencing tokens. */
-  kept(tenure: Tenure, fencingToken: number, call: Call, ttlMillis: number): void {
+  /** Redis has kept the lease for this process, and fencing tokens up to this one. */
+  kept(tenure: Tenure, lastFencingToken: number, call: Call, ttlMillis: number): void {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.fencingToken = fencingToken
-    tenure.reservedUntil = fencingToken + fencingBlock - 1
+    tenure.reserve(lastFencingToken, fencingBlock)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now
     if (head !== undefined && this.tenure === tenure && now < tenure.validUntil) {

@@ -3,9 +3,13 @@
  * every key that it touches is declared; values come as ARGV and never into the text.
  *
  * KEYS[1]  the lock: a plain string that holds the owner's token, with a ttl
- * KEYS[2]  the record of the last grant, `<fencing token> <owner>`, kept for a day after it
+ * KEYS[2]  the record of the last grant, `<fencing token> <claim>`, kept for a day after it
  * KEYS[3]  the queue: a sorted set of waiters' tokens, by arrival
- * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <owner>`, in ms
+ * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <claim>`, in ms
+ *
+ * A claim is `lock/1 <ttl> <owner>`: the kind of lock and the version of this format, the longest ttl
+ * that was asked for with the token, a description. (Before there were versions: the owner alone.)
+ * A record of a later version is left as it is, and so is a waiter of one, or of another kind.
  */
 import { createHash } from "node:crypto"
 import { tokenMark } from "../token.js"
@@ -21,6 +25,9 @@ const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
   return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
 
+/** How a claim of this kind and version begins. */
+const claimMark = "lock/1 "
+
 /** Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. */
 const queueTtl = 10_000
 
@@ -32,47 +39,87 @@ local function micros()
   return t[1] * 1000000 + t[2]
 end
 
--- A fencing token: max(last + 1, server time), and 'reserve' more that one process will give out.
-local function mint(now, owner, reserve)
-  local fence = now
-  local last = redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400, 'GET')
-  last = last and tonumber(string.match(last, '^%d+')) or 0
-  if last >= fence then
-    fence = last + 1
-    redis.call('SET', record, string.format('%.0f', fence + reserve) .. ' ' .. owner, 'EX', 86400)
+local function claimOf(ttl, owner)
+  return '${claimMark}' .. ttl .. ' ' .. owner
+end
+
+-- Why a record is left alone, if it was written by a later version.
+local function refusal(known)
+  -- (by far the most, and a pattern costs as much as all else here)
+  if string.sub(known, 17, 24) == ' ${claimMark}' then return end
+  local kind, version = string.match(known, '^%d+ (%l+)/(%d+) ')
+  if version and tonumber(version) > 1 then
+    return 'LATERVERSION The record of this lock is of a later version of this library (' ..
+      kind .. '/' .. version .. ', and this one knows ${claimMark.trim()})'
   end
-  return string.format('%.0f', fence)
+end
+
+-- A fencing token: max(last + 1, server time), where the asker may know of a last one.
+local function mint(now, claim, least)
+  local fence = string.format('%.0f', now)
+  local known = redis.call('SET', record, fence .. ' ' .. claim, 'EX', 86400, 'GET')
+  if not known and not least then return fence end
+  known = known or ''
+  local why = refusal(known)
+  if why then
+    redis.call('SET', record, known, 'EX', 86400)
+    error(why, 0)
+  end
+  local last = math.max(tonumber(string.match(known, '^%d+')) or 0, least or 0)
+  if last >= now then
+    fence = string.format('%.0f', last + 1)
+    redis.call('SET', record, fence .. ' ' .. claim, 'EX', 86400)
+  end
+  return fence
 end
 
 -- Sets the first live waiter's token in place of whatever the lock holds, and tells its process.
+-- Answers nil, true where somebody lives who is not for this version to serve, and asks by itself.
 local function serve(now)
   while true do
-    local first = redis.call('ZPOPMIN', queue)[1]
+    local first, place = unpack(redis.call('ZPOPMIN', queue))
     if not first then return nil end
-    local known = redis.call('HGET', waiters, first)
-    redis.call('HDEL', waiters, first)
-    local beat, window, ttl, owner = string.match(known or '', '^(%d+) (%d+) (%d+) (.*)$')
+    local known = redis.call('HGET', waiters, first) or ''
+    local beat, window, ttl, claim = string.match(known, '^(%d+) (%d+) (%d+) (.*)$')
     if beat and now / 1000 - beat <= tonumber(window) then
-      local fence = mint(now, owner, 0)
+      local form, fence = string.match(claim, '^%l+/%d+ '), nil
+      local ok = not form or form == '${claimMark}'
+      if ok then ok, fence = pcall(mint, now, claim) end
+      if not ok then
+        redis.call('ZADD', queue, place, first)
+        return nil, true
+      end
+      redis.call('HDEL', waiters, first)
       redis.call('SET', lock, first, 'PX', ttl)
       redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence .. ' ' .. ttl)
       return first, fence
     end
+    redis.call('HDEL', waiters, first)
   end
 end
 
--- What a waiter is told: ms left or -1, whether one of our tokens holds it, the last record,
--- server time in µs, and how many stand before it (-1: it does not stand in the queue).
-local function busy(now, token, rank)
-  local ours = string.sub(token, 1, ${tokenMark.length}) == '${tokenMark}' and 1 or 0
-  return { redis.call('PTTL', lock), ours, redis.call('GET', record) or '', string.format('%.0f', now), rank }
+-- What a waiter is told: ms left or -1, whether one of our tokens holds it or is about to, the last
+-- record, server time in µs, and how many stand before it (-1: it does not stand in the queue).
+local function busy(now, token, known, rank)
+  local left, ours = 0, 1
+  if token then
+    left = redis.call('PTTL', lock)
+    ours = string.sub(token, 1, ${tokenMark.length}) == '${tokenMark}' and 1 or 0
+  end
+  return { left, ours, known, string.format('%.0f', now), rank }
 end
 
-local function stand(now, window, ttl, owner)
-  redis.call('HSET', waiters, ARGV[1], string.format('%.0f', now / 1000) .. ' ' .. window .. ' ' .. ttl .. ' ' .. owner)
+local function stand(now, window, ttl)
+  local known = string.format('%.0f', now / 1000) .. ' ' .. window .. ' ' .. ttl .. ' ' .. claimOf(ARGV[2], ARGV[3])
+  redis.call('HSET', waiters, ARGV[1], known)
   redis.call('PEXPIRE', queue, ${queueTtl})
   redis.call('PEXPIRE', waiters, ${queueTtl})
   return redis.call('ZRANK', queue, ARGV[1])
+end
+
+-- The longest ttl that the tenure was asked for with.
+local function longest(known)
+  return tonumber(string.match(known, '^%d+ ${claimMark}(%d+) '))
 end
 
 -- It never shortens: an old command can come late, from a connection that was given up.
@@ -80,9 +127,15 @@ local function extend(ttl)
   if redis.call('PTTL', lock) < tonumber(ttl) then redis.call('PEXPIRE', lock, ttl) end
 end
 
-local function grant(now, ttl, owner)
-  local fence = mint(now, owner, 0)
-  redis.call('SET', lock, ARGV[1], 'PX', ttl)
+-- For whoever has the lock: the full ttl, and the fencing token that it was granted with.
+local function claimed(now, known)
+  extend(ARGV[2])
+  local fence = string.match(known, '^%d+')
+  if not fence then return mint(now, claimOf(ARGV[2], ARGV[3])) end
+  local before = longest(known)
+  if before and before < tonumber(ARGV[2]) then
+    redis.call('SET', record, fence .. ' ' .. claimOf(ARGV[2], ARGV[3]), 'EX', 86400)
+  end
   return fence
 end
 `
@@ -101,19 +154,26 @@ export const acquire = script(
 local now = micros()
 if redis.call('EXISTS', queue) == 0 and redis.call('SET', lock, ARGV[1], 'NX', 'PX', ARGV[2]) then
   -- a refusal here (a type, an ACL) must not leave the lock behind
-  local ok, fence = pcall(mint, now, ARGV[3], 0)
+  local ok, fence = pcall(mint, now, claimOf(ARGV[2], ARGV[3]))
   if ok then return fence end
   redis.call('DEL', lock)
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
-local token, fence = redis.call('GET', lock), nil
+local token, known = redis.call('GET', lock), redis.call('GET', record) or ''
+if token == ARGV[1] then return claimed(now, known) end
+local why = refusal(known)
+if why then return redis.error_reply(why) end
 if not token then
-  token, fence = serve(now)
-  if not token then return grant(now, ARGV[2], ARGV[3]) end
-end
-if token == ARGV[1] then
-  extend(ARGV[2])
-  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
+  local first, fence = serve(now)
+  if not first and not fence then
+    fence = mint(now, claimOf(ARGV[2], ARGV[3]))
+    redis.call('SET', lock, ARGV[1], 'PX', ARGV[2])
+    return fence
+  end
+  if first then
+    token, known = first, redis.call('GET', record)
+    if token == ARGV[1] then return claimed(now, known) end
+  end
 end
 local rank = -1
 if ARGV[4] then
@@ -121,9 +181,9 @@ if ARGV[4] then
     local last = redis.call('ZRANGE', queue, -1, -1, 'WITHSCORES')[2]
     redis.call('ZADD', queue, string.format('%.0f', math.max(now, (tonumber(last) or 0) + 1)), ARGV[1])
   end
-  rank = stand(now, ARGV[4], ARGV[5], ARGV[3])
+  rank = stand(now, ARGV[4], ARGV[5])
 end
-return busy(now, token, rank)
+return busy(now, token, known, rank)
 `
 )
 
@@ -139,23 +199,19 @@ export const heartbeat = script(
   lib,
   `
 local now = micros()
-local token = redis.call('GET', lock)
-if token == ARGV[1] then
-  extend(ARGV[2])
-  return string.match(redis.call('GET', record) or '', '^%d+') or mint(now, ARGV[3], 0)
-end
+local token, known = redis.call('GET', lock), redis.call('GET', record) or ''
+if token == ARGV[1] then return claimed(now, known) end
 if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end
-local rank = stand(now, ARGV[4], ARGV[5], ARGV[3])
+local why = refusal(known)
+if why then return redis.error_reply(why) end
+local rank = stand(now, ARGV[4], ARGV[5])
 if not token then
-  local fence
-  token, fence = serve(now)
-  if token == ARGV[1] then
-    extend(ARGV[2])
-    return fence
-  end
+  token = serve(now)
+  known = redis.call('GET', record) or ''
+  if token == ARGV[1] then return claimed(now, known) end
   rank = redis.call('ZRANK', queue, ARGV[1])
 end
-return busy(now, token, rank)
+return busy(now, token, known, rank)
 `
 )
 
@@ -165,15 +221,31 @@ if token ~= ARGV[1] then return token and 2 or 0 end
 `
 
 /**
- * ARGV: token, ttl. Check and expire. 1: renewed. 0: the lock is gone. 2: another token.
+ * KEYS: lock, record. ARGV: token, ttl, and `1` if that may be longer than what the record says. Check
+ * and expire. 1: renewed. 0: the lock is gone. 2: another token.
  *
- * It never shortens the ttl: sent again behind a `pass` to a caller with a longer one, it would.
+ * It never makes the ttl shorter than the longest of the tenure: sent again behind a `pass` to a caller
+ * with a longer one, it would. What is longer than that was made so by a server's clock that was set
+ * back, and would outlive a crash by as much. The record is only looked at where one of these may be so.
  */
 export const renew = script(
   "renew",
   unlessOurs,
   `
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])
+if left <= ttl then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  if not ARGV[3] then return 1 end
+end
+local known = redis.pcall('GET', KEYS[2])
+if type(known) ~= 'string' then return 1 end
+local fence, longest, owner = string.match(known, '^(%d+) ${claimMark}(%d+) (.*)$')
+if not fence then return 1 end
+if tonumber(longest) < ttl then
+  longest = ARGV[2]
+  redis.call('SET', KEYS[2], fence .. ' ${claimMark}' .. longest .. ' ' .. owner, 'EX', 86400)
+end
+if left > tonumber(longest) then redis.call('PEXPIRE', KEYS[1], longest) end
 return 1
 `
 )
@@ -207,10 +279,13 @@ return token and 2 or 0
 )
 
 /**
- * ARGV: token, ttl, owner, number of fencing tokens, the last that is known to be reserved. If ours,
- * and another process waits: hands the lock over (1). If nobody does: keeps it for another caller of
- * this process, with that many fencing tokens, and answers the first of them. So does a copy of a
- * pass that has kept it, whoever waits: its caller may hold the lease by then.
+ * ARGV: token, ttl, owner, the last fencing token that this tenure is known to have. If ours, and
+ * another process waits: hands the lock over (1). If nobody does: keeps it for other callers of this
+ * process, and answers a new fencing token. All numbers between the last one and this are theirs as
+ * well: that time has passed, and nobody else can be granted one of them any more. So a process has
+ * many of them for one question, and none that is ahead of the server's time.
+ *
+ * A copy of a pass that has kept the lock does so, too, whoever waits: its caller may hold the lease.
  */
 export const pass = script(
   "pass",
@@ -218,14 +293,18 @@ export const pass = script(
   lib,
   `
 local now = micros()
-if string.match(redis.call('GET', record) or '', '^%d+') ~= ARGV[5] then
+local known = redis.call('GET', record) or ''
+if string.match(known, '^%d+') ~= ARGV[4] then
   -- applied before, and perhaps answered: the lease may be held again
   extend(ARGV[2])
 else
-  if serve(now) then return 1 end
+  local first, other = serve(now)
+  if not first and other then redis.call('DEL', lock) end
+  if first or other then return 1 end
   redis.call('PEXPIRE', lock, ARGV[2])
 end
-return mint(now, ARGV[3], ARGV[4] - 1)
+local ttl = math.max(tonumber(ARGV[2]), longest(known) or 0)
+return mint(now, claimOf(string.format('%.0f', ttl), ARGV[3]), tonumber(ARGV[4]))
 `
 )
 
@@ -256,7 +335,7 @@ for i = n + 1, n + m do
   local token = call('GET', lock)
   if token == ARGV[a + 1] then
     local left = call('PTTL', lock)
-    if type(left) == 'number' and (left >= tonumber(ttl) or call('PEXPIRE', lock, ttl) == 1) then answer = 1 end
+    if type(left) == 'number' and left <= tonumber(ttl) and call('PEXPIRE', lock, ttl) == 1 then answer = 1 end
   elseif type(token) ~= 'table' then
     answer = token and 2 or 0
   end
@@ -272,17 +351,21 @@ for i = n + m + 1, n + m + acquires do
   if call('EXISTS', KEYS[k + 2]) == 0 then
     local set = call('SET', lock, ARGV[a + 1], 'NX', 'PX', ARGV[a + 2])
     if set and set.ok then
-      local last = call('SET', KEYS[k + 3], fence .. ' ' .. ARGV[a + 3], 'EX', 86400, 'GET')
-      if not last then
+      local claim = ' ${claimMark}' .. ARGV[a + 2] .. ' ' .. ARGV[a + 3]
+      local known = call('SET', KEYS[k + 3], fence .. claim, 'EX', 86400, 'GET')
+      if not known then
         answer = fence
-      elseif type(last) == 'table' then
+      elseif type(known) == 'table' then
+        call('DEL', lock)
+      elseif string.sub(known, 17, 24) ~= ' ${claimMark}' and tonumber(string.match(known, '^%d+ %l+/(%d+) ') or 0) > 1 then
+        call('SET', KEYS[k + 3], known, 'EX', 86400)
         call('DEL', lock)
       else
-        local lastFence = tonumber(string.match(last, '^%d+')) or 0
+        local last = tonumber(string.match(known, '^%d+')) or 0
         answer = fence
-        if lastFence >= now then
-          answer = string.format('%.0f', lastFence + 1)
-          call('SET', KEYS[k + 3], answer .. ' ' .. ARGV[a + 3], 'EX', 86400)
+        if last >= now then
+          answer = string.format('%.0f', last + 1)
+          call('SET', KEYS[k + 3], answer .. claim, 'EX', 86400)
         end
       end
     end

@@ -24,7 +24,9 @@ export class Tenure {
     /** When it was last known that no other process waits. */
     public lookedAt: number,
     /** A command about this token that may still be on its way. */
-    readonly pending: Call | undefined
+    readonly pending: Call | undefined,
+    /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
+    private recordedMillis = ttlMillis
   ) {
     this.reservedUntil = fencingToken
     this.validUntil = validUntil(provenAt, ttlMillis)
@@ -32,10 +34,22 @@ export class Tenure {
 
   /** The last command that was sent decides: a later one can have made the ttl shorter. */
   prove(sentAt: number, ttlMillis: number): void {
+    this.recordedMillis = Math.max(this.recordedMillis, ttlMillis)
     if (sentAt < this.provenAt) return
     this.provenAt = sentAt
     this.validUntil = validUntil(sentAt, ttlMillis)
     this.ttlMillis = ttlMillis
+  }
+
+  /** Whether a renewal to that ttl must look at what the record says. */
+  mustRecord(ttlMillis: number): boolean {
+    return ttlMillis > this.recordedMillis
+  }
+
+  /** Those between the last one that was known and this one: so many at most, and the first is given out. */
+  reserve(last: number, most: number): void {
+    this.fencingToken = Math.max(this.reservedUntil + 1, last - most + 1)
+    this.reservedUntil = Math.max(this.fencingToken, last)
   }
 
   /** Gives it to a caller. */
