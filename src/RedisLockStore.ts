@@ -46,6 +46,13 @@ export interface StoreOptions {
    * Default: 20 ms.
    */
   readonly localHandoff?: Duration.DurationInput | undefined
+  /**
+   * Whether acquires, renewals and releases of one turn of the event loop may travel in one command.
+   * The store finds out by itself whether that is possible, and does it only then (not in a Cluster,
+   * nor behind a proxy that divides keys among servers); `false`: it never does, and does not try.
+   * Default: `true`.
+   */
+  readonly batch?: boolean | undefined
 }
 
 /**
@@ -227,6 +234,10 @@ const decode = (
       if (typeof prefix !== "string") {
         return yield* Either.left(impossible("prefix", prefix, "It is a string."))
       }
+      const batch: unknown = options.batch ?? true
+      if (typeof batch !== "boolean") {
+        return yield* Either.left(impossible("batch", batch, "It is true or false."))
+      }
       const owner: unknown = options.owner
       if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
         return yield* Either.left(
@@ -236,6 +247,7 @@ const decode = (
       return {
         url,
         settings: {
+          batch,
           prefix,
           owner: options.owner,
           commandTimeoutMillis,

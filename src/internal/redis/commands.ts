@@ -7,6 +7,7 @@ import type { LockClock } from "../../LockStore.js"
 import { maxDelay } from "../timing.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
+import { Probe } from "./probe.js"
 import { closedMessage, isFinal, messageOf } from "./replyErrors.js"
 import * as scripts from "./scripts.js"
 import type { Script } from "./scripts.js"
@@ -25,9 +26,21 @@ export class Commands {
   private whenUndone: Array<() => void> = []
   private closed = false
 
-  constructor(readonly transport: Transport) {
+  /** Finds out whether calls may travel together; `undefined`: they never do. */
+  private readonly probe: Probe | undefined
+
+  constructor(
+    readonly transport: Transport,
+    options: { readonly batch: boolean; readonly prefix: string } = { batch: false, prefix: "" }
+  ) {
     this.clock = transport.clock
     this.timeoutMillis = transport.timeoutMillis
+    this.probe =
+      options.batch && !transport.isCluster
+        ? new Probe(this, options.prefix, () => {
+            transport.together = true
+          })
+        : undefined
   }
 
   /** `contended`: others want the key, so that a batch would answer it with nothing. */
@@ -42,7 +55,7 @@ export class Commands {
     const call = new Call(transport, script, keys, args, patienceMillis)
     if (this.closed) call.fail(new Error(closedMessage))
     else if (!transport.isReady) transport.keep(call)
-    else if (contended || !transport.together || !canTravelTogether(script)) {
+    else if (contended || this.probe === undefined || !canTravelTogether(script)) {
       transport.send([alone(call)])
     } else if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     return call
@@ -54,6 +67,7 @@ export class Commands {
     const waiting = this.waiting.filter((call) => call.settled === undefined)
     this.waiting = []
     this.transport.send(pack(waiting, this.transport.together))
+    if (waiting.length > 1 && !this.transport.together) this.probe?.ask()
   }
 
   /**

@@ -95,7 +95,7 @@ export class Connections implements Transport, LaneEvents {
   lastAnswerAt = Number.NEGATIVE_INFINITY
   connectedAt = Number.NEGATIVE_INFINITY
   ended = false
-  together: boolean
+  together = false
 
   private readonly slowest = new Slowest()
   /** At most two, the older one first. */
@@ -108,6 +108,7 @@ export class Connections implements Transport, LaneEvents {
   private failures = 0
   /** How many second connections were made in a row, and when the next may be. */
   private spares = 0
+  private triedAt = Number.NEGATIVE_INFINITY
   private nextSpareAt = Number.NEGATIVE_INFINITY
   private doubted = false
   private demotedAt = Number.NEGATIVE_INFINITY
@@ -119,12 +120,15 @@ export class Connections implements Transport, LaneEvents {
     /** For what keeps the process alive, unlike the other timers of a store. */
     private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
   ) {
-    this.together = !network.isCluster
     if (!network.isLazy) this.dial()
   }
 
   get options(): ClientOptions {
     return this.network.options
+  }
+
+  get isCluster(): boolean {
+    return this.network.isCluster
   }
 
   get isReady(): boolean {
@@ -173,10 +177,11 @@ export class Connections implements Transport, LaneEvents {
     const older = this.lines[0]
     if (older === undefined || !older.greeted || this.lines.length > 1) return
     const since = older.lane.silentSince
+    if (since === undefined) return
     // (timers may come a little early)
-    if (since !== undefined && this.clock.unsafeNow() + 10 >= since + call.patienceMillis) {
-      this.doubt()
-    }
+    const silence = this.clock.unsafeNow() + 10 - since
+    // (a pause is for connections that are late now and then, and not for one that is dead)
+    if (silence >= call.patienceMillis) this.doubt(silence >= 2 * call.patienceMillis)
   }
 
   // ---------------------------------------------------------------- what connections tell
@@ -330,17 +335,18 @@ export class Connections implements Transport, LaneEvents {
     }
   }
 
-  private doubt(): void {
+  private doubt(urgently = false): void {
     this.doubted = true
-    if (this.lines.length === 1) this.tryLater()
+    if (this.lines.length === 1) this.tryLater(urgently)
   }
 
   /** A second connection, as soon as there may be one. */
-  private tryLater(): void {
+  private tryLater(urgently = false): void {
     const now = this.clock.unsafeNow()
     // what was long ago was another trouble
     if (now > this.nextSpareAt + this.tryMillis) this.spares = 0
-    const pause = this.nextSpareAt - now
+    const notBefore = urgently ? this.triedAt + this.firstTryMillis : this.nextSpareAt
+    const pause = notBefore - now
     if (pause > 0) this.later(pause, () => this.tryAgain())
     else this.tryAgain()
   }
@@ -348,7 +354,8 @@ export class Connections implements Transport, LaneEvents {
   private tryAgain(): void {
     if (this.lines.length !== 1 || !this.doubted) return
     this.spares++
-    this.nextSpareAt = this.clock.unsafeNow() + this.tryMillis
+    this.triedAt = this.clock.unsafeNow()
+    this.nextSpareAt = this.triedAt + this.tryMillis
     this.dial()
   }
 

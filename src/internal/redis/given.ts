@@ -24,7 +24,7 @@ export class GivenClient implements Transport, LaneEvents {
   readonly isOwn = false
   lastError: unknown = undefined
   lastAnswerAt = Number.NEGATIVE_INFINITY
-  together: boolean
+  together = false
 
   private readonly lane: Lane
   private readonly slowest = new Slowest()
@@ -41,7 +41,6 @@ export class GivenClient implements Transport, LaneEvents {
     readonly clock: LockClock,
     readonly timeoutMillis: number
   ) {
-    this.together = client.isCluster !== true
     this.queues = client.options?.enableOfflineQueue !== false
     this.lane = new Lane(wireOf(client), clock, this)
     this.unwatch = watchConnection(client, {
@@ -70,6 +69,10 @@ export class GivenClient implements Transport, LaneEvents {
 
   get ended(): boolean {
     return this.isClosed || this.client.status === "end"
+  }
+
+  get isCluster(): boolean {
+    return this.client.isCluster === true
   }
 
   get isReady(): boolean {
@@ -114,7 +117,7 @@ export class GivenClient implements Transport, LaneEvents {
   overdue(call: Call): void {
     if (
       this.isClosed ||
-      (this.client.isCluster !== true &&
+      (!this.isCluster &&
         call.timesSent > 0 &&
         call.resent &&
         this.client.status === "ready" &&

@@ -18,6 +18,7 @@ import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
 
 export interface Settings {
+  readonly batch: boolean
   readonly prefix: string
   readonly owner: string | undefined
   readonly commandTimeoutMillis: number
@@ -58,7 +59,7 @@ const scopedStore = (
     Effect.map(Effect.runtime<never>(), (runtime) => {
       const log = Runtime.runFork(runtime)
       const warn = (message: string) => void log(Effect.logWarning(message))
-      const commands = new Commands(transport())
+      const commands = new Commands(transport(), settings)
       const storeId = makeStoreId()
       const messages = new Messages(commands.transport, storeId, warn)
       const store = new RedisStore(

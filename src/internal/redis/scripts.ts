@@ -376,3 +376,23 @@ end
 return answers
 `
 )
+
+/** KEYS: one. ARGV: a value. Part of the probe (`probe.ts`): it is gone after 10 s. */
+export const probeOne = script(
+  "probeOne",
+  `
+redis.call('SET', KEYS[1], ARGV[1], 'PX', 10000)
+return 1
+`
+)
+
+/** KEYS: several, each set by a call of its own. ARGV: the value. 1: this call finds all of them. */
+export const probeAll = script(
+  "probeAll",
+  `
+for i = 1, #KEYS do
+  if redis.call('GET', KEYS[i]) ~= ARGV[1] then return 0 end
+end
+return 1
+`
+)

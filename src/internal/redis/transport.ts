@@ -23,8 +23,9 @@ export interface Transport extends Carrier {
   readonly lastAnswerAt: number
   /** When the connection was made that there is, or was. */
   readonly connectedAt: number
-  /** Whether several calls may travel in one command. */
-  readonly together: boolean
+  readonly isCluster: boolean
+  /** Whether several calls may travel in one command: not before that has been tried. */
+  together: boolean
   /** Sends them. */
   send(parcels: ReadonlyArray<Parcel>): void
   /** Keeps it until there is a connection: as long as it is wanted. */

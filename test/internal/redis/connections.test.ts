@@ -330,6 +330,27 @@ it("a dead connection is bridged well within the proof, for every ttl", () => {
   }
 })
 
+it("a connection that dies after many needless second ones is bridged as well", () => {
+  const world = into.ready()
+  // late again and again, and doubted each time
+  for (let i = 0; i < 20; i++) {
+    const asked = world.ask(50)
+    world.clock.advance(90)
+    world.live[0]!.answer()
+    expect(asked.outcome?._tag).toBe("Answered")
+    world.clock.advance(400)
+  }
+  const asked = world.ask(patience)
+  const from = world.clock.now
+  while (asked.outcome === undefined && world.clock.now < from + timeout) {
+    world.clock.advance(10)
+    world.live[1]?.greet()
+    world.live[1]?.answer()
+  }
+  expect(world.clock.now - from).toBeLessThan(0.75 * timeout)
+  expect(world.violations).toEqual([])
+})
+
 it("a lease on a network of any latency is not doubted more often than some times a minute", () => {
   for (const latency of [300, 900, 1_500, timeout]) {
     const world = into.ready()
