@@ -15,7 +15,8 @@ import {
   pttl,
   RedisServer,
   sent,
-  storeOf
+  storeOf,
+  untilTogether
 } from "./support.js"
 
 const ttl = "1 minute"
@@ -118,8 +119,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
 
   it.scoped("the same where many are taken at a time: one connection, two commands at most", () =>
     Effect.gen(function* () {
-      const { proxy, server, use } = yield* environment()
-      yield* Lock.withLock("warm", { ttl })(Effect.void).pipe(use)
+      const { proxy, server, store, use } = yield* environment()
+      yield* untilTogether({ store, use })
       const monitor = yield* server.monitor
       proxy.forget()
       yield* Effect.forEach(

@@ -25,7 +25,8 @@ import {
   seeded,
   storeOf,
   touching,
-  turns
+  turns,
+  untilTogether
 } from "./support.js"
 
 /** Whether a script was sent by its text, and which. */
@@ -48,7 +49,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
     it.scoped(`who got another's lease while the own acquire was on its way, ${variant}`, () =>
       Effect.gen(function* () {
         const { proxy, server, store, use } = yield* environment()
-        yield* Lock.withLock("warm")(Effect.void).pipe(use)
+        yield* untilTogether({ store, use })
         proxy.forget()
         proxy.holdReplies()
         const first = yield* Effect.fork(
@@ -403,7 +404,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
   it.scoped("is not sent again by itself when its batch is answered in the end", () =>
     Effect.gen(function* () {
       const { client, emit, sent } = makeClient()
-      const commands = new Commands(new GivenClient(client, processClock, patience))
+      const transport = new GivenClient(client, processClock, patience)
+      const commands = new Commands(transport, { batch: true, prefix: "" })
+      transport.together = true
       const tokens = [strangeToken(), strangeToken()]
       const calls = tokens.map((token, i) =>
         commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "me"])

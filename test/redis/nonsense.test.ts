@@ -19,7 +19,8 @@ import {
   RedisServer,
   storeOf,
   timed,
-  unhandledErrors
+  unhandledErrors,
+  untilTogether
 } from "./support.js"
 
 const ttl = "1 minute"
@@ -422,7 +423,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an answer that is non
       quietly(
         Effect.gen(function* () {
           const unhandled = yield* unhandledErrors
-          const { proxy, server, use } = yield* lyingEnvironment()
+          const { proxy, server, store, use } = yield* lyingEnvironment()
+          yield* untilTogether({ store, use })
           const batch = Effect.forEach(
             Array.from({ length: 64 }, (_, i) => `k${i}`),
             (key) => Effect.exit(Effect.scoped(Lock.tryAcquire(key, { ttl }))),

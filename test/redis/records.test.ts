@@ -18,7 +18,15 @@ import {
   strangeToken,
   subscribed
 } from "../support/Queue.js"
-import { environment, leftovers, pttl, quietly, RedisServer, serverMicros } from "./support.js"
+import {
+  environment,
+  leftovers,
+  pttl,
+  quietly,
+  RedisServer,
+  serverMicros,
+  untilTogether
+} from "./support.js"
 
 type Server = RedisServer.RedisProcess
 
@@ -62,7 +70,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
 
     it.scoped("the same for many that are renewed together", () =>
       Effect.gen(function* () {
-        const { proxy, server, use } = yield* environment()
+        const { proxy, server, store, use } = yield* environment()
+        yield* untilTogether({ store, use })
         const keys = Array.from({ length: 16 }, (_, index) => `k${index}`)
         // the first use brings the scripts, one by one
         yield* Lock.withLock("warm", options)(Effect.sleep(150)).pipe(use)
@@ -259,7 +268,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("versions beside each 
   for (const [name, way] of Object.entries(ways)) {
     it.scoped(`a record of a later version is left alone, and the lock not taken: ${name}`, () =>
       Effect.gen(function* () {
-        const { server, use } = yield* environment()
+        const { server, store, use } = yield* environment()
+        if (name === "in a batch") yield* untilTogether({ store, use })
         yield* server.command("SET", record, later)
         const error = yield* Effect.flip(use(way))
         expect(error).toMatchObject({ _tag: "LockStoreError", operation: "acquire", key })

@@ -11,7 +11,7 @@ import * as Scope from "effect/Scope"
 import * as Context from "effect/Context"
 import * as Fiber from "effect/Fiber"
 import * as Supervisor from "effect/Supervisor"
-import { LockStore, RedisLockStore, type LockError } from "effect-redis-lock"
+import { Lock, LockStore, RedisLockStore, type LockError } from "effect-redis-lock"
 import { Redis, type RedisOptions } from "ioredis"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisServer from "../support/RedisServer.js"
@@ -66,6 +66,27 @@ export const storeOf = <E>(
       close: Scope.close(scope, Exit.void)
     }
   })
+
+/** Until locks of one turn travel together: the store has asked whether they may. */
+export const untilTogether = ({
+  store,
+  use
+}: Pick<Environment, "store" | "use">): Effect.Effect<void, unknown> => {
+  const { commands } = (
+    store as unknown as {
+      readonly around: { readonly commands: { readonly transport: { readonly together: boolean } } }
+    }
+  ).around
+  const two = Effect.forEach(
+    ["together-1", "together-2"],
+    (key) => Lock.withLock(key)(Effect.void),
+    {
+      concurrency: "unbounded",
+      discard: true
+    }
+  ).pipe(use)
+  return RedisServer.eventually(Effect.map(Effect.exit(two), () => commands.transport.together))
+}
 
 /** A client of the user's own, connected. */
 export const connectedClient = (
