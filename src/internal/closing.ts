@@ -53,9 +53,12 @@ export const releaseEnded = (
   now: number,
   isAnswered: boolean
 ): void => {
-  if (isAnswered && now - begunAt < slow && since === begunAt) return
+  const isQuick = isAnswered && now - begunAt < slow
+  if (isQuick && since === begunAt) return
   const fiber = here()
   if (fiber === undefined) return
+  // the store is well again
+  if (isQuick) return void closings.delete(fiber)
   const known = closings.get(fiber)
   const closing = known?.since === since ? known : new Closing(since)
   closing.longest = Math.max(closing.longest, now - begunAt)
