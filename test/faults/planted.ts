@@ -49,11 +49,28 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "validity is counted from the reply",
     file: "internal/redis/call.ts",
-    find: `this.carrier.answered(this.sentAt)`,
-    replace: `this.carrier.answered(this.sentAt)
-    Object.assign(this, { sentAt: this.carrier.clock.unsafeNow() })`,
+    find: `this.sentAt = sentAt
+    this.settle(new Answered(reply))`,
+    replace: `this.sentAt = this.carrier.clock.unsafeNow()
+    this.settle(new Answered(reply))`,
     row: proxied,
     scripts: ["later and later"]
+  },
+  {
+    name: "a watchdog cuts a connection that is late",
+    file: "internal/redis/connections.ts",
+    find: `if (silence >= call.patienceMillis) this.doubt(silence >= 2 * call.patienceMillis)`,
+    replace: `if (silence >= call.patienceMillis) this.closed(older, undefined)`,
+    row: proxied,
+    scripts: ["latency jumps", "slow links"]
+  },
+  {
+    name: "nothing is sent again on the second connection",
+    file: "internal/redis/connections.ts",
+    find: `if (call.isWanted) calls.push(call)`,
+    replace: `if (call.isWanted && this.lines.length === 1) calls.push(call)`,
+    row: proxied,
+    scripts: ["connections lead nowhere", "idle connections lead nowhere"]
   },
   {
     name: "a grant by message is counted from its arrival",
