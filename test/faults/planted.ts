@@ -75,8 +75,10 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (isNew && left > ttl / 4) return this.granted(fencingToken, this.provenAt, ttl)`,
-    replace: `if (isNew) return this.granted(fencingToken, this.now, ttl)`,
+    find: `if (this.believes(fencingToken, ttl) && left > enough) {
+      return this.granted(fencingToken, this.provenAt, ttl)`,
+    replace: `if (this.believes(fencingToken, ttl)) {
+      return this.granted(fencingToken, this.now, ttl)`,
     row: strict,
     scripts: ["later and later", "a partition"]
   },

@@ -17,6 +17,7 @@ import {
   caller,
   deadWaiter,
   environments,
+  keysOf,
   idle,
   internals,
   nothing,
@@ -528,6 +529,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
       const hasty = yield* caller(b.use, key, { ttl: 500 })
       yield* Effect.yieldNow()
       yield* patient.interrupt
+      // the server knows of it before the release comes, on another connection
+      yield* RedisServer.eventually(
+        Effect.map(a.server.command("HVALS", keysOf(key)[3]), (known) =>
+          / 500 lock\/1 500 /.test(String(known))
+        )
+      )
       yield* held.release
       const lease = yield* hasty.lease
       const left = Duration.toMillis(yield* lease.remaining)

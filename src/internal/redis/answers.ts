@@ -10,6 +10,8 @@ export interface Busy {
   readonly heldForMillis: number | undefined
   /** The last that was minted for the key, or 0: a grant with no greater one is an old one. */
   readonly lastFence: number
+  /** The server's time of the answer, in µs. */
+  readonly micros: number
   /** How many stand before the asker in the queue; -1 if it does not stand there. */
   readonly rank: number
 }
@@ -47,6 +49,7 @@ export const readBusy = (reply: unknown): Busy | undefined => {
     owner: record?.[2],
     heldForMillis: record === null ? undefined : Math.max(0, (micros - Number(record[1])) / 1_000),
     lastFence: Number(last?.[1] ?? 0),
+    micros,
     rank
   }
 }

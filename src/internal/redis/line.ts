@@ -82,6 +82,11 @@ export class Line implements PlaceEvents {
     return this.tenure === tenure
   }
 
+  /** Whether a token holds the lock, or waits for it, for somebody of this process. */
+  knows(token: string): boolean {
+    return this.tenure?.token === token || this.place?.token === token
+  }
+
   /** Whether a caller of this process has the lock. */
   get isHeld(): boolean {
     return this.tenure?.holder !== undefined

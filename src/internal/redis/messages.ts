@@ -11,6 +11,9 @@ import type { Transport } from "./transport.js"
 /** Told the fencing token and the ttl of a grant, or nothing: messages may have been missed, ask. */
 type Listener = (fencingToken?: number, ttlMillis?: number) => void
 
+/** What tells a waiter of its grant; earlier versions did not name the key. */
+const grant = /^(\S+) (\d+) (\d+)(?: ([^]+))?$/
+
 /** Of so many keys of foreign programs it is remembered that there has been a warning. */
 const mostForeverLocked = 1_000
 
@@ -26,6 +29,8 @@ export class Messages {
   private closed = false
   /** Counts the messages, to see whether the connection still brings any. */
   private received = 0
+  /** Told of a grant for which nobody listens: its token, the key as stored, the ttl. */
+  onStray: ((token: string, key: string, ttlMillis: number) => void) | undefined = undefined
   private replaceNotBefore = 0
   private replacePauseMillis = 1_000
 
@@ -124,9 +129,12 @@ export class Messages {
     }
     this.received++
     this.replacePauseMillis = 1_000
-    const [token = "", fence, ttl] = message.split(" ")
-    const fencingToken = readFence(fence)
-    if (fencingToken !== undefined) this.listeners.get(token)?.(fencingToken, Number(ttl))
+    const [, token, fence, ttl, key] = grant.exec(message) ?? []
+    if (token === undefined) return
+    const listener = this.listeners.get(token)
+    // (what is no number is no reason to believe anything, but to ask)
+    if (listener !== undefined) listener(readFence(fence) ?? Number.POSITIVE_INFINITY, Number(ttl))
+    else if (key !== undefined) this.onStray?.(token, key, Number(ttl))
   }
 
   private keyspaceChannel(key: string): string {

@@ -35,6 +35,12 @@ interface Shape {
   readonly handoff: number
 }
 
+/** How often the server is asked at most because of messages that cannot be believed, in ms. */
+const doubtPause = 50
+
+/** How far a fencing token may be ahead of where the server's clock has come to, in µs. */
+const mostAhead = 1_000_000
+
 export class Place {
   readonly token: string
   /** What the last answer said, and when; `undefined` before the first. */
@@ -42,8 +48,9 @@ export class Place {
   /** The last command that was sent for it. */
   call: Call
 
-  /** The longest ttl that it can have been granted with. */
+  /** The longest ttl that it can have been granted with, by a command and by a message. */
   private longestTtl = 0
+  private longestHandoff = 0
   /** What the last answered command said of it, and when that was sent: the grant came after it. */
   private provenAt: number
   /** What the last command said. */
@@ -51,6 +58,9 @@ export class Place {
   /** When the first heartbeat was sent of those that have no answer. */
   private askingSince: number | undefined = undefined
   private nextBeat: ScheduledCall | undefined = undefined
+  /** Whether a message wants to be asked about, and until when it has to wait for that. */
+  private doubted = false
+  private calmUntil = Number.NEGATIVE_INFINITY
   private over = false
 
   constructor(
@@ -107,6 +117,7 @@ export class Place {
     const { commands, owner } = this.around
     this.sent = this.shape(claim)
     this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
+    this.longestHandoff = Math.max(this.longestHandoff, this.sent.handoff)
     return commands.call(
       script,
       this.keys,
@@ -144,6 +155,7 @@ export class Place {
     this.provenAt = call.sentAt
     this.askingSince = undefined
     this.busy = { ...busy, at: this.now }
+    this.around.serverTime = { micros: busy.micros, sentAt: call.sentAt }
     messages.open()
     if (busy.foreign) messages.watchKey(this.keys[0], this.wake)
     this.events.onBusy(this)
@@ -155,6 +167,7 @@ export class Place {
       if (busy.leftMillis !== undefined) pause = Math.min(pause, busy.leftMillis + 1)
       if (busy.foreign) pause = Math.min(pause, foreignPollMillis)
     }
+    if (this.doubted) pause = Math.min(pause, Math.max(0, this.calmUntil - this.now))
     this.beatIn(pause)
   }
 
@@ -168,6 +181,8 @@ export class Place {
     // never more than one command on its way
     if (this.over || claim === undefined || this.call.settled === undefined) return
     this.nextBeat?.cancel()
+    if (this.doubted) this.calmUntil = this.now + doubtPause
+    this.doubted = false
     const { ttlMillis } = claim
     const call = (this.call = this.send(scripts.heartbeat, claim))
     this.askingSince ??= call.sentAt
@@ -206,14 +221,49 @@ export class Place {
   /** A message: the token was granted; or (undefined) messages may have been missed. */
   private readonly onMessage = (fencingToken?: number, ttl = 0): void => {
     if (this.over) return
-    // greater than the last one when the token was found in the queue: the grant came after that. (A
-    // token can be queued twice, by an acquire that was sent again.) Its ttl is not what was asked for
-    // last: a command for a caller that has left can have come to the server later
+    if (fencingToken === undefined) return this.wake()
     const left = validUntil(this.provenAt, ttl) - this.now
-    const isNew = fencingToken !== undefined && fencingToken > (this.busy?.lastFence ?? 0)
-    if (isNew && left > ttl / 4) return this.granted(fencingToken, this.provenAt, ttl)
-    // too late to be believed, or to be worth it: the server says whether it still holds, for a full ttl
-    this.wake()
+    // a renewal must get through in what is left
+    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
+    if (this.believes(fencingToken, ttl) && left > enough) {
+      return this.granted(fencingToken, this.provenAt, ttl)
+    }
+    // too late, or not to be believed: the server says whether it still holds, for a full ttl
+    this.doubt()
+  }
+
+  /**
+   * A message is a hint: whoever may publish on the channel can say anything. What it says must be
+   * possible, and not worse than a grant could be.
+   */
+  private believes(fencingToken: number, ttl: number): boolean {
+    const { busy, provenAt } = this
+    // (before the first answer about this place: what the store knows from others)
+    const known =
+      busy === undefined
+        ? this.around.serverTime
+        : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
+    return (
+      known !== undefined &&
+      // greater than the last one when the token was found in the queue: the grant came after that. (A
+      // token can be queued twice, by an acquire that was sent again.)
+      fencingToken > (busy?.lastFence ?? 0) &&
+      // such a number would close to everybody else what is fenced by it
+      fencingToken <= known.micros + (this.now - known.sentAt) * 1_000 + mostAhead &&
+      // its ttl need not be what was asked for last: a command for a caller that has left can have come
+      // to the server later
+      ttl <= this.longestHandoff
+    )
+  }
+
+  /** Asks about a message; not more often than is good for the server, whoever sends how many. */
+  private doubt(): void {
+    if (this.doubted) return
+    this.doubted = true
+    // the answer that is on its way can be older than the message: it is followed by a question
+    if (this.call.settled === undefined) return
+    if (this.now < this.calmUntil) this.beatIn(this.calmUntil - this.now)
+    else this.wake()
   }
 }
 

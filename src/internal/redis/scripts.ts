@@ -91,7 +91,7 @@ local function serve(now)
       end
       redis.call('HDEL', waiters, first)
       redis.call('SET', lock, first, 'PX', ttl)
-      redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence .. ' ' .. ttl)
+      redis.pcall('PUBLISH', string.match(first, '^([^.]*)'), first .. ' ' .. fence .. ' ' .. ttl .. ' ' .. lock)
       return first, fence
     end
     redis.call('HDEL', waiters, first)

@@ -18,21 +18,28 @@ import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, type Turn } from "./tenure.js"
 
+/** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
+const mostStrays = 16
+
 type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
 export class RedisStore extends Opaque implements LockStore {
   readonly clock: LockClock
   private readonly lines = new Map<string, Line>()
   /** How to give back what single attempts that are under way may bring. */
-  private readonly attempts = new Set<() => void>()
+  private readonly attempts = new Map<string, () => void>()
+  private strays = 0
   private closed = false
+  private readonly around: Surroundings
 
   constructor(
-    private readonly around: Surroundings,
+    around: Omit<Surroundings, "serverTime">,
     private readonly prefix: string
   ) {
     super()
     this.clock = around.commands.clock
+    this.around = { ...around, serverTime: undefined }
+    around.messages.onStray = (token, key, ttlMillis) => this.onStray(token, key, ttlMillis)
   }
 
   readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
@@ -72,9 +79,9 @@ export class RedisStore extends Opaque implements LockStore {
       claim.owner ?? owner
     ])
     const giveBack = () => {
-      if (this.attempts.delete(giveBack)) commands.giveBack(call, keys, token, claim.ttlMillis)
+      if (this.attempts.delete(token)) commands.giveBack(call, keys, token, claim.ttlMillis)
     }
-    this.attempts.add(giveBack)
+    this.attempts.set(token, giveBack)
     return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
         giveBack()
@@ -92,7 +99,7 @@ export class RedisStore extends Opaque implements LockStore {
           giveBack()
           return Effect.fail(tooLate(claim, now - call.sentAt))
         }
-        this.attempts.delete(giveBack)
+        this.attempts.delete(token)
         const line = this.line(claim.key, keys)
         const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
         return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
@@ -102,7 +109,7 @@ export class RedisStore extends Opaque implements LockStore {
         giveBack()
         return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
       }
-      this.attempts.delete(giveBack)
+      this.attempts.delete(token)
       const contention = contentionOf(busy, undefined, 0)
       return Effect.fail(
         new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
@@ -120,7 +127,26 @@ export class RedisStore extends Opaque implements LockStore {
       )
     }
     for (const line of this.lines.values()) line.close(this.closedError(line.key))
-    for (const giveBack of this.attempts) giveBack()
+    for (const giveBack of this.attempts.values()) giveBack()
+  }
+
+  /**
+   * A grant for a token that nobody here has any more: an acquire can come to the server behind the
+   * release that was to undo it, from a connection that was given up.
+   */
+  private onStray(token: string, stored: string, ttlMillis: number): void {
+    const { commands, heartbeatMillis, storeId } = this.around
+    const { keyPrefix = "" } = commands.transport.options
+    const prefix = keyPrefix + this.prefix
+    const key = stored.slice(prefix.length)
+    if (this.closed || this.strays >= mostStrays) return
+    if (!token.startsWith(`${storeId}.`) || !stored.startsWith(prefix)) return
+    if (this.attempts.has(token) || this.lines.get(key)?.knows(token) === true) return
+    const keys = lockKeys(keyPrefix, this.prefix, key)
+    if (typeof keys === "string") return
+    this.strays++
+    this.clock.unsafeSchedule(this.clock.unsafeNow() + heartbeatMillis, () => this.strays--)
+    commands.giveBack(undefined, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
   }
 
   private closedError(key: string): LockStoreError {

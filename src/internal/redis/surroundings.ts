@@ -1,10 +1,18 @@
 import type { Commands } from "./commands.js"
 import type { Messages } from "./messages.js"
 
+/** What was last known of the server's clock: then it said so many µs, or a little later. */
+export interface ServerTime {
+  micros: number
+  sentAt: number
+}
+
 /** What everything in a store shares. */
 export interface Surroundings {
   readonly commands: Commands
   readonly messages: Messages
+  /** `undefined` before the first answer that tells it. */
+  serverTime: ServerTime | undefined
   /** The part that all tokens of the store share, and the channel on which it is told of grants. */
   readonly storeId: string
   /** The description of holders that give none. */
