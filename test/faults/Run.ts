@@ -167,10 +167,10 @@ export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   everyoneServed: plan.steps.length <= 1 || isHarmless(plan),
   harmless: isHarmless(plan),
   way: wayOf(plan),
-  // by its next heartbeat, and one way back
+  // by its next heartbeat: a release, a question and its answer; on a slow way a message is asked about
   handoff:
     isHarmless(plan) && plan.steps.every(({ fault }) => faultNamed(fault).uses === "subscriber")
-      ? plan.ttl / 3 + 2 * wayOf(plan)
+      ? plan.ttl / 3 + 4 * wayOf(plan)
       : undefined
 })
 
