@@ -60,6 +60,13 @@ export class Fifo<A extends Link> {
     return all
   }
 
+  /** Everything, left where it is. */
+  get all(): Array<A> {
+    const all: Array<A> = []
+    for (let link = this.ends.next; link !== this.ends; link = link.next) all.push(link as A)
+    return all
+  }
+
   /** How many stand before it: counted, from the first one on. */
   before(link: A): number {
     let count = 0

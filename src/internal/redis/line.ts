@@ -9,9 +9,9 @@ import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import { type LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, Contention, ScheduledCall } from "../../LockStore.js"
-import { Fifo, Link } from "../fifo.js"
+import { Fifo } from "../fifo.js"
 import { validUntil } from "../timing.js"
-import { type Busy, readOwnership } from "./answers.js"
+import { readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
@@ -19,8 +19,7 @@ import { Place, type PlaceEvents } from "./place.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, type Turn } from "./tenure.js"
-
-type WaiterExit = Exit.Exit<Turn, LockUnavailable | LockStoreError>
+import { contentionOf, type Waiter } from "./waiter.js"
 
 /**
  * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
@@ -28,32 +27,14 @@ type WaiterExit = Exit.Exit<Turn, LockUnavailable | LockStoreError>
  */
 const fencingBlock = 256
 
-/** A caller that waits for its turn. */
-export class Waiter extends Link {
-  /** What came of it. Kept here: an interrupted fiber can drop the value it was resumed with. */
-  exit: WaiterExit | undefined = undefined
-  contention: Contention | undefined = undefined
-  resume: ((exit: WaiterExit) => void) | undefined = undefined
-  deadline: ScheduledCall | undefined = undefined
-  /** Its time is over, but the store has not said yet what is in the way. */
-  overdue = false
-  /** How many grants came too late for it. */
-  late = 0
-  /** How many of this process stood before it when it came. */
-  cameAfter = 0
-
-  constructor(
-    readonly claim: Claim,
-    readonly askedAt: number
-  ) {
-    super()
-  }
-
-  settle(exit: WaiterExit): void {
-    this.deadline?.cancel()
-    this.exit = exit
-    this.resume?.(exit)
-  }
+/** When a tenure is looked at next, because somebody waits for it. */
+interface Watch {
+  readonly tenure: Tenure
+  /** When Redis is asked whether it is still there. */
+  readonly askAt: number
+  /** The same, or the end of its validity, whichever comes first. */
+  readonly at: number
+  readonly timer: ScheduledCall
 }
 
 export class Line implements PlaceEvents {
@@ -64,7 +45,7 @@ export class Line implements PlaceEvents {
   private place: Place | undefined = undefined
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
-  private tenureWatch: ScheduledCall | undefined = undefined
+  private tenureWatch: Watch | undefined = undefined
 
   constructor(
     readonly key: string,
@@ -103,14 +84,14 @@ export class Line implements PlaceEvents {
         place.withdraw()
       }
       if (tenure === undefined) {
-        this.tenureWatch?.cancel()
+        this.tenureWatch?.timer.cancel()
         this.tenureWatch = undefined
         this.onIdle()
       }
     } else if (place !== undefined) {
       place.reshape(head.claim)
     } else if (tenure !== undefined) {
-      this.watchTenure()
+      this.watchTenure(tenure)
     } else {
       this.place = new Place(this.around, this.keys, head.claim, this, this.contended)
     }
@@ -239,6 +220,25 @@ export class Line implements PlaceEvents {
     if (++head.late < 3 && !atOnce) return
     this.waiters.delete(head)
     head.settle(Exit.fail(tooLate(head.claim, tookMillis)))
+  }
+
+  onUnanswered(place: Place, outcome: Outcome): number {
+    const { now } = this
+    const given: Array<Waiter> = []
+    let next = Number.POSITIVE_INFINITY
+    for (const waiter of this.waiters.all) {
+      const until = place.patientUntil(waiter.claim)
+      // (timers may come a little early)
+      if (now + 10 >= until) given.push(waiter)
+      else next = Math.min(next, until)
+    }
+    if (given.length === 0) return next
+    for (const waiter of given) this.waiters.delete(waiter)
+    // whoever hears of it runs in place
+    this.update()
+    const error = storeError(this.around.commands, "acquire", this.key, outcome)
+    for (const waiter of given) waiter.settle(Exit.fail(error))
+    return next
   }
 
   onFailed(place: Place, outcome: Outcome): void {
@@ -376,22 +376,37 @@ export class Line implements PlaceEvents {
 
   /**
    * While somebody waits here for a lease of this process, Redis is asked at every heartbeat whether
-   * it is still there: a holder that has lost it must not keep the line from moving.
+   * it is still there: a holder that has lost it must not keep the line from moving. Nor must one
+   * whose validity is over: that is for the holder to know; the line goes on.
    */
-  private watchTenure(): void {
-    const { tenure } = this
-    if (tenure === undefined || this.tenureWatch !== undefined) return
+  private watchTenure(tenure: Tenure): void {
+    const { tenureWatch: watch } = this
+    const isSame = watch?.tenure === tenure
+    // (the ttl of the next caller can have made its validity end earlier)
+    if (isSame && watch.at <= tenure.validUntil) return
+    watch?.timer.cancel()
     const beatMillis = Math.min(this.around.heartbeatMillis, tenure.ttlMillis / 3)
-    this.tenureWatch = this.around.commands.clock.unsafeSchedule(this.now + beatMillis, () => {
-      this.tenureWatch = undefined
-      if (this.waiters.size > 0 && this.tenure === tenure) this.checkTenure(tenure)
+    const askAt = isSame ? watch.askAt : this.now + beatMillis
+    const at = Math.min(askAt, tenure.validUntil)
+    const timer = this.around.commands.clock.unsafeSchedule(at, () => {
+      const { now } = this
+      // (timers may come a little early)
+      if (now + 10 >= askAt && now < tenure.validUntil) {
+        this.tenureWatch = undefined
+        if (this.waiters.size > 0 && this.tenure === tenure) this.checkTenure(tenure)
+      } else if (now < tenure.validUntil) {
+        // it was renewed, or it is not over yet
+        this.tenureWatch = { tenure, askAt, at: Number.POSITIVE_INFINITY, timer }
+      } else {
+        this.tenureWatch = undefined
+        if (this.waiters.size > 0 && this.tenure === tenure) return this.ended(tenure)
+      }
       this.update()
     })
+    this.tenureWatch = { tenure, askAt, at, timer }
   }
 
   private checkTenure(tenure: Tenure): void {
-    // its validity is over: that is for its holder to know; the line goes on
-    if (this.now >= tenure.validUntil) return this.ended(tenure)
     if (tenure.check !== undefined && tenure.check.settled === undefined) return
     tenure.check = this.around.commands.call(scripts.verify, this.keys.slice(0, 1), [tenure.token])
     tenure.check.whenSettled((outcome) => {
@@ -402,26 +417,3 @@ export class Line implements PlaceEvents {
     })
   }
 }
-
-/** What an answer said, so many milliseconds later. */
-export const contentionOf = (
-  busy: Busy | undefined,
-  aheadHere: number | undefined,
-  agoMillis: number
-): Contention => ({
-  ahead: aheadHere === undefined ? undefined : aheadHere + Math.max(0, busy?.rank ?? 0),
-  retryAfter:
-    busy === undefined
-      ? Duration.zero
-      : busy.leftMillis === undefined
-        ? undefined
-        : Duration.millis(Math.max(0, Math.round(busy.leftMillis - agoMillis))),
-  holder: {
-    owner: busy?.owner,
-    heldFor:
-      busy?.heldForMillis === undefined
-        ? undefined
-        : Duration.millis(Math.round(busy.heldForMillis + agoMillis)),
-    foreign: busy?.foreign ?? false
-  }
-})

@@ -13,7 +13,7 @@ import type { LockKeys } from "./layout.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 
-/** What becomes of a place; each of these but `onBusy` is its end. */
+/** What becomes of a place; each of these but `onBusy` and `onUnanswered` is its end. */
 export interface PlaceEvents {
   /** Who is first in the line now. */
   first(): Claim | undefined
@@ -21,9 +21,11 @@ export interface PlaceEvents {
   onGranted(place: Place, fencingToken: number, sentAt: number, ttl: number): void
   /** Queued, or queued still. */
   onBusy(place: Place): void
+  /** A heartbeat failed; answers when the next one of the callers has waited for too long. */
+  onUnanswered(place: Place, outcome: Outcome): number
   /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
   onGone(place: Place, askedAt: number): void
-  /** The first command failed, or a whole claim window of heartbeats. */
+  /** The first command failed. */
   onFailed(place: Place, outcome: Outcome): void
 }
 
@@ -94,6 +96,12 @@ export class Place {
   /** The first caller has changed. */
   reshape(claim: Claim): void {
     if (this.shape(claim).handoff !== this.sent.handoff) this.wake()
+  }
+
+  /** Until when a caller waits for heartbeats to be answered again: its own claim window, at least. */
+  patientUntil(claim: Claim): number {
+    const { timeoutMillis } = this.around.commands
+    return (this.askingSince ?? this.now) + Math.max(this.shape(claim).window, timeoutMillis)
   }
 
   private end(): void {
@@ -205,17 +213,14 @@ export class Place {
     }
     const busy = readBusy(reply)
     if (busy !== undefined) return this.queued(busy, call)
-    const failsAt = this.askingSince! + this.sent.window
-    // (timers may come a little early)
-    if (this.now + 10 >= failsAt) {
-      this.withdraw()
-      return this.events.onFailed(this, outcome)
-    }
+    const next = this.events.onUnanswered(this, outcome)
+    // (nobody is left, or another first caller has already asked)
+    if (this.over || this.call !== call) return
     if (outcome._tag !== "Silent") {
       return this.beatIn(Math.min(this.sent.beat, retryDelay(ttlMillis)))
     }
     // the answer can still come; nothing else is asked before
-    call.until(failsAt, (late) => this.onBeat(call, ttlMillis, late))
+    call.until(next, (late) => this.onBeat(call, ttlMillis, late))
   }
 
   /** A message: the token was granted; or (undefined) messages may have been missed. */

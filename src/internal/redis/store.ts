@@ -13,10 +13,11 @@ import { readBusy, readFence } from "./answers.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
-import { contentionOf, Line, Waiter } from "./line.js"
+import { Line } from "./line.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, type Turn } from "./tenure.js"
+import { contentionOf, Waiter } from "./waiter.js"
 
 /** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
 const mostStrays = 16
