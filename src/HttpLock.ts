@@ -36,11 +36,18 @@
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import type * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { answerUnavailable, answerUnreachable, handle } from "./internal/httpLock.js"
+import {
+  answerImpossible,
+  answerUnavailable,
+  answerUnreachable,
+  handle,
+  ImpossibleKey
+} from "./internal/httpLock.js"
 import type { Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
 import type { LockStore } from "./LockStore.js"
@@ -66,8 +73,8 @@ export interface Options<E = never, R = never> extends Lock.WaitOptions {
   /**
    * What the request locks. An effect where it depends on the route (`HttpRouter.params`,
    * `HttpRouter.schemaPathParams`) or on other services; if that fails, the request fails with its
-   * error, and nothing is locked. A key that is impossible (empty, not a string) is a defect, and
-   * the answer a 500.
+   * error, and nothing is locked. A key that is impossible (empty, too long, half of a surrogate
+   * pair) is answered 400; one that is not a string is a defect, and the answer a 500.
    *
    * Keys that are made of what clients send want a prefix of their own, and clients that may send
    * it: put authentication outside of the lock.
@@ -104,6 +111,7 @@ export interface Middleware<E = never, R = never> {
  * to tell them from others, and without the key or the holder's name, which are not the client's
  * business (the log has them: at DEBUG for a 423, as a warning otherwise):
  *
+ * - `400`, `"code": "ImpossibleKey"`: there can be no lock of that key. The handler did not run.
  * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
  *   run. `Retry-After` says in whole seconds, one at least, when the holder's lease ends if it is
  *   not renewed; where it has no end, it is the time that this request has waited.
@@ -173,10 +181,16 @@ export const make = <E = never, R = never>({
       const request = yield* HttpServerRequest.HttpServerRequest
       const key = yield* keyOf(request)
       // a server runs its app uninterruptibly outside of the routes: who only waits may always go
-      const acquired = Effect.interruptible(Lock.acquire(key, { ...options, waitAtMost }))
+      const acquired = Effect.interruptible(Lock.acquire(key, { ...options, waitAtMost })).pipe(
+        Effect.catchSomeDefect((defect) => ImpossibleKey.of(key, defect))
+      )
       return yield* Effect.matchEffect(acquired, {
-        onFailure: (error) =>
-          error._tag === "LockUnavailable" ? answerUnavailable(error) : answerUnreachable(error),
+        onFailure: (error): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+          error._tag === "LockUnavailable"
+            ? answerUnavailable(error)
+            : error._tag === "ImpossibleKey"
+              ? answerImpossible(error)
+              : answerUnreachable(error),
         onSuccess: (lease) =>
           handle(lease, request, Effect.provideService(app, CurrentLease, lease))
       })

@@ -1021,6 +1021,15 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
               lockedBy(() => "")
             ),
             HttpRouter.get(
+              "/long",
+              lockedBy(() => "x".repeat(65_537))
+            ),
+            HttpRouter.get(
+              "/half",
+              lockedBy(() => "a\ud83d")
+            ),
+            HttpRouter.get("/option", HttpLock.make({ key: freshKey, ttl: 0 })(handler)),
+            HttpRouter.get(
               "/fails",
               lockedBy(() => Effect.fail(new NoSuchAccount()))
             ),
@@ -1032,7 +1041,12 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         expect(logged.join()).toContain("a bug in the key")
         expect(yield* received(send(port, "/undefined"))).toEqual([500, ""])
         expect(logged.join()).toContain("Impossible lock option key: undefined")
-        expect(yield* received(send(port, "/empty"))).toEqual([500, ""])
+        for (const path of ["/empty", "/long", "/half"]) {
+          const { code, status } = yield* problemOf(send(port, path))
+          expect([status, code]).toEqual([400, "ImpossibleKey"])
+        }
+        // an option is not the client's doing
+        expect(yield* received(send(port, "/option"))).toEqual([500, ""])
         expect(yield* received(send(port, "/fails"))).toEqual([404, "no such account"])
         expect(ran).toBe(0)
         expect(events("")).toEqual([])

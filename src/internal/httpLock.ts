@@ -64,6 +64,32 @@ export const answerUnreachable = (error: LockStoreError): Effect.Effect<Response
     )
   )
 
+/** What a client has sent, as part of a key, can be too long, or no text. */
+export class ImpossibleKey {
+  readonly _tag = "ImpossibleKey"
+  constructor(readonly message: string) {}
+
+  /** Whether that is why the lock died: other impossible options are not the client's doing. */
+  static of(key: unknown, defect: unknown): Option.Option<Effect.Effect<never, ImpossibleKey>> {
+    return typeof key === "string" &&
+      Cause.isIllegalArgumentException(defect) &&
+      /^Impossible lock (option )?key: /.test(defect.message)
+      ? Option.some(Effect.fail(new ImpossibleKey(defect.message)))
+      : Option.none()
+  }
+}
+
+export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Response> =>
+  Effect.as(
+    Effect.logDebug(error.message),
+    problem(
+      error,
+      400,
+      "Bad Request",
+      "What this request is about has a name that cannot be locked. Nothing was done."
+    )
+  )
+
 const answerLost = (lost: LockLost): Response =>
   problem(
     lost,
