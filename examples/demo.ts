@@ -151,13 +151,10 @@ const through = (
         : command
     )
   return {
-    clock: store.clock,
+    ...store,
     acquire: (claim, restore) =>
       Effect.map(store.acquire(claim, restore), (grant) => ({
-        token: grant.token,
-        fencingToken: grant.fencingToken,
-        validUntil: grant.validUntil,
-        contention: grant.contention,
+        ...grant,
         renew: ask("renew", grant.renew).pipe(
           Effect.tap(() => network.renewals.answered++),
           Effect.tapError(() => Effect.sync(() => network.renewals.unanswered++))

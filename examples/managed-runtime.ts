@@ -1,10 +1,13 @@
 /**
  * Locks in a program that is not written with Effect: a ManagedRuntime holds the store, handlers
  * are async functions, and `lease.signal` aborts what is on its way when the lease is lost.
+ *
+ * And what a lock does not do: it makes the work of two requests happen one after the other, not
+ * once. The same order is charged under the lock alone, and with a record of what is paid.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { setTimeout as charge } from "node:timers/promises"
+import { setTimeout as delay } from "node:timers/promises"
 import { Effect, ManagedRuntime, Option } from "effect"
 import { Lock } from "effect-redis-lock"
 import { StoreLive } from "./support/store.js"
@@ -12,10 +15,19 @@ import { StoreLive } from "./support/store.js"
 const runtime = ManagedRuntime.make(StoreLive)
 
 /** Any Promise API that takes a signal: fetch, a database driver, here a timer. */
-const chargeOnce = (order: string): Promise<number> =>
+const charges: Array<string> = []
+const charge = async (order: string, signal: AbortSignal) => {
+  await delay(200, undefined, { signal })
+  charges.push(order)
+}
+
+const oneAtATime = (order: string, work: (signal: AbortSignal) => Promise<void>): Promise<number> =>
   runtime.runPromise(
     Lock.withLockIfAvailable(`order:${order}`, { ttl: "5 seconds" })((lease) =>
-      Effect.tryPromise(() => charge(200, 200, { signal: lease.signal }))
+      Effect.as(
+        Effect.tryPromise(() => work(lease.signal)),
+        200
+      )
     ).pipe(
       // somebody else is charging this order right now
       Effect.map(Option.getOrElse(() => 409)),
@@ -23,9 +35,28 @@ const chargeOnce = (order: string): Promise<number> =>
     )
   )
 
+/** Wrong: a request that comes when the first one is done charges again. */
+const chargeUnderLockAlone = (order: string) => oneAtATime(order, (signal) => charge(order, signal))
+
+/** In SQL, a table with the order as its primary key. */
+const paid = new Set<string>()
+
+/**
+ * Right: what is done is written down, and looked up under the lock, so that no two requests look
+ * at the same time. A crash between the charge and the record is left: against that, send the order
+ * along as the payment service's idempotency key.
+ */
+const chargeOnce = (order: string) =>
+  oneAtATime(order, async (signal) => {
+    if (paid.has(order)) return
+    await charge(order, signal)
+    paid.add(order)
+  })
+
 const server = createServer(async (request, response) => {
   try {
-    response.statusCode = await chargeOnce(request.url!.slice(1))
+    const [, how, order] = request.url!.split("/")
+    response.statusCode = await (how === "once" ? chargeOnce : chargeUnderLockAlone)(order!)
   } catch (error) {
     console.error(error)
     response.statusCode = 500
@@ -35,12 +66,17 @@ const server = createServer(async (request, response) => {
 
 await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
 const { port } = server.address() as AddressInfo
-const post = (order: string) => fetch(`http://127.0.0.1:${port}/${order}`, { method: "POST" })
 
-// The same order twice, another one at the same time, and the first one again.
-const together = await Promise.all([post("42"), post("42"), post("43")])
-const after = await post("42")
-console.log(`together: ${together.map((it) => it.status).join(", ")}; after that: ${after.status}`)
+/** The same order in two requests at the same time, and in a third one after them. */
+const post = async (path: string, order: string) => {
+  const send = () => fetch(`http://127.0.0.1:${port}/${path}/${order}`, { method: "POST" })
+  const answers = [...(await Promise.all([send(), send()])), await send()]
+  const count = charges.filter((charged) => charged === order).length
+  return `${answers.map((it) => it.status).join(", ")}; charged ${count === 1 ? "once" : `${count} times`}`
+}
+
+console.log(`under the lock alone:   ${await post("lock-alone", "41")}`)
+console.log(`with a record of it:    ${await post("once", "42")}`)
 
 server.close()
 server.closeAllConnections()

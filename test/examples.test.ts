@@ -1,4 +1,4 @@
-/** The demo and the example of a shutdown, run as a user runs them: as processes. */
+/** The demo, and the examples that say what happens, run as a user runs them: as processes. */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
@@ -114,6 +114,15 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
       expect(ended).toMatchObject({ code: 1, stdout: "" })
       expect(ended.stderr).toMatch(/^The demo ended early: .*ECONNREFUSED.*$/m)
       expect(ended.stderr).not.toMatch(/^ +at /m)
+    })
+  )
+
+  it.effect("an order is charged once with a record of it, and again under the lock alone", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("managed-runtime.ts")
+      expect(ended).toMatchObject({ code: 0, stderr: "" })
+      expect(ended.stdout).toMatch(/^under the lock alone: .*; charged [23] times$/m)
+      expect(ended.stdout).toMatch(/^with a record of it: .*, 200; charged once$/m)
     })
   )
 

@@ -44,6 +44,7 @@ const impossible: ReadonlyArray<
   ["ttl", Number.POSITIVE_INFINITY, "Infinity"],
   ["ttl", Number.NEGATIVE_INFINITY, "-Infinity"],
   ["ttl", Number.MAX_SAFE_INTEGER, `${Number.MAX_SAFE_INTEGER}`],
+  ["ttl", 9_007_199_254_741, "9007199254741 ms"],
   ["ttl", Duration.zero, "0 ms"],
   ["ttl", Duration.infinity, "Infinity"],
   ["ttl", "rubbish", '"rubbish"'],
@@ -169,6 +170,7 @@ describe.each(entries)("Lock.%s", (_, run) => {
         Effect.provideService(run(key, options), LockStore.LockStore, store)
       yield* take("k", { ttl: 10 })
       yield* take("k", { ttl: "365 days" })
+      yield* take("k", { ttl: 9_007_199_254_740 })
       yield* take("k", { ttl: Duration.seconds(1.5), renewEvery: "1 millis", margin: 0 })
       yield* take("k", { ttl: 10.9 })
       yield* take("k", { renewEvery: 4_947, margin: 0 })
@@ -178,6 +180,7 @@ describe.each(entries)("Lock.%s", (_, run) => {
       expect(claims.map((claim) => claim.ttlMillis)).toEqual([
         10,
         365 * 86_400_000,
+        9_007_199_254_740,
         1_500,
         10,
         5_000,
