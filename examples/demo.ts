@@ -145,9 +145,12 @@ const through = (
   ) =>
     Effect.suspend(() =>
       network.isSilent()
-        ? new LockError.LockStoreError({ operation, key, detail: "No answer in 100 ms." }).pipe(
-            Effect.delay("100 millis")
-          )
+        ? new LockError.LockStoreError({
+            operation,
+            key,
+            detail: "No answer in 100 ms.",
+            transient: true
+          }).pipe(Effect.delay("100 millis"))
         : command
     )
   return {

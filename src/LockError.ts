@@ -96,9 +96,19 @@ export class LockLost extends Data.TaggedError("LockLost")<{
   readonly reason: LossReason
   /** The fencing token of the lease that was lost. */
   readonly fencingToken: number
+  /**
+   * `Unreachable`: what the last renewal failed with (a `LockStoreError`, where the store keeps its
+   * contract); absent where no renewal had failed since the last one that was confirmed.
+   */
+  readonly cause?: unknown
 }> {
   override get message(): string {
-    return `The lease of lock ${quote(this.key)} (fencing token ${this.fencingToken}) was lost: ${lossTexts[this.reason]}.`
+    const { cause, fencingToken, key, reason } = this
+    const why =
+      reason === "Unreachable" && cause !== undefined
+        ? `no renewal was confirmed before its validity ran out. The last one failed: ${reasonIn(cause)}`
+        : lossTexts[reason]
+    return `The lease of lock ${quote(key)} (fencing token ${fencingToken}) was lost: ${why.replace(/\.*$/, ".")}`
   }
 }
 
@@ -121,6 +131,12 @@ export class LockStoreError extends Data.TaggedError("LockStoreError")<{
   readonly key?: string | undefined
   /** What happened, and what to do about it. */
   readonly detail: string
+  /**
+   * Whether trying again, with nothing changed, may help: `true` for a connection that is down, an
+   * answer that did not come, a server that is loading or cannot write for now; `false` for what
+   * somebody must mend first (options, permissions, a key of another type), and for a closed store.
+   */
+  readonly transient: boolean
   /** The underlying error, as the client or the server gave it. */
   readonly cause?: unknown
 }> {
@@ -130,6 +146,22 @@ export class LockStoreError extends Data.TaggedError("LockStoreError")<{
     return `The lock store failed (${what}): ${this.detail}`
   }
 }
+
+/**
+ * Everything that taking and holding a lock can fail with.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type LockError = LockUnavailable | LockLost | LockStoreError
+
+/** What a store, or the bug of one, says of itself. */
+const reasonIn = (cause: unknown): string =>
+  cause instanceof LockStoreError
+    ? cause.detail
+    : cause instanceof Error
+      ? cause.message
+      : String(cause)
 
 /** Keys come from users: kept short, and control characters made visible. */
 const quote = (key: string): string =>

@@ -182,7 +182,8 @@ const decode = (
     const impossible = (option: string, value: unknown, why: string) =>
       new LockStoreError({
         operation: "configure",
-        detail: `Impossible option ${option}: ${shown(value)}. ${why}`
+        detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
+        transient: false
       })
     const millis = (
       option: string,

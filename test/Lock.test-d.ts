@@ -35,6 +35,11 @@ describe("acquire and tryAcquire", () => {
     expectTypeOf(Lock.tryAcquire("key", { ttl: 5_000 })).toEqualTypeOf<Acquired>()
   })
 
+  it("LockError is everything that a lock fails with", () => {
+    expectTypeOf<LockError.LockError>().toEqualTypeOf<Unavailable | Lost | StoreError>()
+    expectTypeOf<StoreError["transient"]>().toEqualTypeOf<boolean>()
+  })
+
   it("the scope goes with Effect.scoped, the errors with catchTags", () => {
     const handled = Lock.acquire("key").pipe(
       Effect.scoped,

@@ -17,7 +17,7 @@ import * as Tracer from "effect/Tracer"
 import { type Lease, Lock, LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { forkSettled, settle } from "./support/fibers.js"
-import { memory, StoreControls } from "./support/stores.js"
+import { type Controls, memory, quiet, StoreControls } from "./support/stores.js"
 
 describe("a lock that is taken by a finalizer", () => {
   for (const [name, finalizer] of Object.entries({
@@ -641,6 +641,41 @@ describe("a deep nest", () => {
   })
 })
 
+describe("a loss by the clock", () => {
+  const loss = (prepare: (controls: Controls) => Effect.Effect<void>) =>
+    Effect.gen(function* () {
+      const lease = yield* Lock.acquire("key", { ttl: "10 seconds" })
+      yield* prepare(yield* StoreControls)
+      yield* TestClock.adjust("11 seconds")
+      return yield* Effect.flip(lease.verify)
+    }).pipe(Effect.scoped, Effect.provide([memory, quiet]))
+
+  it.effect("says what the last renewal failed with, in its message and as its cause", () =>
+    Effect.gen(function* () {
+      const error = yield* loss(({ failRenewals }) => Effect.sync(() => failRenewals("key")))
+      expect(error).toMatchObject({ reason: "Unreachable", cause: { operation: "renew" } })
+      expect(error.message).toMatch(/The last one failed: made to fail by a test\.$/)
+    })
+  )
+
+  it.effect("does not say what failed before a renewal that was confirmed", () =>
+    Effect.gen(function* () {
+      const error = yield* loss(({ failRenewals, heal, silenceRenewals }) =>
+        Effect.gen(function* () {
+          failRenewals("key")
+          yield* TestClock.adjust("6 seconds")
+          heal("key")
+          yield* TestClock.adjust("1 second")
+          silenceRenewals("key")
+        })
+      )
+      expect(error).toMatchObject({ reason: "Unreachable" })
+      expect(error).not.toHaveProperty("cause")
+      expect(error.message).toContain("The store did not answer")
+    })
+  )
+})
+
 describe("a renewal that fails once", () => {
   const failsOnce = Effect.map(LockStore.LockStore, (store): LockStore.LockStore => {
     let failed = false
@@ -652,7 +687,9 @@ describe("a renewal that fails once", () => {
           renew: Effect.suspend(() => {
             if (failed) return grant.renew
             failed = true
-            return Effect.fail(new LockError.LockStoreError({ operation: "renew", detail: "once" }))
+            return Effect.fail(
+              new LockError.LockStoreError({ operation: "renew", detail: "once", transient: true })
+            )
           })
         }))
     }

@@ -223,7 +223,10 @@ describe("spans", () => {
       yield* Lock.tryAcquire("other").pipe(
         Effect.provideService(LockStore.LockStore, {
           clock: store.clock,
-          acquire: () => Effect.fail(new LockStoreError({ operation: "acquire", detail: "down" }))
+          acquire: () =>
+            Effect.fail(
+              new LockStoreError({ operation: "acquire", detail: "down", transient: true })
+            )
         }),
         Effect.flip,
         down.collect

@@ -85,6 +85,8 @@ export class HeldLease implements Lease {
 
   private readonly grantedAt: number
   private error: LockLost | undefined = undefined
+  /** Why the last renewal failed; `undefined` once one has been confirmed. */
+  private renewalError: unknown = undefined
   private watchers: Set<Watcher> | undefined = undefined
   private abort: AbortController | undefined = undefined
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
@@ -349,7 +351,10 @@ export class HeldLease implements Lease {
   }
 
   private lossBecause(reason: LossReason): LockLost {
-    return new LockLost({ key: this.key, reason, fencingToken: this.fencingToken })
+    const { fencingToken, key, renewalError: cause } = this
+    return reason === "Unreachable" && cause !== undefined
+      ? new LockLost({ key, reason, fencingToken, cause })
+      : new LockLost({ key, reason, fencingToken })
   }
 
   /** A loss by the clock does not yet mean that somebody else can have the key; giving it back does. */
@@ -472,6 +477,7 @@ export class HeldLease implements Lease {
       if (answer._tag === "NotOurs") {
         this.lose(answer.reason)
       } else {
+        this.renewalError = undefined
         // an answer can be older than what is known already
         this.prove(Math.max(this.validUntil, answer.validUntil))
         if (this.checkHeld()) this.sleepUntilRenewal()
@@ -483,6 +489,7 @@ export class HeldLease implements Lease {
   private renewalFailed(cause: Cause.Cause<LockStoreError>): Effect.Effect<void> {
     if (this.ended !== undefined) return this.renewUntilEnd
     this.metrics.renewalFailed()
+    this.renewalError = Cause.squash(cause)
     this.nextRenewal = this.clock.unsafeSchedule(
       this.clock.unsafeNow() + retryDelay(this.options.ttlMillis),
       this.renewNow

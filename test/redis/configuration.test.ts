@@ -171,6 +171,7 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           )
           const { exit } = yield* timed(lockOnce.pipe(use))
           const error = failure(exit)
+          expect(error).toMatchObject({ transient: false })
           expect(everything(error)).not.toContain(wrong)
           expect(everything((error as LockError.LockStoreError).cause)).not.toContain(wrong)
           expect(everything(exit)).not.toContain(wrong)
@@ -208,7 +209,11 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
         for (const url of urls) {
           const exit = yield* Effect.exit(Effect.scoped(Layer.build(RedisLockStore.layer({ url }))))
           const error = failure(exit)
-          expect(error).toMatchObject({ _tag: "LockStoreError", operation: "configure" })
+          expect(error).toMatchObject({
+            _tag: "LockStoreError",
+            operation: "configure",
+            transient: false
+          })
           expect(error.message).toContain("url")
           for (const part of ["s3cret", "pa:ss", "word@"]) {
             expect(everything(error)).not.toContain(part)
@@ -256,7 +261,11 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
               Effect.scoped(Layer.build(RedisLockStore.layer({ url, ...options })))
             )
           )
-          expect(error).toMatchObject({ _tag: "LockStoreError", operation: "configure" })
+          expect(error).toMatchObject({
+            _tag: "LockStoreError",
+            operation: "configure",
+            transient: false
+          })
           expect(error.message).toContain(text)
         }
       })
@@ -276,7 +285,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a store's options", (
         for (let i = 0; i < 2; i++) {
           const { exit, millis } = yield* timed(lockOnce.pipe(use))
           const error = failure(exit)
-          expect(error).toMatchObject({ _tag: "LockStoreError", operation: "acquire", key: "k" })
+          expect(error).toMatchObject({
+            _tag: "LockStoreError",
+            operation: "acquire",
+            key: "k",
+            transient: true
+          })
           expect(error.message).toContain("ECONNREFUSED")
           expect(error.message).toContain("is Redis running")
           expect(millis).toBeLessThan(1_400)
@@ -491,7 +505,11 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a client of the user'
         RedisLockStore.layerFromClient(client, { commandTimeout: 400 })
       )
       const { exit, millis } = yield* timed(lockOnce.pipe(use))
-      expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", operation: "acquire" })
+      expect(failure(exit)).toMatchObject({
+        _tag: "LockStoreError",
+        operation: "acquire",
+        transient: false
+      })
       expect(millis).toBeLessThan(1_400)
       const closed = yield* timed(close)
       expect(closed.millis).toBeLessThan(1_400)
@@ -523,14 +541,20 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a server that refuses
   const refused = (
     use: <A, E>(effect: Effect.Effect<A, E, LockStore.LockStore>) => Effect.Effect<A, E>,
     server: RedisServer.RedisProcess,
-    said: ReadonlyArray<RegExp | string>
+    said: ReadonlyArray<RegExp | string>,
+    mayPass = false
   ) =>
     Effect.gen(function* () {
       const errors = yield* unhandledErrors
       const keysBefore = yield* server.dump
       const { exit, millis } = yield* timed(lockOnce.pipe(use))
       const error = failure(exit)
-      expect(error).toMatchObject({ _tag: "LockStoreError", operation: "acquire", key: "k" })
+      expect(error).toMatchObject({
+        _tag: "LockStoreError",
+        operation: "acquire",
+        key: "k",
+        transient: mayPass
+      })
       expect((error as LockError.LockStoreError).cause).toBeDefined()
       for (const text of said) expect(error.message).toMatch(text)
       expect(millis).toBeLessThan(1_600)
@@ -622,7 +646,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a server that refuses
       const { server, use } = yield* fresh
       yield* lockOnce.pipe(use)
       yield* configured(server, "maxmemory", "1", "0")
-      yield* refused(use, server, ["OOM", "out of memory"])
+      yield* refused(use, server, ["OOM", "out of memory"], true)
     })
   )
 
@@ -632,7 +656,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a server that refuses
       yield* Effect.acquireRelease(server.command("REPLICAOF", "127.0.0.1", 1), () =>
         server.command("REPLICAOF", "NO", "ONE")
       )
-      yield* refused(use, server, ["READONLY", "connect to the master"])
+      yield* refused(use, server, ["READONLY", "connect to the master"], true)
     })
   )
 
@@ -640,7 +664,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a server that refuses
     Effect.gen(function* () {
       const { server, use } = yield* fresh
       yield* configured(server, "min-replicas-to-write", "1", "0")
-      yield* refused(use, server, ["NOREPLICAS"])
+      yield* refused(use, server, ["NOREPLICAS"], true)
     })
   )
 

@@ -189,6 +189,46 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
   )
 })
 
+layer(RedisServer.layer(), { excludeTestServices: true })(
+  "a server that refuses renewals",
+  (it) => {
+    for (const [answer, rules] of [
+      ["NOPERM", ["-evalsha", "-eval"]],
+      ["can't run this command", ["-pexpire"]]
+    ] as const) {
+      it.scoped(
+        `with "${answer}" (${rules.join(" ")}): the loss says so, and not that it did not answer`,
+        () =>
+          collectWarnings((warnings) =>
+            Effect.gen(function* () {
+              const { server, use } = yield* environment()
+              const error = yield* Effect.flip(
+                Lock.withLock("k", { ttl: 1_000, renewEvery: 100 })(() =>
+                  Effect.zipRight(
+                    Effect.acquireRelease(
+                      server.command("ACL", "SETUSER", "default", ...rules),
+                      () => server.command("ACL", "SETUSER", "default", "+@all")
+                    ),
+                    Effect.never
+                  )
+                ).pipe(use)
+              )
+              expect(error).toMatchObject({
+                _tag: "LockLost",
+                reason: "Unreachable",
+                cause: { _tag: "LockStoreError", operation: "renew", transient: false }
+              })
+              expect(error.message).toContain(answer)
+              expect(error.message).toContain("The ACL gives")
+              expect(error.message).not.toContain("did not answer")
+              expect(warnings[0]).toBe(error.message)
+            })
+          )
+      )
+    }
+  }
+)
+
 layer(RedisServer.layer(), { excludeTestServices: true })("a blip harms nothing", (it) => {
   /** Holds a lock of one second through a disturbance; says how the body ended. */
   const through = (

@@ -83,7 +83,14 @@ export const controlled = (
   const count = (key: string, event: Event) =>
     stateOf(key).events.filter((other) => other === event).length
   const fault = (operation: LockError.LockStoreOperation, key: string) =>
-    Effect.fail(new LockError.LockStoreError({ operation, key, detail: "made to fail by a test" }))
+    Effect.fail(
+      new LockError.LockStoreError({
+        operation,
+        key,
+        detail: "made to fail by a test",
+        transient: true
+      })
+    )
 
   const control = (key: string, grant: LockStore.Grant): LockStore.Grant => ({
     ...grant,

@@ -20,13 +20,15 @@ export const storeError = (
       return new LockStoreError({
         operation,
         key,
-        detail: `Redis gave an answer that is not of the protocol: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`
+        detail: `Redis gave an answer that is not of the protocol: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`,
+        transient: false
       })
     case "Failed":
       return new LockStoreError({
         operation,
         key,
         detail: explain(outcome.error),
+        transient: !transport.ended && mayPass(outcome.error),
         cause: outcome.error
       })
     case "Silent":
@@ -40,6 +42,10 @@ export const storeError = (
               ? `The connection's state is "${transport.status}": is the server overloaded, or the network silent?${transport.isOwn ? "" : " The store does not replace the connection of a client that it was given: set socketTimeout in the client's options, so that ioredis gives up one that leads nowhere (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
+        transient:
+          !transport.ended &&
+          !speaksNoTls(transport) &&
+          (lastError === undefined || mayPass(lastError)),
         ...(lastError === undefined ? {} : { cause: lastError })
       })
   }
@@ -56,7 +62,8 @@ export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
   new LockStoreError({
     operation: "acquire",
     key: claim.key,
-    detail: `Redis took ${Math.round(tookMillis)} ms to answer: with a ttl of ${claim.ttlMillis} ms the lease was no longer proven by then, and was given back. Choose a longer ttl, or see why Redis or this process is slow.`
+    detail: `Redis took ${Math.round(tookMillis)} ms to answer: with a ttl of ${claim.ttlMillis} ms the lease was no longer proven by then, and was given back. Choose a longer ttl, or see why Redis or this process is slow.`,
+    transient: true
   })
 
 /** A release that found nothing of ours, perhaps since it was applied after the end of the ttl. */
@@ -64,7 +71,8 @@ export const cameLate = (claim: Claim, tookMillis: number): LockStoreError =>
   new LockStoreError({
     operation: "release",
     key: claim.key,
-    detail: `The release was answered after ${Math.round(tookMillis)} ms, when the lease could have ended by its ttl: it is not confirmed. Nothing was lost while the lease was held.`
+    detail: `The release was answered after ${Math.round(tookMillis)} ms, when the lease could have ended by its ttl: it is not confirmed. Nothing was lost while the lease was held.`,
+    transient: true
   })
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
@@ -103,6 +111,15 @@ export const explain = (error: unknown): string => {
   const found = advice.find(([pattern]) => pattern.test(message))
   return found === undefined ? message : `${message.replace(/\.*$/, ".")} ${found[1]}`
 }
+
+/**
+ * Whether it can succeed later with nothing changed here: also where the server cannot write for
+ * now; not where the TLS options do not fit.
+ */
+const mayPass = (error: unknown): boolean =>
+  isTransient(error)
+    ? !/certificate|SSL/i.test(messageOf(error))
+    : /^(OOM|MISCONF|NOREPLICAS)/.test(messageOf(error))
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */
 export const isTransient = (error: unknown): boolean =>

@@ -154,7 +154,8 @@ export class RedisStore extends Opaque implements LockStore {
     return new LockStoreError({
       operation: "acquire",
       key,
-      detail: "The store is closed: its layer's scope has ended."
+      detail: "The store is closed: its layer's scope has ended.",
+      transient: false
     })
   }
 
