@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import { Lock, RedisLockStore } from "effect-redis-lock"
+import { probeAll, probeOne } from "../../src/internal/redis/scripts.js"
 import { Redis, type RedisOptions } from "ioredis"
 import {
   connectedClient,
@@ -45,8 +46,13 @@ const victim = Effect.gen(function* () {
   return { server, proxy: yield* FaultProxy.make(server.port) }
 })
 
+/** Without those that find out whether locks may travel together. */
 const scriptsOf = (proxy: FaultProxy.FaultProxy) =>
-  proxy.commands.filter(([name]) => /^(eval|evalsha)$/i.test(name!))
+  proxy.commands.filter(
+    ([name, text]) =>
+      /^(eval|evalsha)$/i.test(name!) &&
+      ![probeOne, probeAll].some(({ lua, sha }) => text === lua || text === sha)
+  )
 
 /** The server is gone, and the client knows it: it tries to connect. */
 const outage = ({ proxy, server }: Pick<Environment, "proxy" | "server">) =>

@@ -53,7 +53,8 @@ export class Commands {
   ): Call {
     const { transport } = this
     const call = new Call(transport, script, keys, args, patienceMillis)
-    if (this.closed) call.fail(new Error(closedMessage))
+    // (not before the caller listens)
+    if (this.closed) queueMicrotask(() => call.fail(new Error(closedMessage)))
     else if (!transport.isReady) transport.keep(call)
     else if (contended || this.probe === undefined || !canTravelTogether(script)) {
       transport.send([alone(call)])

@@ -34,7 +34,6 @@ import type { Call } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"
 import { Lane, type LaneEvents, type Wire } from "./lane.js"
 import { alone, pack, type Parcel } from "./parcel.js"
-import { closedMessage } from "./replyErrors.js"
 import { Slowest, type Transport } from "./transport.js"
 
 /** One connection, or the attempt to make it. It is not made again by itself. */
@@ -163,7 +162,8 @@ export class Connections implements Transport, LaneEvents {
   }
 
   keep(call: Call): void {
-    if (this.ended) return call.fail(this.endError())
+    // (not before the caller listens)
+    if (this.ended) return queueMicrotask(() => call.fail(connectionClosed()))
     this.open.add(call)
     // lazy, and asked for the first time
     if (this.lines.length === 0 && this.timer === undefined) this.dial()
@@ -218,7 +218,7 @@ export class Connections implements Transport, LaneEvents {
   unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {
     const isThere = this.lines.some((line) => line.lane === lane)
     if (isThere) for (const call of calls) lane.send(alone(call))
-    else this.orphaned(calls, new Error(closedMessage))
+    else this.orphaned(calls, connectionClosed())
   }
 
   refusedBatch(): void {
@@ -279,14 +279,14 @@ export class Connections implements Transport, LaneEvents {
     // the second one is the only one now
     else if (at === 0) this.watch(this.lines[0]!)
     else if (this.doubted) this.tryLater()
-    this.orphaned(calls, error)
+    this.orphaned(calls, error ?? connectionClosed())
   }
 
   /** Lets go of one of two. */
   private giveUp(line: Line): void {
     this.lines = this.lines.filter((other) => other !== line)
     line.connection.reset()
-    this.orphaned(line.lane.cut(), new Error(closedMessage))
+    this.orphaned(line.lane.cut(), connectionClosed())
   }
 
   /** They were cut: some have another copy, some are waited for, and go out on the next connection. */
@@ -398,11 +398,10 @@ export class Connections implements Transport, LaneEvents {
       line.lane.cut()
     }
     this.lines = []
-    const error = this.endError()
+    const error = connectionClosed()
     for (const call of this.open) call.fail(error)
   }
-
-  private endError(): Error {
-    return new Error("Connection is closed.")
-  }
 }
+
+/** As ioredis says it. */
+const connectionClosed = (): Error => new Error("Connection is closed.")

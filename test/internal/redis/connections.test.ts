@@ -223,13 +223,17 @@ describe("connections are made", () => {
     }
   })
 
-  it("no more, where the user's retryStrategy says so", () => {
+  it("no more, where the user's retryStrategy says so", async () => {
     const world = makeWorld({ pause: () => undefined })
     const asked = world.ask()
     world.dialled[0]!.close()
     expect(world.connections.ended).toBe(true)
     expect(asked.outcome).toMatchObject({ _tag: "Failed" })
-    expect(world.ask().outcome).toMatchObject({ _tag: "Failed" })
+    const later = world.ask()
+    // a caller that is told before it listens would not be told at all
+    expect(later.outcome).toBe(undefined)
+    await Promise.resolve()
+    expect(later.outcome).toMatchObject({ _tag: "Failed" })
     expect(world.clock.timers).toBe(0)
   })
 
