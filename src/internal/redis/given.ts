@@ -15,7 +15,7 @@ import {
 } from "./client.js"
 import { Lane, type LaneEvents } from "./lane.js"
 import { alone, type Parcel } from "./parcel.js"
-import { withoutSecrets } from "./replyErrors.js"
+import { withoutSecrets } from "./secrets.js"
 import { Slowest, type Transport } from "./transport.js"
 
 export class GivenClient implements Transport, LaneEvents {

@@ -10,7 +10,7 @@ import {
   wireOf
 } from "./client.js"
 import type { Connection, ConnectionEvents, Network } from "./connections.js"
-import { withoutSecrets } from "./replyErrors.js"
+import { withoutSecrets } from "./secrets.js"
 import type { Script } from "./scripts.js"
 
 type Options = Omit<RedisOptions, "replyMapping">

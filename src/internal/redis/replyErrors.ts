@@ -1,5 +1,4 @@
 /** What can be said of an error of the client or the server without looking further. */
-import type { ClientOptions } from "./client.js"
 
 /** The name of the store is left, so that it can be told whose it was. */
 export const withoutTokens = (text: string): string =>
@@ -15,28 +14,6 @@ const inScript = /^ERR Error running script \(call to [^)]*\): (?:@user_script: 
 
 export const messageOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).replace(inScript, "")
-
-/**
- * ioredis attaches the command to its errors, with all arguments, and Redis repeats those of a
- * command that it does not know: a password, or a token. Errors are printed and logged; these must
- * not be.
- */
-export const withoutSecrets = (options: ClientOptions, error: unknown): unknown => {
-  if (!(error instanceof Error)) return error
-  const { password, redisOptions, sentinelPassword } = options
-  const hide = (text: string) =>
-    [password, sentinelPassword, redisOptions?.password].reduce<string>(
-      (shown, secret) =>
-        secret === undefined || secret === null || secret === ""
-          ? shown
-          : shown.replaceAll(secret, "***"),
-      withoutTokens(text)
-    )
-  const clean = new Error(hide(messageOf(error)))
-  clean.name = error.name
-  if (error.stack !== undefined) clean.stack = hide(error.stack)
-  return "code" in error ? Object.assign(clean, { code: error.code }) : clean
-}
 
 /** What the server has refused and will go on to refuse. */
 export const isFinal = (error: unknown): boolean =>
