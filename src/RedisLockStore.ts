@@ -196,7 +196,11 @@ const decode = (
       return Number.isFinite(value) && value >= atLeast
         ? Either.right(value)
         : Either.left(
-            impossible(option, input, `It wants a time of ${atLeast} ms or more, as "${example}".`)
+            impossible(
+              option,
+              input,
+              `It must be a duration of ${atLeast} ms or more, as "${example}".`
+            )
           )
     }
     return Either.gen(function* () {
@@ -227,7 +231,7 @@ const decode = (
           impossible(
             "url",
             Redacted.isRedacted(options.url) ? "<redacted>" : url,
-            "It wants redis://host:port, or rediss://host:port for TLS, with user and password before the host and the number of the database behind it where needed."
+            "It must be redis://host:port, or rediss://host:port for TLS. User and password, if needed, stand before the host, and the number of the database after the port."
           )
         )
       }
