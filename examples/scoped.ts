@@ -1,9 +1,10 @@
 /**
- * The scoped way: the lease is a value. Retries are around the acquisition, not around the work;
- * what is written carries the fencing token, and the resource refuses an older one.
+ * The scoped way: the lease is a value, which the scope gives back. `Lock.acquire` waits in the queue,
+ * so nothing is retried. What is written carries the fencing token, and the resource refuses an older
+ * one.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Duration, Effect, Schedule } from "effect"
+import { Console, Duration, Effect } from "effect"
 import { Lock } from "effect-redis-lock"
 import { StoreLive } from "./support/store.js"
 
@@ -17,19 +18,17 @@ const writeReport = (text: string, fence: number) =>
     return Effect.void
   })
 
-const patiently = Schedule.exponential("20 millis", 1.5).pipe(
-  Schedule.jittered,
-  Schedule.upTo("1 minute")
-)
-
 const updateReport = (author: string) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const lease = yield* Lock.tryAcquire("report", { ttl: "5 seconds", owner: author }).pipe(
+      const lease = yield* Lock.acquire("report", {
+        ttl: "5 seconds",
+        owner: author,
+        waitAtMost: "1 minute"
+      }).pipe(
         Effect.tapErrorTag("LockUnavailable", (busy) =>
-          Console.log(`${author}: held by ${busy.holder.owner}, tries again`)
-        ),
-        Effect.retry({ schedule: patiently, while: (error) => error._tag === "LockUnavailable" })
+          Console.log(`${author}: gave up, held by ${busy.holder.owner}`)
+        )
       )
       yield* Console.log(`${author}: has the lock, fencing token ${lease.fencingToken}`)
 

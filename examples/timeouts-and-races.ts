@@ -31,8 +31,8 @@ const boundedWhole = Effect.gen(function* () {
   yield* Console.log(yield* isFree("table:2"))
 })
 
-// Two keys will do: race the acquisitions, not the work. The other attempt is taken back; had it
-// been granted at the same moment, the scope would release it.
+// Either of two keys is enough: race the acquisitions, not the work. The other attempt is taken
+// back; if it was granted at the same moment, the scope releases it.
 const eitherTable = Effect.gen(function* () {
   yield* Effect.scoped(
     Effect.gen(function* () {
