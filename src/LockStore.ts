@@ -27,6 +27,12 @@ export interface Claim {
   readonly waitMillis: number
   /** A description of who asks, for people who inspect the lock. */
   readonly owner: string | undefined
+  /**
+   * Called once, as soon as the store knows that the claim has to wait for a holder, with a function
+   * that says what is in the way at the moment when it is called. It does not throw, and calls back
+   * nothing of the store's.
+   */
+  readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
 }
 
 /**

@@ -141,6 +141,7 @@ describe.each(entries)("Lock.%s", (_, run) => {
         key: "key",
         ttlMillis: 5_000,
         waitMillis: waits ? Number.POSITIVE_INFINITY : 0,
+        ...(waits ? { whenWaiting: expect.any(Function) as unknown } : {}),
         owner: undefined
       }
       expect(claims).toEqual([expected, expected])

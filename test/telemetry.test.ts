@@ -11,13 +11,14 @@ import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
 import type * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
 import { Lock, LockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { forkSettled } from "./support/fibers.js"
 import { RedisServer } from "./support/RedisServer.js"
-import { freshKey, memory, redis, StoreControls, stores } from "./support/stores.js"
+import { freshKey, memory, quiet, redis, StoreControls, stores } from "./support/stores.js"
 
 // ---------------------------------------------------------------- collectors
 
@@ -26,6 +27,8 @@ interface Collected {
   readonly parent: string | undefined
   readonly attributes: Map<string, unknown>
   status: "open" | "ok" | "failed"
+  /** What it failed with. */
+  error?: unknown
 }
 
 const makeTracer = () => {
@@ -57,7 +60,10 @@ const makeTracer = () => {
         attributes,
         status: { _tag: "Started", startTime },
         attribute: (key, value) => attributes.set(key, value),
-        end: (_, exit) => (collected.status = Exit.isSuccess(exit) ? "ok" : "failed"),
+        end: (_, exit) => {
+          collected.status = Exit.isSuccess(exit) ? "ok" : "failed"
+          if (Exit.isFailure(exit)) collected.error = Cause.squash(exit.cause)
+        },
         event: () => {},
         addLinks: () => {}
       }
@@ -209,8 +215,29 @@ describe("spans", () => {
       const busy = makeTracer()
       yield* Effect.flip(busy.collect(Lock.tryAcquire("key")))
       expect(busy.one("Lock.acquire")).toMatchObject({
-        status: "failed",
+        status: "ok",
         attributes: { "lock.outcome": "unavailable", "lock.holder": "worker 7" }
+      })
+
+      const attempts: ReadonlyArray<Effect.Effect<unknown, unknown, LockStore.LockStore>> = [
+        Effect.scoped(Lock.acquire("key", { waitAtMost: 0 })),
+        Lock.withLockIfAvailable("key")(Effect.void)
+      ]
+      for (const attempt of attempts) {
+        const skipped = makeTracer()
+        yield* Effect.exit(skipped.collect(attempt))
+        expect(skipped.one("Lock.acquire").status).toBe("ok")
+      }
+
+      const inVain = makeTracer()
+      const waiter = yield* forkSettled(
+        Effect.exit(inVain.collect(Lock.acquire("key", { waitAtMost: "1 second" })))
+      )
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(waiter)
+      expect(inVain.one("Lock.acquire")).toMatchObject({
+        status: "failed",
+        attributes: { "lock.outcome": "unavailable", "lock.wait_ms": 1_000 }
       })
 
       const cut = makeTracer()
@@ -257,8 +284,47 @@ describe("spans", () => {
         "Lock.hold > Lock.release"
       ])
       expect(tracer.one("body").status).toBe("failed")
+      expect(tracer.one("Lock.hold")).toMatchObject({
+        status: "failed",
+        error: { _tag: "LockLost", reason: "Missing" },
+        attributes: { "lock.lost": "Missing" }
+      })
+      expect(tracer.one("Lock.release").status).toBe("ok")
       expect(tracer.spans.filter(({ status }) => status === "open")).toEqual([])
     }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("a loss by the clock, or one that only the release finds, is an error as well", () =>
+    Effect.gen(function* () {
+      const tracer = makeTracer()
+      const { failRenewals, takeAway } = yield* StoreControls
+      failRenewals("late")
+      yield* Effect.gen(function* () {
+        yield* Lock.acquire("late")
+        yield* TestClock.adjust("6 seconds")
+        expect(tracer.one("Lock.hold").status).toBe("open")
+      }).pipe(Effect.scoped, tracer.collect)
+      expect(tracer.one("Lock.hold")).toMatchObject({
+        status: "failed",
+        error: { _tag: "LockLost", reason: "Unreachable", cause: { operation: "renew" } },
+        attributes: { "lock.key": "late", "lock.lost": "Unreachable" }
+      })
+
+      const found = makeTracer()
+      yield* Effect.exit(found.collect(Lock.withLock("key")(takeAway)))
+      expect(found.one("Lock.hold")).toMatchObject({
+        status: "failed",
+        error: { _tag: "LockLost", reason: "Missing" },
+        attributes: { "lock.lost": "Missing" }
+      })
+
+      // held to the end: what the body fails with is not of the lock's
+      const kept = makeTracer()
+      yield* Effect.exit(kept.collect(Lock.withLock("key")(Effect.fail("own"))))
+      const { attributes, status } = kept.one("Lock.hold")
+      expect(status).toBe("ok")
+      expect(attributes).not.toHaveProperty("lock.lost")
+    }).pipe(Effect.provide([memory, quiet]))
   )
 
   it.effect("no span where the tracer is disabled", () =>
@@ -382,6 +448,33 @@ describe("metrics", () => {
             .join()
         )
       }
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("count what is held for each set of labels, whoever ends first", () =>
+    Effect.gen(function* () {
+      const name = freshName()
+      const hold = (tenant: string) =>
+        forkSettled(
+          Lock.withLock(tenant, { name })(Effect.never).pipe(Effect.tagMetrics("tenant", tenant))
+        )
+      const held = Effect.map(Metric.snapshot, (pairs) =>
+        Object.fromEntries(
+          pairs.flatMap(({ metricKey, metricState }) => {
+            const tags = Object.fromEntries([...metricKey.tags].map((tag) => [tag.key, tag.value]))
+            return metricKey.name === "effect_redis_lock_held" && tags["lock"] === name
+              ? [[tags["tenant"], (metricState as MetricState.MetricState.Gauge<number>).value]]
+              : []
+          })
+        )
+      )
+      const first = yield* hold("A")
+      const second = yield* hold("B")
+      expect(yield* held).toEqual({ A: 1, B: 1 })
+      yield* Fiber.interrupt(first)
+      expect(yield* held).toEqual({ A: 0, B: 1 })
+      yield* Fiber.interrupt(second)
+      expect(yield* held).toEqual({ A: 0, B: 0 })
     }).pipe(Effect.provide(memory))
   )
 
@@ -517,6 +610,37 @@ describe("logs", () => {
 
 for (const [where, store] of stores) {
   layer(store, { excludeTestServices: true })(`metrics (${where})`, (it) => {
+    it.effect("count those who wait, however their wait ends", () =>
+      Effect.gen(function* () {
+        const name = freshName()
+        const key = freshKey()
+        const waiting = Effect.map(metricsOf(name), (metrics) => metrics["waiting"] ?? 0)
+        const untilWaiting = (count: number) =>
+          Effect.repeat(waiting, { until: (now) => now === count, schedule: Schedule.spaced(5) })
+        const { until } = yield* StoreControls
+        const release = yield* Deferred.make<void>()
+        const holder = yield* Effect.fork(Lock.withLock(key, { name })(Deferred.await(release)))
+        yield* until(key, "granted")
+        expect(yield* waiting).toBe(0)
+        yield* Effect.exit(Effect.scoped(Lock.tryAcquire(key, { name })))
+        expect(yield* waiting).toBe(0)
+        const wait = (waitAtMost?: number) =>
+          Effect.fork(Effect.exit(Lock.withLock(key, { name, waitAtMost })(Effect.void)))
+        const granted = yield* wait()
+        const interrupted = yield* wait()
+        const inVain = yield* wait(400)
+        yield* untilWaiting(3)
+        yield* Fiber.interrupt(interrupted)
+        expect(yield* waiting).toBe(2)
+        yield* Fiber.join(inVain)
+        expect(yield* waiting).toBe(1)
+        yield* Deferred.succeed(release, undefined)
+        yield* Fiber.join(holder)
+        yield* Fiber.join(granted)
+        expect(yield* waiting).toBe(0)
+      })
+    )
+
     it.effect("count all who came at one moment as contended, but for the first", () =>
       Effect.gen(function* () {
         const name = freshName()

@@ -44,9 +44,15 @@ export const withLease = <A, E, R, E2>(
   const askedAt = clock.unsafeNow()
   let granted: Grant | undefined
   let lease: HeldLease | undefined
+  let waits = false
+  const endWait = () => {
+    if (waits) metrics.waiting(-1)
+    waits = false
+  }
   const begin = (grant: Grant): HeldLease => {
     // before anything that can fail
     granted = grant
+    endWait()
     lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt)
     lease.begin()
     return lease
@@ -56,7 +62,14 @@ export const withLease = <A, E, R, E2>(
       key,
       ttlMillis: resolved.ttlMillis,
       waitMillis: resolved.waitMillis,
-      owner: resolved.owner
+      owner: resolved.owner,
+      whenWaiting:
+        resolved.waitMillis === 0
+          ? undefined
+          : () => {
+              waits = true
+              metrics.waiting(1)
+            }
     },
     caller.restore
   )
@@ -75,6 +88,7 @@ export const withLease = <A, E, R, E2>(
           Effect.zipRight(Effect.exit(giveBack), Effect.failCause(error))
         )
       }
+      endWait()
       const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
       if (Option.isSome(failure)) {
         if (failure.value._tag === "LockUnavailable") {
@@ -152,20 +166,24 @@ const traceAcquisition = (
     "lock.name": options.name ?? "default",
     ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
   }
-  return claim.pipe(
-    Effect.onExit((exit) =>
-      Effect.annotateCurrentSpan(
-        Exit.isSuccess(exit)
-          ? {
-              "lock.outcome": "acquired",
-              "lock.wait_ms": exit.value.waitedMillis,
-              "lock.fencing_token": exit.value.fencingToken,
-              ...(exit.value.contention === undefined ? {} : contended(exit.value.contention))
-            }
-          : outcomeOf(exit.cause)
-      )
-    ),
+  const told = Effect.onExit(claim, (exit) =>
+    Effect.annotateCurrentSpan(
+      Exit.isSuccess(exit)
+        ? {
+            "lock.outcome": "acquired",
+            "lock.wait_ms": exit.value.waitedMillis,
+            "lock.fencing_token": exit.value.fencingToken,
+            ...(exit.value.contention === undefined ? {} : contended(exit.value.contention))
+          }
+        : outcomeOf(exit.cause)
+    )
+  )
+  // a span fails with its effect: for a single attempt, a lock that is taken is an answer and no error
+  const attempt: Effect.Effect<HeldLease | LockUnavailable, AcquireError> =
+    options.waitMillis === 0 ? Effect.catchTag(told, "LockUnavailable", Effect.succeed) : told
+  return attempt.pipe(
     Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
+    Effect.flatMap((answer) => (answer instanceof HeldLease ? Effect.succeed(answer) : answer)),
     Effect.tap((lease) =>
       Effect.map(
         Effect.makeSpan("Lock.hold", {

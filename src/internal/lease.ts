@@ -322,9 +322,12 @@ export class HeldLease implements Lease {
     return this.span === undefined ? effect : Effect.withParentSpan(effect, this.span)
   }
 
-  private traceRelease<A, E>(release: Effect.Effect<A, E>): Effect.Effect<A, E> {
+  private traceRelease(
+    release: Effect.Effect<Ownership, LockStoreError>
+  ): Effect.Effect<Ownership, LockStoreError> {
     const span = this.span
     if (span === undefined) return release
+    const lostBefore = this.ended !== "Released"
     let begun = false
     return Effect.suspend(() => {
       begun = true
@@ -334,7 +337,15 @@ export class HeldLease implements Lease {
       // a tracer that throws must not keep the lock
       Effect.catchAllCause((cause) => (begun ? Effect.failCause(cause) : release)),
       Effect.onExit((exit) =>
-        Effect.map(Effect.clock, (clock) => span.end(clock.unsafeCurrentTimeNanos(), exit))
+        Effect.map(Effect.clock, (clock) => {
+          const loss = lostBefore
+            ? this.loss
+            : Exit.isSuccess(exit) && exit.value !== "Ours"
+              ? this.lossBecause(exit.value)
+              : undefined
+          if (loss !== undefined) span.attribute("lock.lost", loss.reason)
+          span.end(clock.unsafeCurrentTimeNanos(), loss === undefined ? exit : Exit.fail(loss))
+        })
       )
     )
   }

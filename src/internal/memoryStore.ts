@@ -90,6 +90,7 @@ class MemoryStore extends Opaque implements LockStore {
   ): Effect.Effect<Grant, LockUnavailable> {
     const waiter = new Waiter(claim, this.contention(entry, entry.waiters.size))
     entry.waiters.add(waiter)
+    claim.whenWaiting?.(() => this.contention(entry, entry.waiters.before(waiter)))
     // (also where a lease has just run out, and its timer not fired yet)
     this.serve(claim.key, entry)
     const deadline = Number.isFinite(claim.waitMillis)

@@ -20,6 +20,7 @@ type Labels = ReadonlyArray<MetricLabel.MetricLabel>
 export interface LockMetrics {
   readonly ended: (heldMillis: number) => void
   readonly acquired: (waitedMillis: number, contended: boolean) => void
+  readonly waiting: (change: 1 | -1) => void
   readonly unavailable: (waitedMillis: number) => void
   readonly failed: () => void
   readonly lost: (reason: LossReason) => void
@@ -38,6 +39,15 @@ const counter = (name: string, description: string, labels: Labels) =>
     )
   )
 
+/** Counted by the registry, for each set of labels: it keeps them anyway. */
+const gauge = (name: string, description: string, labels: Labels) =>
+  MetricModule.fromMetricKey(
+    MetricKey.taggedWithLabels(
+      MetricKey.gauge(`effect_redis_lock_${name}`, { description }),
+      labels
+    )
+  )
+
 const histogram = (name: string, description: string, labels: Labels) =>
   MetricModule.fromMetricKey(
     MetricKey.taggedWithLabels(
@@ -51,13 +61,8 @@ const makeNamed = (name: string) => {
   const lost = (reason: LossReason) =>
     counter("lost", "Leases lost, by reason", [...labels, MetricLabel.make("reason", reason)])
   return {
-    held: 0,
-    heldGauge: MetricModule.fromMetricKey(
-      MetricKey.taggedWithLabels(
-        MetricKey.gauge("effect_redis_lock_held", { description: "Leases held now" }),
-        labels
-      )
-    ),
+    held: gauge("held", "Leases held now", labels),
+    waiting: gauge("waiting", "Callers that wait for a lock that somebody else has", labels),
     acquired: counter("acquired", "Leases granted", labels),
     contended: counter("contended", "Acquisitions that found the lock taken", labels),
     unavailable: counter("unavailable", "Acquisitions that ended without the lock", labels),
@@ -92,14 +97,17 @@ class FiberMetrics implements LockMetrics {
     private readonly labels: Labels
   ) {}
   ended(heldMillis: number) {
-    this.named.heldGauge.unsafeUpdate(--this.named.held, this.labels)
+    this.named.held.unsafeModify(-1, this.labels)
     this.named.hold.unsafeUpdate(heldMillis, this.labels)
   }
   acquired(waitedMillis: number, contended: boolean) {
-    this.named.heldGauge.unsafeUpdate(++this.named.held, this.labels)
+    this.named.held.unsafeModify(1, this.labels)
     this.named.acquired.unsafeUpdate(1, this.labels)
     if (contended) this.named.contended.unsafeUpdate(1, this.labels)
     this.named.wait.unsafeUpdate(waitedMillis, this.labels)
+  }
+  waiting(change: 1 | -1) {
+    this.named.waiting.unsafeModify(change, this.labels)
   }
   unavailable(waitedMillis: number) {
     this.named.contended.unsafeUpdate(1, this.labels)

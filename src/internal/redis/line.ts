@@ -102,7 +102,7 @@ export class Line implements PlaceEvents {
   join(waiter: Waiter): void {
     const { clock } = this.around.commands
     waiter.cameAfter = this.waiters.size
-    if (this.isAnswered) waiter.contention = this.contention(waiter.cameAfter)
+    if (this.isAnswered) this.waits(waiter)
     else this.unanswered.push(waiter)
     this.waiters.add(waiter)
     if (waiter.claim.waitMillis !== Number.POSITIVE_INFINITY) {
@@ -166,9 +166,16 @@ export class Line implements PlaceEvents {
     this.unanswered = []
     for (const waiter of unanswered) {
       if (!waiter.stands) continue
-      waiter.contention ??= this.contention(waiter.cameAfter)
+      this.waits(waiter)
       if (waiter.overdue) this.giveUp(waiter)
     }
+  }
+
+  /** It is known that the caller has to wait, and for whom. */
+  private waits(waiter: Waiter): void {
+    if (waiter.contention !== undefined) return
+    waiter.contention = this.contention(waiter.cameAfter)
+    waiter.claim.whenWaiting?.(() => this.contention(this.waiters.before(waiter)))
   }
 
   /** What is in the way of a caller that has so many of this process before it. */
