@@ -66,6 +66,8 @@ export interface Options extends StoreOptions {
   /**
    * Options for ioredis. How commands are retried is decided here, so `maxRetriesPerRequest`,
    * `enableOfflineQueue`, `autoResendUnfulfilledCommands` and `commandTimeout` have no effect.
+   * `connectionName` is what `CLIENT LIST` shows; default: `"effect-redis-lock"`. That of the
+   * connection for messages has `:subscriber` behind it.
    */
   readonly redis?: Omit<RedisOptions, "replyMapping"> | undefined
 }
@@ -101,7 +103,8 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
   Layer.scoped(LockStore, make(options))
 
 /**
- * The same from `Config`. Use `Config.redacted` for the URL or the password.
+ * The same from `Config`, with all of its options: each is a `Config`, or all together are one. Use
+ * `Config.redacted` for the URL and for passwords.
  *
  * @example
  * ```ts
@@ -110,7 +113,11 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
  *
  * const LocksLive = RedisLockStore.layerConfig({
  *   url: Config.redacted("REDIS_URL"),
- *   prefix: Config.string("LOCK_PREFIX").pipe(Config.withDefault(""))
+ *   prefix: Config.string("LOCK_PREFIX").pipe(Config.withDefault("")),
+ *   redis: {
+ *     password: Config.redacted("REDIS_PASSWORD"),
+ *     tls: Config.succeed({ ca: "…" })
+ *   }
  * })
  * ```
  *
@@ -122,11 +129,12 @@ export const layerConfig = (
 ): Layer.Layer<LockStore, ConfigError.ConfigError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(Config.unwrap(options), ({ host, password, port, username, ...rest }) =>
+    Effect.flatMap(Config.unwrap(options), ({ host, password, port, redis, username, ...rest }) =>
       Effect.mapError(
         make({
           ...rest,
           redis: {
+            ...revealed(redis),
             ...(host === undefined ? {} : { host }),
             ...(port === undefined ? {} : { port }),
             ...(username === undefined ? {} : { username }),
@@ -138,14 +146,41 @@ export const layerConfig = (
     )
   )
 
+/** As ioredis takes them. */
+const revealed = (options: ConfigRedisOptions = {}): Omit<RedisOptions, "replyMapping"> => {
+  const { password, sentinelPassword, ...rest } = options
+  const reveal = (secret: string | Redacted.Redacted) =>
+    Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
+  return {
+    ...rest,
+    ...(password === undefined ? {} : { password: reveal(password) }),
+    ...(sentinelPassword === undefined ? {} : { sentinelPassword: reveal(sentinelPassword) })
+  }
+}
+
 /**
- * What `layerConfig` reads.
+ * Options for ioredis, as `layerConfig` reads them: passwords can be `Redacted`.
  *
  * @since 0.1.0
  * @category models
  */
-export interface ConfigOptions extends StoreOptions {
-  readonly url?: string | Redacted.Redacted | undefined
+export interface ConfigRedisOptions extends Omit<
+  RedisOptions,
+  "replyMapping" | "password" | "sentinelPassword"
+> {
+  readonly password?: string | Redacted.Redacted | undefined
+  readonly sentinelPassword?: string | Redacted.Redacted | undefined
+}
+
+/**
+ * What `layerConfig` reads: all that `layer` takes. `host`, `port`, `username` and `password` are
+ * those of `redis`, and win over them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConfigOptions extends Omit<Options, "redis"> {
+  readonly redis?: ConfigRedisOptions | undefined
   readonly host?: string | undefined
   readonly port?: number | undefined
   readonly username?: string | undefined

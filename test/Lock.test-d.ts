@@ -199,6 +199,23 @@ describe("stores", () => {
     expectTypeOf(
       RedisLockStore.layerConfig(Config.succeed({ host: "127.0.0.1", port: 6379 }))
     ).toEqualTypeOf<Layer.Layer<Store, ConfigError.ConfigError>>()
+    // all that `layer` takes
+    expectTypeOf<Omit<RedisLockStore.ConfigOptions, "redis">>().toMatchTypeOf<
+      Omit<RedisLockStore.Options, "redis">
+    >()
+    expectTypeOf<keyof RedisLockStore.ConfigRedisOptions>().toEqualTypeOf<
+      keyof NonNullable<RedisLockStore.Options["redis"]>
+    >()
+    void RedisLockStore.layerConfig({
+      batch: Config.boolean("BATCH"),
+      redis: {
+        name: Config.string("MASTER"),
+        sentinels: Config.succeed([{ host: "127.0.0.1", port: 26379 }]),
+        sentinelPassword: Config.redacted("SENTINEL_PASSWORD"),
+        tls: { ca: Config.string("CA") },
+        retryStrategy: Config.succeed(() => 100)
+      }
+    })
   })
 
   it("Redis, from a client of ioredis", () => {

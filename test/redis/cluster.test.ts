@@ -168,6 +168,10 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       yield* holder.lease
       const waiter = yield* queuedCaller({ ...waiting, server }, "k", 0, { ttl })
       yield* Effect.raceAll(cluster.masters.map((server) => subscribed({ ...waiting, server })))
+      const clients = yield* Effect.forEach(cluster.masters, (server) => server.clients)
+      expect(clients.flat().map((client) => client["name"])).toContainEqual(
+        expect.stringContaining("effect-redis-lock:subscriber")
+      )
       return yield* since(holder.release, waiter.lease)
     }).pipe(Effect.timeout("10 seconds"))
   /** Its next heartbeat is not due for a second. */

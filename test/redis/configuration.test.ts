@@ -70,6 +70,47 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
       })
     )
 
+    it.scoped("by Config: all that layer takes, with the options of ioredis", () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const provider = ConfigProvider.fromMap(
+          new Map([
+            ["PORT", String(server.port)],
+            ["PASSWORD", secret],
+            ["OWNER", "worker 7"],
+            ["BATCH", "false"]
+          ])
+        )
+        const { use } = yield* storeOf(
+          RedisLockStore.layerConfig({
+            owner: ConfigModule.string("OWNER"),
+            batch: ConfigModule.boolean("BATCH"),
+            localHandoff: ConfigModule.succeed(0),
+            redis: {
+              host: ConfigModule.succeed("127.0.0.1"),
+              port: ConfigModule.integer("PORT"),
+              password: ConfigModule.redacted("PASSWORD"),
+              db: ConfigModule.succeed(3),
+              connectionName: ConfigModule.succeed("configured"),
+              retryStrategy: ConfigModule.succeed(() => 100)
+            }
+          }).pipe(Layer.provide(Layer.setConfigProvider(provider)))
+        )
+        yield* Lock.withLock("k", { ttl })(() =>
+          Effect.gen(function* () {
+            const busy = yield* Effect.flip(Effect.scoped(Lock.tryAcquire("k")))
+            expect(busy).toMatchObject({ holder: { owner: "worker 7" } })
+            expect(yield* leftovers(server)).toEqual([])
+            const clients = yield* server.clients
+            expect(clients.map((client) => [client["name"], client["db"]])).toEqual([
+              ["configured", "3"]
+            ])
+          })
+        ).pipe(use)
+      })
+    )
+
     it.scoped("by Config: a URL, or its parts", () =>
       Effect.gen(function* () {
         const server = yield* RedisServer.RedisServer
@@ -324,6 +365,55 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a store's options", (
       yield* RedisServer.eventually(Effect.map(server.clientCount, (count) => count === 0))
     })
   )
+
+  /** Names in CLIENT LIST, once a waiter has come for a lock, by the store that it waits in. */
+  const namesOf = (
+    store: (
+      server: RedisServer.RedisProcess
+    ) => Effect.Effect<Layer.Layer<LockStore.LockStore, unknown>, never, Scope.Scope>
+  ) =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      const { use } = yield* storeOf(yield* store(server))
+      yield* server.command("SET", "k", "foreign", "PX", 60_000)
+      const waiter = yield* Effect.fork(lockOnce.pipe(use))
+      yield* RedisServer.eventually(
+        Effect.map(server.clients, (clients) => clients.some((client) => client["sub"] !== "0"))
+      )
+      const clients = yield* server.clients
+      yield* Fiber.interrupt(waiter)
+      return clients.map((client) => client["name"]).sort()
+    })
+
+  for (const [name, redis, expected] of [
+    ["that of the library", {}, "effect-redis-lock"],
+    ["the user's own", { connectionName: "jobs" }, "jobs"]
+  ] as const) {
+    it.scoped(`its connections have a name in CLIENT LIST: ${name}`, () =>
+      Effect.gen(function* () {
+        expect(
+          yield* namesOf(({ url }) => Effect.succeed(RedisLockStore.layer({ url, redis })))
+        ).toEqual([expected, `${expected}:subscriber`])
+      })
+    )
+  }
+
+  for (const [name, options, expected] of [
+    ["none", {}, ["", "effect-redis-lock:subscriber"]],
+    ["one", { connectionName: "app" }, ["app", "app:subscriber"]]
+  ] as const) {
+    it.scoped(`a client of the user's keeps its name (${name}), the one beside it has one`, () =>
+      Effect.gen(function* () {
+        const names = namesOf(({ port }) =>
+          Effect.map(connectedClient(port, options), (client) =>
+            RedisLockStore.layerFromClient(client)
+          )
+        )
+        expect(yield* names).toEqual(expected)
+      })
+    )
+  }
 
   it.scoped("a prefix, a database, and an owner are where they were asked for", () =>
     Effect.gen(function* () {

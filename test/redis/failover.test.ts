@@ -1,5 +1,6 @@
 /** A master that is one no more, and Sentinels that do not say which one is: the own client goes on. */
 import { expect, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
@@ -143,9 +144,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel that says 
         const group = yield* RedisSentinel.make({ replicas: 0, sentinels: 1 })
         const silent = { host: "127.0.0.1", port: yield* LyingProxy.stranger({}) }
         const { use } = yield* storeOf(
-          RedisLockStore.layer({
-            redis: { name: group.name, sentinels: [silent, ...group.addresses] },
-            commandTimeout: "1 second"
+          RedisLockStore.layerConfig({
+            redis: {
+              name: Config.succeed<string>(group.name),
+              sentinels: Config.succeed([silent, ...group.addresses])
+            },
+            commandTimeout: Config.succeed("1 second")
           })
         )
         yield* RedisServer.eventually(

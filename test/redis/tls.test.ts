@@ -3,6 +3,7 @@
  * redis-server that was built with TLS, as those of the distributions are.
  */
 import { expect, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Lock, RedisLockStore } from "effect-redis-lock"
@@ -93,7 +94,13 @@ layer(withTls("server"), { excludeTestServices: true })("a server with TLS", (it
         yield* server.flush
         const port = yield* tlsPort(server)
         const a = yield* storeOf(secured(port, { ca }, host))
-        const b = yield* storeOf(secured(port, { ca }, host))
+        const b = yield* storeOf(
+          RedisLockStore.layerConfig({
+            url: Config.succeed(`rediss://${host}:${port}`),
+            commandTimeout: Config.succeed(commandTimeout),
+            redis: { tls: { ca: Config.succeed(ca) } }
+          })
+        )
         expect(yield* Lock.withLock("k", { ttl })(Effect.succeed("done")).pipe(a.use)).toBe("done")
 
         const holder = yield* caller(a.use, "k", { ttl, renewEvery: 30 })

@@ -19,7 +19,13 @@ export interface ClientOptions {
   readonly tls?: object | undefined
   readonly enableOfflineQueue?: boolean | undefined
   readonly sentinelPassword?: string | null | undefined
-  readonly redisOptions?: { readonly password?: string | null | undefined } | undefined
+  readonly connectionName?: string | undefined
+  readonly redisOptions?:
+    | {
+        readonly password?: string | null | undefined
+        readonly connectionName?: string | undefined
+      }
+    | undefined
 }
 
 export interface RedisClient {
@@ -177,6 +183,12 @@ export const whenEnded = (client: EventSource, listener: () => void): void => {
   client.on("end", tell)
 }
 
+/** How connections are called that the client's own options give no name. */
+export const connectionName = "effect-redis-lock"
+
+const subscriberName = (options: { readonly connectionName?: string | undefined } | undefined) =>
+  `${options?.connectionName ?? connectionName}:subscriber`
+
 /** It is not connected again by itself. */
 export const once = {
   lazyConnect: false,
@@ -195,11 +207,16 @@ export const subscriberOf = (client: RedisClient, attempt: number): SubscriberCl
     ? client.duplicate(attempt % 2 === 1 ? nodesOf(client) : [], {
         lazyConnect: false,
         autoResubscribe: false,
-        clusterRetryStrategy: () => null
+        clusterRetryStrategy: () => null,
+        redisOptions: {
+          ...client.options?.redisOptions,
+          connectionName: subscriberName(client.options?.redisOptions)
+        }
       })
     : client.duplicate({
         ...once,
         enableOfflineQueue: true,
         maxRetriesPerRequest: null,
-        autoResubscribe: false
+        autoResubscribe: false,
+        connectionName: subscriberName(client.options)
       })

@@ -3,6 +3,7 @@ import { Redis, type RedisOptions } from "ioredis"
 import type { Socket } from "node:net"
 import {
   type ClientOptions,
+  connectionName,
   once,
   type RedisClient,
   subscriberOf,
@@ -39,6 +40,8 @@ export const networkOf = (
     // what a connection that is given up leaves behind
     disconnectTimeout: 100,
     ...options,
+    // what CLIENT LIST shows; a server that refuses to be told is no trouble
+    connectionName: options.connectionName ?? connectionName,
     ...ours
   }
   delete merged.commandTimeout
