@@ -50,6 +50,12 @@ export interface WaitOptions extends Options {
    * as `tryAcquire` makes it. Default: no limit.
    */
   readonly waitAtMost?: Duration.DurationInput | undefined
+  /**
+   * A caller that has waited for so long is logged as a warning: the key, who has the lock and since
+   * when, how many are before it; then again each time when it has waited for twice as long.
+   * `Duration.infinity`: never. Default: 10 seconds.
+   */
+  readonly warnAfter?: Duration.DurationInput | undefined
 }
 
 /**

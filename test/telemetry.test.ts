@@ -2,6 +2,7 @@
 import { describe, expect, it, layer } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -507,8 +508,12 @@ describe("logs", () => {
       const logs = makeLogs()
       yield* Effect.gen(function* () {
         const first = yield* forkSettled(Lock.withLock("key")(Effect.sleep("1 minute")))
-        const waiter = yield* forkSettled(Effect.scoped(Lock.acquire("key")))
-        const cut = yield* forkSettled(Effect.scoped(Lock.acquire("key")))
+        const waiter = yield* forkSettled(
+          Effect.scoped(Lock.acquire("key", { warnAfter: Duration.infinity }))
+        )
+        const cut = yield* forkSettled(
+          Effect.scoped(Lock.acquire("key", { warnAfter: "31 seconds" }))
+        )
         yield* Effect.exit(Effect.scoped(Lock.tryAcquire("key")))
         yield* Effect.void.pipe(Lock.withLockIfAvailable("key"))
         yield* Effect.exit(Lock.withLock("other")(Effect.fail("own")))
@@ -524,6 +529,42 @@ describe("logs", () => {
         yield* early.release
       }).pipe(logs.collect)
       expect(logs.loud()).toEqual([])
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("a long wait is a warning, and then ever less often: key, holder, since when", () =>
+    Effect.gen(function* () {
+      const logs = makeLogs()
+      yield* Effect.gen(function* () {
+        const holder = yield* forkSettled(Lock.withLock("key", { owner: "worker 7" })(Effect.never))
+        yield* TestClock.adjust("5 seconds")
+        const first = yield* forkSettled(Lock.withLock("key", { warnAfter: "1 hour" })(Effect.void))
+        const waiter = yield* forkSettled(
+          Effect.annotateLogs(Lock.withLock("key", { owner: "worker 8" })(Effect.void), "mine", 1)
+        )
+        yield* TestClock.adjust("9900 millis")
+        expect(logs.loud()).toEqual([])
+        yield* TestClock.adjust("200 millis")
+        expect(logs.loud()).toHaveLength(1)
+        yield* TestClock.adjust("9 seconds")
+        expect(logs.loud()).toHaveLength(1)
+        yield* TestClock.adjust("80 seconds")
+        // after 10, 20, 40 and 80 s
+        expect(logs.loud()).toHaveLength(4)
+        yield* Fiber.interrupt(holder)
+        yield* Fiber.join(first)
+        yield* Fiber.join(waiter)
+        yield* TestClock.adjust("1 hour")
+      }).pipe(logs.collect)
+      expect(lockWarnings(logs)).toEqual(
+        Array.from({ length: 4 }, () => ["WARN", "key", "worker 8"])
+      )
+      const [{ annotations, text }] = logs.loud() as [Line]
+      expect(annotations).toMatchObject({ mine: 1 })
+      expect(text).toContain('Still waiting. Lock "key" is not available after waiting 10s')
+      expect(text).toContain("held by worker 7, for 15s so far")
+      expect(text).toContain("1 stood in the queue before this")
+      expect(logs.loud()[3]!.text).toContain("held by worker 7, for 1m 25s so far")
     }).pipe(Effect.provide(memory))
   )
 

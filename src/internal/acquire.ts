@@ -17,6 +17,7 @@ import { HeldLease } from "./lease.js"
 import { toMillis } from "./millis.js"
 import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
 import { isTraced, metricsFor } from "./telemetry.js"
+import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
@@ -44,15 +45,11 @@ export const withLease = <A, E, R, E2>(
   const askedAt = clock.unsafeNow()
   let granted: Grant | undefined
   let lease: HeldLease | undefined
-  let waits = false
-  const endWait = () => {
-    if (waits) metrics.waiting(-1)
-    waits = false
-  }
+  let waiting: Waiting | undefined
   const begin = (grant: Grant): HeldLease => {
     // before anything that can fail
     granted = grant
-    endWait()
+    waiting?.end()
     lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt)
     lease.begin()
     return lease
@@ -66,9 +63,8 @@ export const withLease = <A, E, R, E2>(
       whenWaiting:
         resolved.waitMillis === 0
           ? undefined
-          : () => {
-              waits = true
-              metrics.waiting(1)
+          : (contention) => {
+              waiting = new Waiting(key, resolved, clock, metrics, askedAt, fiber, contention)
             }
     },
     caller.restore
@@ -88,7 +84,7 @@ export const withLease = <A, E, R, E2>(
           Effect.zipRight(Effect.exit(giveBack), Effect.failCause(error))
         )
       }
-      endWait()
+      waiting?.end()
       const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
       if (Option.isSome(failure)) {
         if (failure.value._tag === "LockUnavailable") {
@@ -229,7 +225,7 @@ const decodeOptions = (
   const badKey = checkKey(key)
   if (badKey !== undefined) return badKey
   const durations: Record<string, number | undefined> = {}
-  for (const option of ["ttl", "renewEvery", "margin"] as const) {
+  for (const option of ["ttl", "renewEvery", "margin", "warnAfter"] as const) {
     const input = options?.[option]
     if (input === undefined) continue
     const millis = toMillis(input)
@@ -245,6 +241,7 @@ const decodeOptions = (
     renewEvery: durations["renewEvery"],
     margin: durations["margin"],
     waitAtMost: waitMillis,
+    warnAfter: durations["warnAfter"],
     owner: options?.owner,
     name: options?.name
   })

@@ -12,6 +12,7 @@ export interface RawOptions {
   readonly ttl: number | undefined
   readonly renewEvery: number | undefined
   readonly waitAtMost: number | undefined
+  readonly warnAfter: number | undefined
   readonly margin: number | undefined
   readonly owner: string | undefined
   readonly name: string | undefined
@@ -21,6 +22,7 @@ export interface LeaseOptions {
   readonly ttlMillis: number
   readonly renewEveryMillis: number
   readonly waitMillis: number
+  readonly warnAfterMillis: number
   readonly marginMillis: number
   readonly owner: string | undefined
   readonly name: string | undefined
@@ -31,7 +33,13 @@ const impossible = (option: string, value: unknown, why: string): string =>
     typeof value === "number" && durations.has(option) ? " ms" : ""
   }. ${why}`
 
-const durations: ReadonlySet<string> = new Set(["ttl", "renewEvery", "margin", "waitAtMost"])
+const durations: ReadonlySet<string> = new Set([
+  "ttl",
+  "renewEvery",
+  "margin",
+  "waitAtMost",
+  "warnAfter"
+])
 
 export const show = (value: unknown): string => {
   const text =
@@ -90,6 +98,10 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
   }
   const waitMillis = raw.waitAtMost ?? Number.POSITIVE_INFINITY
   if (!(waitMillis >= 0)) return impossible("waitAtMost", waitMillis, "It cannot be negative.")
+  const warnAfterMillis = raw.warnAfter ?? 10_000
+  if (!(warnAfterMillis > 0)) {
+    return impossible("warnAfter", warnAfterMillis, "It must be more than 0.")
+  }
   for (const option of ["owner", "name"] as const) {
     const value: unknown = raw[option]
     if (value === undefined) continue
@@ -102,6 +114,7 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     ttlMillis,
     renewEveryMillis,
     waitMillis,
+    warnAfterMillis,
     marginMillis,
     owner: raw.owner,
     name: raw.name

@@ -7,6 +7,7 @@ const raw = {
   ttl: undefined,
   renewEvery: undefined,
   waitAtMost: undefined,
+  warnAfter: undefined,
   margin: undefined,
   owner: undefined,
   name: undefined
@@ -17,6 +18,7 @@ it("the defaults: a ttl of 5 s, renewed at half of it, given up a tenth before i
     ttlMillis: 5_000,
     renewEveryMillis: 2_500,
     waitMillis: Number.POSITIVE_INFINITY,
+    warnAfterMillis: 10_000,
     marginMillis: 500,
     owner: undefined,
     name: undefined
