@@ -100,7 +100,7 @@ class Holder {
     const { clock, timeoutMillis, transport } = this.commands
     const begunAt = clock.unsafeNow()
     const since = closingSince(begunAt, transport.lastAnswerAt)
-    const closing = { since, begunAt, deadline: since + timeoutMillis }
+    const closing = new Closing(since, begunAt, since + timeoutMillis)
     const { pending } = tenure
     return pending === undefined || pending.settled !== undefined
       ? this.releaseBy(closing, false)
@@ -186,10 +186,12 @@ class Holder {
 }
 
 /** A release on its way: when it began, and the close that it belongs to. */
-interface Closing {
-  readonly since: number
-  readonly begunAt: number
-  readonly deadline: number
+class Closing {
+  constructor(
+    readonly since: number,
+    readonly begunAt: number,
+    readonly deadline: number
+  ) {}
 }
 
 class Renewed {
