@@ -10,6 +10,7 @@ import { awaitQueued, caller, queuedCaller } from "../support/Queue.js"
 import {
   collectWarnings,
   connectedClient,
+  type Environment,
   environment,
   failure,
   FaultProxy,
@@ -185,17 +186,19 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an outage in which le
 layer(RedisServer.layer(), { excludeTestServices: true })("what closes together", (it) => {
   const commandTimeout = 500
   const leases = (count: number) => Array.from({ length: count }, (_, i) => `k${i}`)
+  /** A scope that has them all. */
+  const scopeOf = (keys: ReadonlyArray<string>, use: Environment["use"]) =>
+    Effect.tap(Scope.make(), (scope) =>
+      Effect.forEach(keys, (key) => Lock.acquire(key, { ttl }).pipe(use, Scope.extend(scope)), {
+        concurrency: "unbounded"
+      })
+    )
 
   it.scoped("has one deadline, and one warning: the leases of a scope", () =>
     collectWarnings((warnings) =>
       Effect.gen(function* () {
         const { proxy, server, use } = yield* environment({ commandTimeout })
-        const scope = yield* Scope.make()
-        yield* Effect.forEach(
-          leases(40),
-          (key) => Lock.acquire(key, { ttl }).pipe(use, Scope.extend(scope)),
-          { concurrency: "unbounded" }
-        )
+        const scope = yield* scopeOf(leases(40), use)
         proxy.blackHole()
         const { millis } = yield* timed(Scope.close(scope, Exit.void))
         expect(millis).toBeLessThan(2 * commandTimeout)
@@ -211,12 +214,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what closes together"
     quietly(
       Effect.gen(function* () {
         const { proxy, server, use } = yield* environment({ commandTimeout })
-        const scope = yield* Scope.make()
-        yield* Effect.forEach(
-          leases(40),
-          (key) => Lock.acquire(key, { ttl }).pipe(use, Scope.extend(scope)),
-          { concurrency: "unbounded" }
-        )
+        const scope = yield* scopeOf(leases(40), use)
         // answered each, but forty times
         proxy.link({ toClient: 100 })
         const { millis } = yield* timed(Scope.close(scope, Exit.void))

@@ -119,11 +119,6 @@ export class Call {
     return this.timesSent > 1 || this.connection !== this.carrier.connection
   }
 
-  /** On which connection it was sent, of a client that counts them. */
-  get sentOn(): number {
-    return this.connection
-  }
-
   /** Whether anybody still acts on an answer: nobody sends it again for those who gave up. */
   get isWanted(): boolean {
     if (this.settled !== undefined || this.abandoned) return false
