@@ -11,7 +11,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease, Options, WaitOptions } from "../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
-import { type Contention, type Grant, LockStore } from "../LockStore.js"
+import { type Claim, type Contention, type Grant, LockStore } from "../LockStore.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { HeldLease } from "./lease.js"
 import { toMillis } from "./millis.js"
@@ -20,6 +20,25 @@ import { isTraced, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockStoreError
+
+/** (No literal: the engine takes what hot literals make for long-lived, with all that it refers to.) */
+class Asked implements Claim {
+  readonly ttlMillis: number
+  readonly waitMillis: number
+  readonly owner: string | undefined
+  readonly whenWaiting: Claim["whenWaiting"]
+
+  constructor(
+    readonly key: string,
+    options: LeaseOptions,
+    whenWaiting: NonNullable<Claim["whenWaiting"]>
+  ) {
+    this.ttlMillis = options.ttlMillis
+    this.waitMillis = options.waitMillis
+    this.owner = options.owner
+    this.whenWaiting = options.waitMillis === 0 ? undefined : whenWaiting
+  }
+}
 
 /**
  * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless
@@ -55,18 +74,9 @@ export const withLease = <A, E, R, E2>(
     return lease
   }
   const acquired = store.acquire(
-    {
-      key,
-      ttlMillis: resolved.ttlMillis,
-      waitMillis: resolved.waitMillis,
-      owner: resolved.owner,
-      whenWaiting:
-        resolved.waitMillis === 0
-          ? undefined
-          : (contention) => {
-              waiting = new Waiting(key, resolved, clock, metrics, askedAt, fiber, contention)
-            }
-    },
+    new Asked(key, resolved, (contention) => {
+      waiting = new Waiting(key, resolved, clock, metrics, askedAt, fiber, contention)
+    }),
     caller.restore
   )
   return Effect.catchAllCause(

@@ -22,6 +22,7 @@ import type {
   ScheduledCall
 } from "../LockStore.js"
 import { inContext } from "./asyncContext.js"
+import { Dictionary } from "./dictionary.js"
 import { Fifo, Link } from "./fifo.js"
 import { maxDelay, validUntil } from "./timing.js"
 import { Opaque } from "./opaque.js"
@@ -59,7 +60,7 @@ class Entry {
 }
 
 class MemoryStore extends Opaque implements LockStore {
-  private readonly entries = new Map<string, Entry>()
+  private readonly entries = new Dictionary<Entry>()
   private readonly id = makeStoreId()
   private lastFencingToken = 0
 

@@ -244,24 +244,24 @@ const visits = (
 // -----------------------------------------------------------------------------
 
 interface Internals {
-  readonly lines?: ReadonlyMap<string, unknown>
-  readonly entries?: ReadonlyMap<string, unknown>
+  readonly lines?: { readonly size: number }
+  readonly entries?: { readonly size: number }
+  readonly attempts?: { readonly size: number }
   readonly around?: {
     readonly storeId: string
     readonly messages: {
-      readonly listeners: ReadonlyMap<string, unknown>
-      readonly foreignKeys: ReadonlyMap<string, unknown>
+      readonly foreignKeys: { readonly size: number }
     }
   }
 }
 
 /** What a store keeps of keys that nobody holds or waits for. */
 const keptBy = (store: LockStore.LockStore): ReadonlyArray<string> => {
-  const { around, entries, lines } = store as unknown as Internals
+  const { around, attempts, entries, lines } = store as unknown as Internals
   return Object.entries({
     lines,
     entries,
-    listeners: around?.messages.listeners,
+    attempts,
     "foreign keys": around?.messages.foreignKeys
   }).flatMap(([what, kept]) => ((kept?.size ?? 0) > 0 ? [`${kept!.size} ${what}`] : []))
 }

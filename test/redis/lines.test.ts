@@ -111,15 +111,18 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
       Effect.gen(function* () {
         const { server, store, use } = yield* environment()
         interface Insides {
+          readonly key: string
           readonly waiters: ReadonlySet<unknown>
           readonly tenure: unknown
           readonly place: unknown
           readonly tenureWatch: unknown
         }
-        const { lines } = store as unknown as { readonly lines: ReadonlyMap<string, Insides> }
+        const { lines } = store as unknown as {
+          readonly lines: { readonly values: ReadonlyArray<Insides> }
+        }
         const wrong: Array<string> = []
         const look = () => {
-          for (const [key, { place, tenure, tenureWatch, waiters }] of lines) {
+          for (const { key, place, tenure, tenureWatch, waiters } of lines.values) {
             const has = `${key}: ${waiters.size} waiters, place ${place !== undefined}, tenure ${tenure !== undefined}, watch ${tenureWatch !== undefined}`
             const idleLine = waiters.size === 0 && tenure === undefined
             const ghost = waiters.size === 0 && place !== undefined

@@ -60,26 +60,27 @@ export const holdCommands = (proxy: FaultProxy.FaultProxy): void => {
 }
 
 interface Internals {
-  readonly lines: ReadonlyMap<string, unknown>
+  readonly lines: { readonly size: number }
+  readonly attempts: { readonly size: number }
   readonly around: {
     readonly storeId: string
     readonly messages: {
-      readonly listeners: Map<string, (fencingToken?: number, ttlMillis?: number) => void>
-      readonly foreignKeys: ReadonlyMap<string, unknown>
+      readonly recipient: { onGrant: (message: unknown) => void }
+      readonly foreignKeys: { readonly size: number }
     }
   }
 }
 
 /** The only place where tests look into a store in Redis. */
 export const internals = (store: LockStore.LockStore) => {
-  const { around, lines } = store as unknown as Internals
+  const { around, attempts, lines } = store as unknown as Internals
   return {
     /** Also the channel on which the store is told of grants. */
     storeId: around.storeId,
     /** Everything that a store keeps for a key: nothing, where nobody holds it or waits for it. */
     size: () => ({
       lines: lines.size,
-      listeners: around.messages.listeners.size,
+      attempts: attempts.size,
       foreignKeys: around.messages.foreignKeys.size
     })
   }
@@ -87,12 +88,11 @@ export const internals = (store: LockStore.LockStore) => {
 
 /** Calls back in the very tick in which a waiter of the store is told of its grant. */
 export const onGrant = (store: LockStore.LockStore, callback: () => void): void => {
-  const { listeners } = (store as unknown as Internals).around.messages
-  for (const [token, listener] of listeners) {
-    listeners.set(token, (fencingToken, ttlMillis) => {
-      listener(fencingToken, ttlMillis)
-      if (fencingToken !== undefined) callback()
-    })
+  const { recipient } = (store as unknown as Internals).around.messages
+  const { onGrant } = recipient
+  recipient.onGrant = (message) => {
+    onGrant(message)
+    callback()
   }
 }
 
@@ -107,7 +107,7 @@ export const subscribed = ({
     )
   )
 
-export const nothing = { lines: 0, listeners: 0, foreignKeys: 0 }
+export const nothing = { lines: 0, attempts: 0, foreignKeys: 0 }
 
 /** Waits until a store keeps nothing; a test that waits in vain runs into its timeout. */
 export const idle = (store: LockStore.LockStore): Effect.Effect<void> =>

@@ -5,6 +5,7 @@
 import type * as Effect from "effect/Effect"
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
 import { called } from "../asyncContext.js"
+import { Link } from "../fifo.js"
 import { isolated } from "../isolated.js"
 import type { Script } from "./scripts.js"
 
@@ -67,7 +68,8 @@ class Observer {
   }
 }
 
-export class Call {
+/** Stands in one line at most: that of what has not been answered yet. */
+export class Call extends Link {
   readonly askedAt: number
   /** When the copy was sent that was answered; before that, when it was asked for. */
   sentAt: number
@@ -92,6 +94,7 @@ export class Call {
     /** How long an answer is waited for before the connection is doubted. */
     readonly patienceMillis: number
   ) {
+    super()
     this.askedAt = this.sentAt = carrier.clock.unsafeNow()
     this.connection = carrier.connection
     this.dueAt = this.askedAt + patienceMillis

@@ -30,6 +30,7 @@
  * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
  */
 import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import { Fifo } from "../fifo.js"
 import type { Call } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"
 import { Lane, type LaneEvents, type Wire } from "./lane.js"
@@ -100,7 +101,7 @@ export class Connections implements Transport, LaneEvents {
   /** At most two, the older one first. */
   private lines: ReadonlyArray<Line> = []
   /** What is not answered yet, whether sent or kept, in the order in which it was asked for. */
-  private readonly open = new Set<Call>()
+  private readonly open = new Fifo<Call>()
   /** The next thing to do about connections, and when. */
   private timer: ScheduledCall | undefined = undefined
   /** How often in a row no connection could be made, or none that answered. */
@@ -150,7 +151,7 @@ export class Connections implements Transport, LaneEvents {
 
   send(parcels: ReadonlyArray<Parcel>): void {
     for (const parcel of parcels) {
-      for (const call of parcel.calls) this.open.add(call)
+      for (const call of parcel.calls) this.isOpen(call)
       let sent = false
       for (const line of this.lines) {
         if (!line.greeted) continue
@@ -164,9 +165,13 @@ export class Connections implements Transport, LaneEvents {
   keep(call: Call): void {
     // (not before the caller listens)
     if (this.ended) return queueMicrotask(() => call.fail(connectionClosed()))
-    this.open.add(call)
+    this.isOpen(call)
     // lazy, and asked for the first time
     if (this.lines.length === 0 && this.timer === undefined) this.dial()
+  }
+
+  private isOpen(call: Call): void {
+    if (!call.stands) this.open.add(call)
   }
 
   settled(call: Call): void {
@@ -236,7 +241,7 @@ export class Connections implements Transport, LaneEvents {
     for (const other of others) if (!other.greeted) this.giveUp(other)
     if (this.lines.length === 1) this.settleDown()
     const calls: Array<Call> = []
-    for (const call of this.open) {
+    for (const call of this.open.all) {
       if (call.isWanted) calls.push(call)
       // nobody waits for it, and nobody will ever answer it
       else if (call.underway === 0) call.abandon()
@@ -399,7 +404,7 @@ export class Connections implements Transport, LaneEvents {
     }
     this.lines = []
     const error = connectionClosed()
-    for (const call of this.open) call.fail(error)
+    for (const call of this.open.all) call.fail(error)
   }
 }
 

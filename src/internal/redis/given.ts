@@ -3,6 +3,7 @@
  * replaced, and whether commands are sent again on the next one, is its own affair.
  */
 import type { LockClock } from "../../LockStore.js"
+import { Fifo } from "../fifo.js"
 import type { Call } from "./call.js"
 import {
   type ClientOptions,
@@ -30,7 +31,7 @@ export class GivenClient implements Transport, LaneEvents {
   private readonly slowest = new Slowest()
   connectedAt = 0
   /** While there is no connection: the client would keep, and send, what nobody wants any more. */
-  private readonly kept = new Set<Call>()
+  private readonly kept = new Fifo<Call>()
   /** Whether the client would (or else say at once that there is no connection). */
   private readonly queues: boolean
   private isClosed = false
@@ -92,21 +93,19 @@ export class GivenClient implements Transport, LaneEvents {
 
   keep(call: Call): void {
     if (this.ended) this.lane.send(alone(call))
-    else this.kept.add(call)
+    else if (!call.stands) this.kept.add(call)
   }
 
   /** There is a connection again, or there never will be: the client says which. */
   private sendKept(): void {
-    const kept = [...this.kept]
-    this.kept.clear()
-    for (const call of kept) {
+    for (const call of this.kept.drain()) {
       if (call.isWanted) this.lane.send(alone(call))
       else call.abandon()
     }
   }
 
   settled(call: Call): void {
-    if (this.kept.size > 0) this.kept.delete(call)
+    this.kept.delete(call)
   }
 
   /**
@@ -160,7 +159,6 @@ export class GivenClient implements Transport, LaneEvents {
     if (this.isClosed) return
     this.isClosed = true
     this.unwatch()
-    for (const call of this.kept) call.fail(new Error("Connection is closed."))
-    this.kept.clear()
+    for (const call of this.kept.drain()) call.fail(new Error("Connection is closed."))
   }
 }

@@ -1,5 +1,6 @@
 /** What is on its way on one connection: parcels, in the order in which they were sent. */
 import type { LockClock } from "../../LockStore.js"
+import { Fifo, Link } from "../fifo.js"
 import type { Call } from "./call.js"
 import type { Parcel } from "./parcel.js"
 import { isServerError, messageOf } from "./replyErrors.js"
@@ -24,10 +25,20 @@ export interface LaneEvents {
   shown(error: unknown): unknown
 }
 
+/** A parcel on its way on one lane. */
+class Sent extends Link {
+  constructor(
+    readonly parcel: Parcel,
+    readonly at: number
+  ) {
+    super()
+  }
+}
+
 export class Lane {
   lastAnswerAt = Number.NEGATIVE_INFINITY
-  /** When each was sent; the order is that of the answers. */
-  private readonly parcels = new Map<Parcel, number>()
+  /** In the order in which they were sent, which is that of the answers. */
+  private readonly underway = new Fifo<Sent>()
 
   constructor(
     private readonly wire: Wire,
@@ -37,47 +48,40 @@ export class Lane {
 
   /** Since when it has said nothing of what it owes; `undefined` where it owes nothing. */
   get silentSince(): number | undefined {
-    for (const sentAt of this.parcels.values()) return Math.max(sentAt, this.lastAnswerAt)
-    return undefined
+    const first = this.underway.first
+    return first === undefined ? undefined : Math.max(first.at, this.lastAnswerAt)
   }
 
   send(parcel: Parcel): void {
     // given up meanwhile, and undone: it must not come behind that
     if (!parcel.isOpen) return
-    const sentAt = this.clock.unsafeNow()
+    const sent = new Sent(parcel, this.clock.unsafeNow())
     for (const call of parcel.calls) call.isSent()
-    this.parcels.set(parcel, sentAt)
+    this.underway.add(sent)
     this.wire.send(
       parcel,
       (reply) => {
-        if (!this.isOver(parcel)) return
-        this.answered(sentAt)
-        const alone = parcel.deliver(reply, sentAt)
+        if (!this.isOver(sent)) return
+        this.answered(sent.at)
+        const alone = parcel.deliver(reply, sent.at)
         if (alone.length > 0) this.askAgain(alone)
       },
       (error) => {
-        if (!this.isOver(parcel)) return
-        this.onError(parcel, error, sentAt)
+        if (this.isOver(sent)) this.onError(parcel, error, sent.at)
       }
     )
   }
 
   /** Nothing of it will be answered any more; returns what was. */
   cut(): ReadonlyArray<Call> {
-    const calls: Array<Call> = []
-    for (const parcel of this.parcels.keys()) {
-      for (const call of parcel.calls) {
-        call.isOver()
-        calls.push(call)
-      }
-    }
-    this.parcels.clear()
+    const calls = this.underway.drain().flatMap((sent) => sent.parcel.calls)
+    for (const call of calls) call.isOver()
     return calls
   }
 
-  private isOver(parcel: Parcel): boolean {
-    if (!this.parcels.delete(parcel)) return false
-    for (const call of parcel.calls) call.isOver()
+  private isOver(sent: Sent): boolean {
+    if (!this.underway.delete(sent)) return false
+    for (const call of sent.parcel.calls) call.isOver()
     return true
   }
 

@@ -36,11 +36,12 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
   }
   // "}:" and "::" keep the companions of "a" and of "{a}" apart
   const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
-  const names =
-    hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)
-      ? suffixes.map((suffix) => beside + suffix)
-      : withComputedTag(clientPrefix + prefix, stored, key).map((name) => prefix + name)
-  return [prefix + key, ...(names as [string, string, string])]
+  const lock = prefix + key
+  if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
+    return [lock, beside + suffixes[0], beside + suffixes[1], beside + suffixes[2]]
+  }
+  const names = withComputedTag(clientPrefix + prefix, stored, key).map((name) => prefix + name)
+  return [lock, ...(names as [string, string, string])]
 }
 
 /** What stands behind the prefix where the key as stored has no hash tag, and cannot become one. */

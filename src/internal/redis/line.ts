@@ -63,9 +63,16 @@ export class Line implements PlaceEvents {
     return this.tenure === tenure
   }
 
-  /** Whether a token holds the lock, or waits for it, for somebody of this process. */
-  knows(token: string): boolean {
-    return this.tenure?.token === token || this.place?.token === token
+  /** A message says that this token was granted; answers whether it is one of this process. */
+  onGrant(token: string, fencingToken: number, ttlMillis: number): boolean {
+    if (this.place?.token !== token) return this.tenure?.token === token
+    this.place.onMessage(fencingToken, ttlMillis)
+    return true
+  }
+
+  /** Messages may have been missed. */
+  ask(): void {
+    this.place?.wake()
   }
 
   /** Whether a caller of this process has the lock. */

@@ -8,11 +8,21 @@ import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
 
-/** Told the fencing token and the ttl of a grant, or nothing: messages may have been missed, ask. */
-type Listener = (fencingToken?: number, ttlMillis?: number) => void
+/** What a message says: that a token was granted a key (as stored), and for how long. */
+export interface GrantMessage {
+  readonly token: string
+  readonly key: string
+  readonly fencingToken: number
+  readonly ttlMillis: number
+}
 
-/** What tells a waiter of its grant; earlier versions did not name the key. */
-const grant = /^(\S+) (\d+) (\d+)(?: ([^]+))?$/
+export interface Recipient {
+  onGrant(message: GrantMessage): void
+  /** Messages may have been missed: whoever waits for one asks. */
+  onSubscribed(): void
+}
+
+const grant = /^(\S+) (\d+) (\d+) ([^]+)$/
 
 /** Of so many keys of foreign programs it is remembered that there has been a warning. */
 const mostForeverLocked = 1_000
@@ -22,15 +32,13 @@ const worthAWarning = 3
 
 export class Messages {
   private readonly subscription: Subscription
-  private readonly listeners = new Map<string, Listener>()
   private readonly foreignKeys = new Map<string, () => void>()
   private readonly foreverLocked = new Set<string>()
   private warned = false
   private closed = false
   /** Counts the messages, to see whether the connection still brings any. */
   private received = 0
-  /** Told of a grant for which nobody listens: its token, the key as stored, the ttl. */
-  onStray: ((token: string, key: string, ttlMillis: number) => void) | undefined = undefined
+  recipient: Recipient | undefined = undefined
   private replaceNotBefore = 0
   private replacePauseMillis = 1_000
 
@@ -43,17 +51,9 @@ export class Messages {
     this.subscription = new Subscription(channel, transport.clock, {
       connect: (attempt) => transport.subscriber(attempt),
       message: (from, message) => this.onMessage(from, message),
-      subscribed: () => this.listeners.forEach((listener) => listener()),
+      subscribed: () => this.recipient?.onSubscribed(),
       failed: (error, times, since) => this.failed(error, times, since)
     })
-  }
-
-  listen(token: string, listener: Listener): void {
-    this.listeners.set(token, listener)
-  }
-
-  unlisten(token: string): void {
-    this.listeners.delete(token)
   }
 
   /** Keyspace notifications, where the server sends them, tell of what foreign programs do. */
@@ -130,11 +130,10 @@ export class Messages {
     this.received++
     this.replacePauseMillis = 1_000
     const [, token, fence, ttl, key] = grant.exec(message) ?? []
-    if (token === undefined) return
-    const listener = this.listeners.get(token)
+    if (token === undefined || key === undefined) return
     // (what is no number is no reason to believe anything, but to ask)
-    if (listener !== undefined) listener(readFence(fence) ?? Number.POSITIVE_INFINITY, Number(ttl))
-    else if (key !== undefined) this.onStray?.(token, key, Number(ttl))
+    const fencingToken = readFence(fence) ?? Number.POSITIVE_INFINITY
+    this.recipient?.onGrant({ token, key, fencingToken, ttlMillis: Number(ttl) })
   }
 
   private keyspaceChannel(key: string): string {

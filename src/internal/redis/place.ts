@@ -74,8 +74,6 @@ export class Place {
   ) {
     this.token = makeToken(around.storeId)
     this.sent = this.shape(claim)
-    // a grant comes on another connection, and can overtake the answer "queued"
-    around.messages.listen(this.token, this.onMessage)
     const { ttlMillis } = claim
     const call = (this.call = this.send(scripts.acquire, claim, contended))
     this.provenAt = call.sentAt
@@ -107,7 +105,6 @@ export class Place {
   private end(): void {
     this.over = true
     this.nextBeat?.cancel()
-    this.around.messages.unlisten(this.token)
     this.around.messages.unwatchKey(this.keys[0], this.wake)
   }
 
@@ -223,10 +220,9 @@ export class Place {
     call.until(next, (late) => this.onBeat(call, ttlMillis, late))
   }
 
-  /** A message: the token was granted; or (undefined) messages may have been missed. */
-  private readonly onMessage = (fencingToken?: number, ttl = 0): void => {
+  /** A message: the token was granted. It comes on another connection, and can overtake "queued". */
+  onMessage(fencingToken: number, ttl: number): void {
     if (this.over) return
-    if (fencingToken === undefined) return this.wake()
     const left = validUntil(this.provenAt, ttl) - this.now
     // a renewal must get through in what is left
     const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)

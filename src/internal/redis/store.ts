@@ -6,14 +6,18 @@ import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, LockClock, LockStore, Restore } from "../../LockStore.js"
 import { inContext } from "../asyncContext.js"
+import { Dictionary } from "../dictionary.js"
+import { Fifo, Link } from "../fifo.js"
 import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
 import { readBusy, readFence } from "./answers.js"
+import type { Call } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
 import { Line } from "./line.js"
+import type { GrantMessage } from "./messages.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, type Turn } from "./tenure.js"
@@ -24,11 +28,22 @@ const mostStrays = 16
 
 type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
 
+/** A single attempt that is under way, and how to give back what it may bring. */
+class Attempt extends Link {
+  constructor(
+    readonly token: string,
+    readonly call: Call,
+    readonly keys: LockKeys,
+    readonly ttlMillis: number
+  ) {
+    super()
+  }
+}
+
 export class RedisStore extends Opaque implements LockStore {
   readonly clock: LockClock
-  private readonly lines = new Map<string, Line>()
-  /** How to give back what single attempts that are under way may bring. */
-  private readonly attempts = new Map<string, () => void>()
+  private readonly lines = new Dictionary<Line>()
+  private readonly attempts = new Fifo<Attempt>()
   private strays = 0
   private closed = false
   private readonly around: Surroundings
@@ -40,7 +55,10 @@ export class RedisStore extends Opaque implements LockStore {
     super()
     this.clock = around.commands.clock
     this.around = { ...around, serverTime: undefined }
-    around.messages.onStray = (token, key, ttlMillis) => this.onStray(token, key, ttlMillis)
+    around.messages.recipient = {
+      onGrant: (message) => this.onGrant(message),
+      onSubscribed: () => this.lines.values.forEach((line) => line.ask())
+    }
   }
 
   readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
@@ -79,10 +97,9 @@ export class RedisStore extends Opaque implements LockStore {
       String(claim.ttlMillis),
       claim.owner ?? owner
     ])
-    const giveBack = () => {
-      if (this.attempts.delete(token)) commands.giveBack(call, keys, token, claim.ttlMillis)
-    }
-    this.attempts.set(token, giveBack)
+    const attempt = new Attempt(token, call, keys, claim.ttlMillis)
+    const giveBack = () => this.undo(attempt)
+    this.attempts.add(attempt)
     return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
       if (Exit.isFailure(exit)) {
         giveBack()
@@ -100,7 +117,7 @@ export class RedisStore extends Opaque implements LockStore {
           giveBack()
           return Effect.fail(tooLate(claim, now - call.sentAt))
         }
-        this.attempts.delete(token)
+        this.attempts.delete(attempt)
         const line = this.line(claim.key, keys)
         const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
         return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
@@ -110,7 +127,7 @@ export class RedisStore extends Opaque implements LockStore {
         giveBack()
         return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
       }
-      this.attempts.delete(token)
+      this.attempts.delete(attempt)
       const contention = contentionOf(busy, undefined, 0)
       return Effect.fail(
         new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
@@ -121,30 +138,40 @@ export class RedisStore extends Opaque implements LockStore {
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
   close(): void {
     this.closed = true
-    const held = [...this.lines.values()].filter((line) => line.isHeld).map(({ key }) => key)
+    const held = this.lines.values.filter((line) => line.isHeld).map(({ key }) => key)
     if (held.length > 0) {
       this.around.warn(
         `The store is closed while ${held.length} of its locks ${held.length === 1 ? "is" : "are"} held (${JSON.stringify(held[0]!.slice(0, 200))}${held.length === 1 ? "" : ", …"}): they are not renewed any more, and are lost at their deadlines. Let its layer end after everything that locks.`
       )
     }
-    for (const line of this.lines.values()) line.close(this.closedError(line.key))
-    for (const giveBack of this.attempts.values()) giveBack()
+    for (const line of this.lines.values) line.close(this.closedError(line.key))
+    for (const attempt of this.attempts.all) this.undo(attempt)
+  }
+
+  private undo(attempt: Attempt): void {
+    if (!this.attempts.delete(attempt)) return
+    this.around.commands.giveBack(attempt.call, attempt.keys, attempt.token, attempt.ttlMillis)
+  }
+
+  private onGrant({ fencingToken, key: stored, token, ttlMillis }: GrantMessage): void {
+    const { commands, storeId } = this.around
+    const { keyPrefix = "" } = commands.transport.options
+    const prefix = keyPrefix + this.prefix
+    if (this.closed || !token.startsWith(`${storeId}.`) || !stored.startsWith(prefix)) return
+    const key = stored.slice(prefix.length)
+    if (this.lines.get(key)?.onGrant(token, fencingToken, ttlMillis) === true) return
+    if (this.attempts.all.some((attempt) => attempt.token === token)) return
+    const keys = lockKeys(keyPrefix, this.prefix, key)
+    if (typeof keys !== "string") this.onStray(keys, token, ttlMillis)
   }
 
   /**
    * A grant for a token that nobody here has any more: an acquire can come to the server behind the
    * release that was to undo it, from a connection that was given up.
    */
-  private onStray(token: string, stored: string, ttlMillis: number): void {
-    const { commands, heartbeatMillis, storeId } = this.around
-    const { keyPrefix = "" } = commands.transport.options
-    const prefix = keyPrefix + this.prefix
-    const key = stored.slice(prefix.length)
-    if (this.closed || this.strays >= mostStrays) return
-    if (!token.startsWith(`${storeId}.`) || !stored.startsWith(prefix)) return
-    if (this.attempts.has(token) || this.lines.get(key)?.knows(token) === true) return
-    const keys = lockKeys(keyPrefix, this.prefix, key)
-    if (typeof keys === "string") return
+  private onStray(keys: LockKeys, token: string, ttlMillis: number): void {
+    const { commands, heartbeatMillis } = this.around
+    if (this.strays >= mostStrays) return
     this.strays++
     this.clock.unsafeSchedule(this.clock.unsafeNow() + heartbeatMillis, () => this.strays--)
     commands.giveBack(undefined, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
