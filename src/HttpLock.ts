@@ -35,7 +35,7 @@
  */
 import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import type * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
@@ -43,14 +43,17 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import {
   answerImpossible,
+  answerLost,
   answerUnavailable,
   answerUnreachable,
   handle,
-  ImpossibleKey
+  ImpossibleKey,
+  Turns
 } from "./internal/httpLock.js"
 import type { Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
-import type { LockStore } from "./LockStore.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
+import { LockStore } from "./LockStore.js"
 
 /**
  * The lease that the request is handled under, a service for the handler: its `fencingToken` goes
@@ -66,10 +69,24 @@ export class CurrentLease extends Context.Tag("effect-redis-lock/HttpLock/Curren
 >() {}
 
 /**
+ * An answer in the application's own words. `standard` is what would be sent without it: its
+ * `Retry-After` can be kept (`standard.headers["retry-after"]`), or its body be replaced
+ * (`HttpServerResponse.setBody`).
+ *
  * @since 0.1.0
  * @category models
  */
-export interface Options<E = never, R = never> extends Lock.WaitOptions {
+export type Answer<Error, R = never> = (
+  error: Error,
+  standard: HttpServerResponse.HttpServerResponse
+) => Effect.Effect<HttpServerRespondable.Respondable, never, R>
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options<E = never, R = never, R1 = never, R2 = never, R3 = never>
+  extends Lock.WaitOptions {
   /**
    * What the request locks. An effect where it depends on the route (`HttpRouter.params`,
    * `HttpRouter.schemaPathParams`) or on other services; if that fails, the request fails with its
@@ -84,9 +101,18 @@ export interface Options<E = never, R = never> extends Lock.WaitOptions {
   ) => string | Effect.Effect<string, E, R>
   /**
    * How long a request waits while others have its key, before it is answered 423; `0` for not at
-   * all. Keep it below what clients and proxies wait for an answer. Default: 10 seconds.
+   * all. Keep it below what clients and proxies wait for an answer. Default: the store's, or 10 seconds.
    */
   readonly waitAtMost?: Duration.DurationInput | undefined
+  /** The application's own answer where others had the key for `waitAtMost`, instead of the 423. */
+  readonly onUnavailable?: Answer<LockUnavailable, R1> | undefined
+  /** The application's own answer where the store did not answer, or refused, instead of the 503. */
+  readonly onUnreachable?: Answer<LockStoreError, R2> | undefined
+  /**
+   * The application's own answer where the lease was lost before the headers were sent, instead of
+   * the 500. The handler was interrupted, or had finished, and the finalizers of its scope have run.
+   */
+  readonly onLost?: Answer<LockLost, R3> | undefined
 }
 
 /**
@@ -107,16 +133,19 @@ export interface Middleware<E = never, R = never> {
  * `HttpServer.serve`. Apply it as near to the handlers as possible: only what is inside of it has
  * the lease, and what is outside (authentication, logging) runs without waiting for the lock.
  *
- * **Answers of its own** are problems as in RFC 9457 (`application/problem+json`), with a `code`
+ * **Its answers**, where the application has none (`onUnavailable`, `onUnreachable`, `onLost`), are problems as in RFC 9457 (`application/problem+json`), with a `code`
  * to tell them from others, and without the key or the holder's name, which are not the client's
  * business (the log has them: at DEBUG for a 423, as a warning otherwise):
  *
  * - `400`, `"code": "ImpossibleKey"`: there can be no lock of that key. The handler did not run.
  * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
- *   run. `Retry-After` says in whole seconds, one at least, when the holder's lease ends if it is
- *   not renewed; where it has no end, it is the time that this request has waited.
+ *   run. `Retry-After` is an estimate in whole seconds: how long requests have had the lock of late,
+ *   in this process and middleware, times the number of those who are before. As long as no request
+ *   has had it, it is when the holder's lease ends if it is not renewed, or else the time that this
+ *   request has waited. To that comes a random part, as long again and 2 seconds at least, so that
+ *   those who were turned away together do not come back together.
  * - `503`, `"code": "LockStoreError"`: the store did not answer, or refused. The handler did not
- *   run.
+ *   run. `Retry-After` is 3 or 4 seconds.
  * - `500`, `"code": "LockLost"`: the lease was lost before the headers were sent, whatever the
  *   handler had to say. It was interrupted, or had finished, under a lock that somebody else may
  *   have had as well. Not a 503, which clients and proxies take for "nothing has happened, send it
@@ -166,33 +195,62 @@ export interface Middleware<E = never, R = never> {
  * @since 0.1.0
  * @category constructors
  */
-export const make = <E = never, R = never>({
+export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
   key,
-  waitAtMost = "10 seconds",
+  onLost,
+  onUnavailable,
+  onUnreachable,
+  waitAtMost,
   ...options
-}: Options<E, R>): Middleware<E, R> => {
+}: Options<E, R, R1, R2, R3>): Middleware<E, R | R1 | R2 | R3> => {
   const keyOf = (request: HttpServerRequest.HttpServerRequest): Effect.Effect<string, E, R> =>
     Effect.suspend(() => {
       const found = key(request)
       return Effect.isEffect(found) ? found : Effect.succeed(found)
     })
+  const turns = new Turns()
+  const unavailable = answering(answerUnavailable(turns), onUnavailable)
+  const unreachable = answering(answerUnreachable, onUnreachable)
+  const lost = answering(answerLost, onLost)
   return (app) =>
     Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
+      const store = yield* LockStore
+      const services = yield* Effect.context<R3>()
       const key = yield* keyOf(request)
+      const wait =
+        waitAtMost === undefined ? (store.defaults?.waitAtMost ?? "10 seconds") : waitAtMost
       // a server runs its app uninterruptibly outside of the routes: who only waits may always go
-      const acquired = Effect.interruptible(Lock.acquire(key, { ...options, waitAtMost })).pipe(
-        Effect.catchSomeDefect((defect) => ImpossibleKey.of(key, defect))
-      )
+      const acquired = Effect.interruptible(
+        Lock.acquire(key, { ...options, waitAtMost: wait })
+      ).pipe(Effect.catchSomeDefect((defect) => ImpossibleKey.of(key, defect)))
       return yield* Effect.matchEffect(acquired, {
-        onFailure: (error): Effect.Effect<HttpServerResponse.HttpServerResponse> =>
+        onFailure: (error): HttpApp.Default<never, R1 | R2> =>
           error._tag === "LockUnavailable"
-            ? answerUnavailable(error)
+            ? unavailable(error)
             : error._tag === "ImpossibleKey"
               ? answerImpossible(error)
-              : answerUnreachable(error),
+              : unreachable(error),
         onSuccess: (lease) =>
-          handle(lease, request, Effect.provideService(app, CurrentLease, lease))
+          Effect.zipRight(
+            turns.measure,
+            handle(lease, request, Effect.provideService(app, CurrentLease, lease), (error) =>
+              Effect.provide(lost(error), services)
+            )
+          )
       })
     })
 }
+
+/** The application's answer, where it has one. */
+const answering =
+  <Error, R>(
+    standard: (error: Error) => Effect.Effect<HttpServerResponse.HttpServerResponse>,
+    own: Answer<Error, R> | undefined
+  ) =>
+  (error: Error): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
+    own === undefined
+      ? standard(error)
+      : Effect.flatMap(standard(error), (response) =>
+          Effect.flatMap(own(error, response), HttpServerRespondable.toResponse)
+        )

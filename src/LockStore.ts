@@ -1,12 +1,13 @@
 /**
- * Where leases live. Every kind of lock is written against this service, and whoever has another
- * place for leases can implement it: `acquire` and a clock.
+ * Where leases live. Every kind of lock is written against this service. Another place for leases
+ * needs `acquire` and a clock.
  *
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { WaitOptions } from "./Lease.js"
 import type { Holder, LockStoreError, LockUnavailable } from "./LockError.js"
 
 /**
@@ -140,6 +141,18 @@ export interface ScheduledCall {
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
+ * Options of locks, given once for a store. What a caller gives wins. A caller that gives a `ttl` gets
+ * `renewEvery` and `margin` that go with it, and not the store's.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Defaults extends Pick<
+  WaitOptions,
+  "ttl" | "renewEvery" | "margin" | "waitAtMost" | "warnAfter" | "name"
+> {}
+
+/**
  * Where leases live. A plain object, as a `Grant` is: `{ ...store, acquire }` is a store as well.
  *
  * @since 0.1.0
@@ -147,6 +160,8 @@ export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect
  */
 export interface LockStore {
   readonly clock: LockClock
+  /** What the options of a lock are where a caller gives none. */
+  readonly defaults?: Defaults | undefined
   /**
    * Takes the lease, waiting for it as long as the claim says.
    *

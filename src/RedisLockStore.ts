@@ -13,11 +13,12 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
+import { checkDefaults } from "./internal/decodeOptions.js"
 import { toMillis } from "./internal/millis.js"
 import { maxOwnerLength, show } from "./internal/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
 import { LockStoreError } from "./LockError.js"
-import { LockStore } from "./LockStore.js"
+import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
  * @since 0.1.0
@@ -53,6 +54,8 @@ export interface StoreOptions {
    * Default: `true`.
    */
   readonly batch?: boolean | undefined
+  /** What the options of a lock are where a caller gives none. */
+  readonly defaults?: Defaults | undefined
 }
 
 /**
@@ -278,6 +281,12 @@ const decode = (
       if (typeof batch !== "boolean") {
         return yield* Either.left(impossible("batch", batch, "It is true or false."))
       }
+      const badDefault = checkDefaults(options.defaults)
+      if (badDefault !== undefined) {
+        return yield* Either.left(
+          new LockStoreError({ operation: "configure", detail: badDefault, transient: false })
+        )
+      }
       const owner: unknown = options.owner
       if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
         return yield* Either.left(
@@ -289,6 +298,7 @@ const decode = (
         settings: {
           batch,
           prefix,
+          defaults: options.defaults,
           owner: options.owner,
           commandTimeoutMillis,
           foreignPollMillis,

@@ -1,5 +1,6 @@
 /** Over real HTTP, on a server of `@effect/platform-node`. */
 import * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
@@ -8,6 +9,7 @@ import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { describe, expect, expectTypeOf, layer } from "@effect/vitest"
+import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -234,8 +236,9 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         yield* stage.entered()
         const { code, headers, status, text } = yield* problemOf(send(port, `/${key}`))
         expect([status, code]).toEqual([423, "LockUnavailable"])
+        // the lease's minute, and as much again at most: no turn has ended yet
         expect(Number(headers["retry-after"])).toBeGreaterThan(30)
-        expect(Number(headers["retry-after"])).toBeLessThanOrEqual(60)
+        expect(Number(headers["retry-after"])).toBeLessThanOrEqual(120)
         // neither is the client's business
         expect(text).not.toContain(key)
         expect(text).not.toContain("secret-host")
@@ -248,39 +251,144 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
       })
     )
 
-    it.scoped("is said to come in whole seconds, one at least", () =>
+    it.scoped("is said to come in whole seconds, one at least, and not the same for all", () =>
       Effect.gen(function* () {
-        const cases: ReadonlyArray<[retryAfter: number | undefined, waited: number, says: string]> =
-          [
-            [2_500, 10_000, "3"],
-            [2_000, 10_000, "2"],
-            [200, 10_000, "1"],
-            [0, 0, "1"],
-            // a key without a ttl
-            [undefined, 3_500, "4"],
-            [undefined, 0, "1"]
-          ]
-        const { clock } = yield* LockStore.LockStore
-        for (const [retryAfter, waited, says] of cases) {
-          const store: LockStore.LockStore = {
-            clock,
-            acquire: ({ key }) =>
-              Effect.fail(
-                new LockError.LockUnavailable({
-                  key,
-                  retryAfter: retryAfter === undefined ? undefined : Duration.millis(retryAfter),
-                  ahead: undefined,
-                  waited: Duration.millis(waited),
-                  holder: { owner: undefined, heldFor: undefined, foreign: false }
-                })
-              )
-          }
-          const port = yield* serve(routed(byPath()(ok))).pipe(
-            Effect.provideService(LockStore.LockStore, store)
-          )
-          const { headers, status } = yield* problemOf(send(port, "/k"))
-          expect([status, headers["retry-after"]]).toEqual([423, says])
+        interface Case {
+          readonly retryAfter?: number
+          readonly ahead?: number
+          readonly waited: number
+          /** How long the turn before took, in milliseconds. */
+          readonly turn?: number
+          readonly from: number
+          readonly to: number
         }
+        const cases: ReadonlyArray<Case> = [
+          // nobody has had a turn: the holder's lease
+          { retryAfter: 2_500, waited: 10_000, from: 3, to: 5 },
+          { retryAfter: 200, waited: 10_000, from: 1, to: 3 },
+          { retryAfter: 0, waited: 0, from: 1, to: 2 },
+          { retryAfter: 8_000, waited: 10_000, from: 8, to: 16 },
+          // a key without a ttl
+          { waited: 3_500, from: 4, to: 7 },
+          { waited: 0, from: 1, to: 2 },
+          { waited: 1e9, from: 3_600, to: 3_600 },
+          // turns are known: short ones under a long lease, and long ones under a short one
+          { turn: 20, retryAfter: 60_000, waited: 1, from: 1, to: 3 },
+          { turn: 20, ahead: 9, retryAfter: 60_000, waited: 1, from: 1, to: 3 },
+          { turn: 1_300, retryAfter: 10, waited: 1, from: 2, to: 4 },
+          { turn: 1_300, ahead: 3, retryAfter: 10, waited: 1, from: 6, to: 11 }
+        ]
+        const inner = yield* LockStore.LockStore
+        yield* Effect.forEach(
+          cases,
+          ({ ahead, from, retryAfter, to, turn, waited }) =>
+            Effect.gen(function* () {
+              let free = turn !== undefined
+              const store: LockStore.LockStore = {
+                clock: inner.clock,
+                acquire: (claim, restore) => {
+                  if (free) return inner.acquire(claim, restore)
+                  return Effect.fail(
+                    new LockError.LockUnavailable({
+                      key: claim.key,
+                      retryAfter:
+                        retryAfter === undefined ? undefined : Duration.millis(retryAfter),
+                      ahead,
+                      waited: Duration.millis(waited),
+                      holder: { owner: undefined, heldFor: undefined, foreign: false }
+                    })
+                  )
+                }
+              }
+              const slowly = Effect.delay(Effect.succeed(ok), turn ?? 0)
+              const port = yield* serve(routed(byPath()(slowly))).pipe(
+                Effect.provideService(LockStore.LockStore, store)
+              )
+              const path = `/${freshKey()}`
+              if (free) expect(yield* received(send(port, path))).toEqual([200, "ok"])
+              free = false
+              const said = new Set<number>()
+              for (let i = 0; i < 40; i++) {
+                const { headers, status } = yield* problemOf(send(port, path))
+                expect(status).toBe(423)
+                said.add(Number(headers["retry-after"]))
+              }
+              expect({
+                ahead,
+                retryAfter,
+                turn,
+                waited,
+                from: Math.min(from, ...said),
+                to: Math.max(to, ...said),
+                same: said.size === 1
+              }).toEqual({ ahead, retryAfter, turn, waited, from, to, same: from === to })
+            }),
+          { concurrency: "unbounded" }
+        )
+      })
+    )
+
+    it.scoped("is answered as the application says, with what would be said otherwise", () =>
+      Effect.gen(function* () {
+        class Words extends Context.Tag("test/Words")<Words, string>() {}
+        const key = freshKey()
+        const stage = yield* makeStage
+        const unavailable: Array<LockError.LockUnavailable> = []
+        const port = yield* serve(
+          Effect.as(stage.play, ok).pipe(
+            HttpLock.make({
+              key: () => key,
+              waitAtMost: 0,
+              onUnavailable: (error, standard) =>
+                Effect.map(Words, (words) => {
+                  unavailable.push(error)
+                  return HttpServerResponse.text(words, {
+                    status: 409,
+                    headers: { "retry-after": standard.headers["retry-after"]! }
+                  })
+                }),
+              onLost: ({ reason }, standard) =>
+                Effect.map(Words, (words) =>
+                  HttpServerResponse.setBody(standard, HttpBody.text(`${words}: ${reason}`))
+                )
+            }),
+            routed,
+            Effect.provideService(Words, "one moment")
+          )
+        )
+        const first = send(port, "/")
+        yield* stage.entered()
+        const { headers, rest, status } = yield* send(port, "/").answer
+        expect([status, yield* rest]).toEqual([409, "one moment"])
+        expect(Number(headers["retry-after"])).toBeGreaterThanOrEqual(1)
+        expect(unavailable.map((error) => error.key)).toEqual([key])
+        yield* lose(stage.leases[0]!)
+        expect(yield* received(first)).toEqual([500, "one moment: Missing"])
+      })
+    )
+
+    it.scoped("is answered as the application says where the store cannot be asked", () =>
+      Effect.gen(function* () {
+        const { clock } = yield* LockStore.LockStore
+        const store: LockStore.LockStore = {
+          clock,
+          acquire: () =>
+            Effect.fail(
+              new LockError.LockStoreError({
+                operation: "acquire",
+                detail: "away",
+                transient: true
+              })
+            )
+        }
+        const port = yield* serve(
+          HttpLock.make({
+            key: () => "k",
+            onUnreachable: ({ detail, transient }) =>
+              Effect.succeed(HttpServerResponse.text(`${detail}, ${transient}`, { status: 502 }))
+          })(Effect.succeed(ok))
+        ).pipe(Effect.provideService(LockStore.LockStore, store))
+        expect(yield* received(send(port, "/"))).toEqual([502, "away, true"])
       })
     )
 
@@ -1216,7 +1324,7 @@ layer(Layer.merge(RedisServer.layer(), logs), { excludeTestServices: true })(
         // and everybody else's cannot be asked for
         const { code, headers, status } = yield* problemOf(send(port, `/${key}`))
         expect([status, code]).toEqual([503, "LockStoreError"])
-        expect(headers).not.toHaveProperty("retry-after")
+        expect(["3", "4"]).toContain(headers["retry-after"])
         expect(stage.leases).toHaveLength(1)
       })
     )

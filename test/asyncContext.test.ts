@@ -165,6 +165,25 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("logs that a wait is long, and that somebody waits for itself", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const taken = yield* Lock.acquire(key)
+        logged.length = 0
+        const options = { waitAtMost: 300, warnAfter: 100 }
+        yield* each(() => Effect.exit(Lock.withLock(key, options)(Effect.void)))
+        expect([...new Set(logged)].sort((a, b) => a! - b!)).toEqual(requests)
+        yield* taken.release
+        logged.length = 0
+        yield* each(() => {
+          const own = freshKey()
+          const again = Lock.withLock(own, { waitAtMost: 50 })(Effect.void)
+          return Lock.withLock(own)(Effect.exit(again))
+        })
+        expect([...logged].sort((a, b) => a! - b!)).toEqual(requests)
+      })
+    )
+
     it.scoped("goes on who asks for a release that somebody else has begun", () =>
       Effect.gen(function* () {
         const scope = yield* Scope.make()

@@ -7,15 +7,18 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Lease, Options, WaitOptions } from "../Lease.js"
+import type { Lease, Options } from "../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
 import { type Claim, type Contention, type Grant, LockStore } from "../LockStore.js"
+import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
-import { toMillis } from "./millis.js"
-import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
+import { decodeOptions } from "./decodeOptions.js"
+import type { LeaseOptions } from "./options.js"
 import { isTraced, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
@@ -53,13 +56,14 @@ export const withLease = <A, E, R, E2>(
   use: (lease: HeldLease) => Effect.Effect<A, E, R>,
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
-  const resolved = decodeOptions(key, options, waitAtMost)
+  const { fiber } = caller
+  const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
+  const resolved = decodeOptions(key, options, waitAtMost, store.defaults)
   if (typeof resolved === "string") {
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
-  const { fiber } = caller
-  const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
   const { clock } = store
+  const context = new AsyncContext()
   const metrics = metricsFor(resolved.name, fiber)
   const askedAt = clock.unsafeNow()
   let granted: Grant | undefined
@@ -69,13 +73,14 @@ export const withLease = <A, E, R, E2>(
     // before anything that can fail
     granted = grant
     waiting?.end()
-    lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt)
+    const hold = new Hold(key, store, clock.unsafeNow())
+    lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt, context, hold)
     lease.begin()
     return lease
   }
   const acquired = store.acquire(
     new Asked(key, resolved, (contention) => {
-      waiting = new Waiting(key, resolved, clock, metrics, askedAt, fiber, contention)
+      waiting = new Waiting(key, resolved, store, metrics, askedAt, fiber, context, contention)
     }),
     caller.restore
   )
@@ -127,7 +132,13 @@ export const scopedLease = (
           Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
           (scope): Effect.Effect<Lease> => {
             lease.scope = scope
-            return Effect.as(Scope.addFinalizer(scope, lease.closeQuietly), lease)
+            return Effect.as(
+              Effect.zipRight(
+                Scope.addFinalizer(scope, lease.closeQuietly),
+                FiberRef.update(currentHolds, (holds) => adding(lease.hold, holds))
+              ),
+              lease
+            )
           }
         )
       },
@@ -225,34 +236,3 @@ const contended = ({ ahead, holder, retryAfter }: Contention): Record<string, un
   "lock.held_for_ms": holder.heldFor && Duration.toMillis(holder.heldFor),
   "lock.retry_after_ms": retryAfter && Duration.toMillis(retryAfter)
 })
-
-/** Options as users write them, with durations decoded; a sentence where one is impossible. */
-const decodeOptions = (
-  key: string,
-  options: WaitOptions | undefined,
-  waitAtMost: Duration.DurationInput | undefined
-): LeaseOptions | string => {
-  const badKey = checkKey(key)
-  if (badKey !== undefined) return badKey
-  const durations: Record<string, number | undefined> = {}
-  for (const option of ["ttl", "renewEvery", "margin", "warnAfter"] as const) {
-    const input = options?.[option]
-    if (input === undefined) continue
-    const millis = toMillis(input)
-    if (millis === undefined) return notADuration(option, input)
-    durations[option] = millis
-  }
-  const waitMillis = waitAtMost === undefined ? undefined : toMillis(waitAtMost)
-  if (waitAtMost !== undefined && waitMillis === undefined) {
-    return notADuration("waitAtMost", waitAtMost)
-  }
-  return resolveOptions({
-    ttl: durations["ttl"],
-    renewEvery: durations["renewEvery"],
-    margin: durations["margin"],
-    waitAtMost: waitMillis,
-    warnAfter: durations["warnAfter"],
-    owner: options?.owner,
-    name: options?.name
-  })
-}

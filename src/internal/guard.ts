@@ -21,12 +21,14 @@ import { inContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { closingGoesOn } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
+import { adding, currentHolds, type Hold } from "./holds.js"
 
 /** The part of a lease that guarding needs. */
 export interface Losable {
   /** Compares clocks. */
   readonly checkHeld: () => boolean
   readonly loss: LockLost
+  readonly hold: Hold
   readonly watch: (watcher: (_: unknown) => void) => () => void
 }
 
@@ -46,7 +48,7 @@ export const startGuarded = <A, E, R>(
   { fiber, runtimeFlags }: Caller
 ): Effect.Effect<A, E | LockLost> => {
   if (!lease.checkHeld()) return Exit.fail(lease.loss)
-  const refs = new ChildRefs(fiberRefsOf(fiber))
+  const refs = new ChildRefs(fiberRefsOf(fiber), lease.hold)
   const fork = Runtime.runFork(
     Runtime.make({
       context: fiber.currentContext as never,
@@ -107,14 +109,25 @@ const end = <A, E>(
 
 /**
  * What a fork of the caller is given, by way of `runFork`, which would first make a copy for nothing.
+ * And it holds the lease.
  */
 class ChildRefs {
   given: FiberRefs.FiberRefs | undefined = undefined
 
-  constructor(private readonly ofCaller: FiberRefs.FiberRefs) {}
+  constructor(
+    private readonly ofCaller: FiberRefs.FiberRefs,
+    private readonly hold: Hold
+  ) {}
 
-  readonly updateRefs = (_: FiberRefs.FiberRefs, child: FiberId.Runtime): FiberRefs.FiberRefs =>
-    (this.given = FiberRefs.forkAs(this.ofCaller, child))
+  readonly updateRefs = (_: FiberRefs.FiberRefs, child: FiberId.Runtime): FiberRefs.FiberRefs => {
+    const forked = FiberRefs.forkAs(this.ofCaller, child)
+    const holds = FiberRefs.getOrDefault(forked, currentHolds)
+    return (this.given = FiberRefs.updateAs(forked, {
+      fiberId: child,
+      fiberRef: currentHolds,
+      value: adding(this.hold, holds)
+    }))
+  }
 }
 
 const noFiberRefs = FiberRefs.empty()

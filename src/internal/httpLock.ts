@@ -9,6 +9,7 @@ import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,6 +19,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Lease } from "../Lease.js"
@@ -32,37 +34,85 @@ const problem = (
   status: number,
   title: string,
   detail: string,
-  headers: Record<string, string> = {}
+  retryAfter?: number
 ): Response =>
   HttpServerResponse.unsafeJson(
     { title, status, detail, code: error._tag },
-    { status, headers, contentType: "application/problem+json" }
+    {
+      status,
+      headers: retryAfter === undefined ? {} : { "retry-after": String(retryAfter) },
+      contentType: "application/problem+json"
+    }
   )
 
-export const answerUnavailable = (error: LockUnavailable): Effect.Effect<Response> => {
-  const seconds = Math.ceil(Duration.toSeconds(error.retryAfter ?? error.waited))
-  return Effect.as(
-    Effect.logDebug(error.message),
-    problem(
-      error,
-      423,
-      "Locked",
-      "Another request is being handled under the same lock, and this one has waited for it as long as it may. Nothing was done: try again later.",
-      { "retry-after": String(Math.max(1, seconds)) }
-    )
+/** How long requests have had the lock of late, those of one middleware in this process. */
+export class Turns {
+  private millis: number | undefined = undefined
+
+  /** A turn from now until the scope closes. In an average that forgets: the last ten count. */
+  readonly measure: Effect.Effect<void, never, Scope.Scope> = Effect.flatMap(
+    Clock.currentTimeMillis,
+    (begunAt) =>
+      Effect.addFinalizer(() =>
+        Effect.map(Clock.currentTimeMillis, (now) => this.add(now - begunAt))
+      )
   )
+
+  private add(millis: number): void {
+    this.millis = this.millis === undefined ? millis : 0.8 * this.millis + 0.2 * millis
+  }
+
+  /**
+   * When it is worth coming back, in seconds: after the turns of all that are before; where it is not
+   * known how long one takes, when the holder's lease ends, or after as long as was waited already.
+   */
+  secondsUntil({ ahead = 0, retryAfter, waited }: LockUnavailable): number {
+    const millis =
+      this.millis === undefined
+        ? Duration.toMillis(retryAfter ?? waited)
+        : (ahead + 1) * this.millis
+    return millis / 1_000
+  }
 }
 
+/** Whole seconds, at least one; not the same for all, so that they do not come back together. */
+const spread = (seconds: number): Effect.Effect<number> =>
+  Effect.map(Random.next, (random) =>
+    Math.max(1, Math.min(3_600, Math.ceil(seconds + random * Math.max(2, seconds))))
+  )
+
+export const answerUnavailable =
+  (turns: Turns) =>
+  (error: LockUnavailable): Effect.Effect<Response> =>
+    Effect.zipRight(
+      Effect.logDebug(error.message),
+      Effect.map(spread(turns.secondsUntil(error)), (seconds) =>
+        problem(
+          error,
+          423,
+          "Locked",
+          "Another request is being handled under the same lock, and this one has waited for it as long as it may. Nothing was done: try again later.",
+          seconds
+        )
+      )
+    )
+
 export const answerUnreachable = (error: LockStoreError): Effect.Effect<Response> =>
-  Effect.as(
+  Effect.zipRight(
     Effect.logWarning(error.message),
-    problem(
-      error,
-      503,
-      "Service Unavailable",
-      "The lock that this request needs could not be asked for. Nothing was done: try again later."
+    Effect.map(spread(unreachableSeconds), (seconds) =>
+      problem(
+        error,
+        503,
+        "Service Unavailable",
+        "The lock that this request needs could not be asked for. Nothing was done: try again later.",
+        seconds
+      )
     )
   )
+
+/** Long enough for a server to restart, or a replica to be promoted. */
+const unreachableSeconds = 2
 
 /** What a client has sent, as part of a key, can be too long, or no text. */
 export class ImpossibleKey {
@@ -90,30 +140,36 @@ export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Response> 
     )
   )
 
-const answerLost = (lost: LockLost): Response =>
-  problem(
-    lost,
-    500,
-    "Internal Server Error",
-    "The lock that this request was handled under was lost before the response was sent. Some or all of what was asked for may have been done, and may have met another request's changes: find out before you try again."
+export const answerLost = (lost: LockLost): Effect.Effect<Response> =>
+  Effect.succeed(
+    problem(
+      lost,
+      500,
+      "Internal Server Error",
+      "The lock that this request was handled under was lost before the response was sent. Some or all of what was asked for may have been done, and may have met another request's changes: find out before you try again."
+    )
   )
 
 // ---------------------------------------------------------------- the handler
 
+/** What a client is told of a loss. */
+export type AnswerLost = (lost: LockLost) => Effect.Effect<Response>
+
 export const handle = <E, R>(
   lease: Lease,
   request: HttpServerRequest,
-  app: HttpApp.HttpApp<HttpServerRespondable.Respondable, E, R>
+  app: HttpApp.HttpApp<HttpServerRespondable.Respondable, E, R>,
+  answerLost: AnswerLost
 ): HttpApp.Default<E, R | Scope.Scope> =>
   Effect.gen(function* () {
     // of what the handler leaves for the rest of the request; closed at a loss
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
     const graft = yield* Scope.extend(makeGraft(lease), scope)
-    yield* beforeHeaders(underLease(lease, request, scope))
+    yield* beforeHeaders(underLease(lease, request, scope, answerLost))
     const handler = Scope.extend(Effect.flatMap(app, HttpServerRespondable.toResponse), scope)
     // the wait for the guarded fiber hears of a disconnect, the handler itself as ever
     return yield* Effect.interruptibleMask((restore) => lease.guard(graft(restore(handler)))).pipe(
-      Effect.catchAllCause(answerIfLost(lease, scope))
+      Effect.catchAllCause(answerIfLost(lease, scope, answerLost))
     )
   })
 
@@ -145,7 +201,7 @@ const interruptChildren = Effect.withFiberRuntime<void>((fiber) =>
 )
 
 const answerIfLost =
-  (lease: Lease, scope: Scope.CloseableScope) =>
+  (lease: Lease, scope: Scope.CloseableScope, answerLost: AnswerLost) =>
   <E>(cause: Cause.Cause<E | LockLost>): Effect.Effect<Response, E> => {
     const lost = Chunk.findFirst(Cause.failures(cause), isLossOf(lease))
     // without a loss it is all the handler's
@@ -157,13 +213,17 @@ const answerIfLost =
       Cause.isInterruptedOnly(others)
         ? Effect.void
         : Effect.logWarning("A handler failed, and the lock of its request was lost", others),
-      closeAndAnswer(lost.value, scope)
+      closeAndAnswer(lost.value, scope, answerLost)
     )
   }
 
 /** What the handler has left ends before anybody is told. */
-const closeAndAnswer = (lost: LockLost, scope: Scope.CloseableScope): Effect.Effect<Response> =>
-  Effect.as(Effect.uninterruptible(Scope.close(scope, Exit.fail(lost))), answerLost(lost))
+const closeAndAnswer = (
+  lost: LockLost,
+  scope: Scope.CloseableScope,
+  answerLost: AnswerLost
+): Effect.Effect<Response> =>
+  Effect.zipRight(Effect.uninterruptible(Scope.close(scope, Exit.fail(lost))), answerLost(lost))
 
 /** The handler may have met losses of other leases. */
 const isLossOf =
@@ -193,11 +253,12 @@ const underLease =
   (
     lease: Lease,
     request: HttpServerRequest,
-    scope: Scope.CloseableScope
+    scope: Scope.CloseableScope,
+    answerLost: AnswerLost
   ): HttpApp.PreResponseHandler =>
   (_, response) =>
     Effect.matchEffect(lease.guard(Effect.void), {
-      onFailure: (lost) => closeAndAnswer(lost, scope),
+      onFailure: (lost) => closeAndAnswer(lost, scope, answerLost),
       onSuccess: () => {
         const { body } = response
         switch (body._tag) {

@@ -33,11 +33,12 @@ import type {
   Renewal,
   ScheduledCall
 } from "../LockStore.js"
-import { AsyncContext, called, inContext } from "./asyncContext.js"
+import { type AsyncContext, called, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { isToldAlready } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
+import type { Hold } from "./holds.js"
 import { isolated } from "./isolated.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
@@ -92,8 +93,6 @@ export class HeldLease implements Lease {
   private renewal: Fiber.RuntimeFiber<void> | undefined = undefined
   /** The caller's FiberRefs, as they are when it takes the lease, for what is logged. */
   private callerRefs: FiberRefs.FiberRefs | undefined = undefined
-  /** Where its renewals run, and log. */
-  private context: AsyncContext | undefined = undefined
   /** Resumes the renewal fiber while it waits; and whether it has something to do when it does not. */
   private wake: (() => void) | undefined = undefined
   private due = false
@@ -108,7 +107,10 @@ export class HeldLease implements Lease {
     private readonly grant: Grant,
     private readonly clock: LockClock,
     private readonly metrics: LockMetrics,
-    askedAt: number
+    askedAt: number,
+    /** Where it was asked for: its renewals run, and log, there. */
+    private readonly context: AsyncContext,
+    readonly hold: Hold
   ) {
     this.token = grant.token
     this.fencingToken = grant.fencingToken
@@ -230,7 +232,6 @@ export class HeldLease implements Lease {
   start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
     if (this.ended === undefined) this.sleepUntilRenewal()
     this.callerRefs = fiberRefsOf(caller)
-    this.context = new AsyncContext()
     this.renewal = forkRenewal(this.renewUntilEnd)
   }
 
@@ -401,6 +402,7 @@ export class HeldLease implements Lease {
   /** The end of the lease as far as its users are concerned; nothing is asked of the store here. */
   private end(reason: LossReason): void {
     this.ended = reason
+    this.hold.ended = true
     this.metrics.ended(this.clock.unsafeNow() - this.grantedAt)
     this.nextRenewal?.cancel()
     this.expiry?.cancel()
@@ -448,7 +450,7 @@ export class HeldLease implements Lease {
       resume(this.ended === undefined ? this.renewOnce : this.lastWords)
     }
     if (this.due || this.ended !== undefined) goOn()
-    else this.wake = () => this.context!.runInAsyncScope(goOn)
+    else this.wake = () => this.context.runInAsyncScope(goOn)
   })
 
   private get renewOnce(): Effect.Effect<void> {

@@ -13,6 +13,7 @@ import { LockUnavailable } from "../LockError.js"
 import type {
   Claim,
   Contention,
+  Defaults,
   Grant,
   LockClock,
   LockStore,
@@ -66,7 +67,8 @@ class MemoryStore extends Opaque implements LockStore {
 
   constructor(
     readonly clock: LockClock,
-    private readonly wallMillis: () => number
+    private readonly wallMillis: () => number,
+    readonly defaults: Defaults | undefined
   ) {
     super()
   }
@@ -251,8 +253,9 @@ const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClo
   }
 }
 
-export const makeMemoryStore: Effect.Effect<LockStore> = Effect.map(
-  Effect.zip(Effect.clock, Effect.runtime<never>()),
-  ([clock, runtime]) =>
-    new MemoryStore(lockClock(clock, runtime), () => clock.unsafeCurrentTimeMillis())
-)
+export const makeMemoryStore = (defaults: Defaults | undefined): Effect.Effect<LockStore> =>
+  Effect.map(
+    Effect.zip(Effect.clock, Effect.runtime<never>()),
+    ([clock, runtime]) =>
+      new MemoryStore(lockClock(clock, runtime), () => clock.unsafeCurrentTimeMillis(), defaults)
+  )

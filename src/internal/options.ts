@@ -66,7 +66,7 @@ export const checkKey = (key: unknown): string | undefined => {
 
 /** The message for a duration that cannot be read as one. */
 export const notADuration = (option: string, value: unknown): string =>
-  impossible(option, value, 'It wants a duration, as "5 seconds" or 5000 (milliseconds).')
+  impossible(option, value, 'It must be a duration, as "5 seconds" or 5000 (milliseconds).')
 
 /** The options with their defaults, or a sentence that names the impossible one. */
 export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {

@@ -6,9 +6,10 @@ import type * as FiberId from "effect/FiberId"
 import * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
 import { LockUnavailable } from "../LockError.js"
-import type { Contention, LockClock, ScheduledCall } from "../LockStore.js"
-import { inContext } from "./asyncContext.js"
+import type { Contention, LockStore, ScheduledCall } from "../LockStore.js"
+import type { AsyncContext } from "./asyncContext.js"
 import { fiberRefsOf } from "./fiberRefs.js"
+import { currentHolds, type Hold, holdOf } from "./holds.js"
 import type { LeaseOptions } from "./options.js"
 import type { LockMetrics } from "./telemetry.js"
 
@@ -19,15 +20,20 @@ export class Waiting {
   constructor(
     private readonly key: string,
     private readonly options: LeaseOptions,
-    private readonly clock: LockClock,
+    private readonly store: LockStore,
     private readonly metrics: LockMetrics,
     private readonly askedAt: number,
     private readonly caller: Fiber.RuntimeFiber<unknown, unknown>,
+    /** Where it was asked for. */
+    private readonly context: AsyncContext,
     private readonly contention: () => Contention
   ) {
     metrics.waiting(1)
     this.refs = fiberRefsOf(caller)
     if (options.warnAfterMillis < options.waitMillis) this.warnAfter(options.warnAfterMillis)
+    if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
+    const own = holdOf(key, store, caller.getFiberRef(currentHolds))
+    if (own !== undefined) context.runInAsyncScope(this.warnOfItself, this, own)
   }
 
   end(): void {
@@ -37,22 +43,35 @@ export class Waiting {
 
   /** Ever less often: each time when it has waited for twice as long. */
   private warnAfter(millis: number): void {
-    const warn = inContext(() => {
+    this.nextWarning = this.store.clock.unsafeSchedule(this.askedAt + millis, () => {
       this.warnAfter(2 * millis)
-      this.warn()
+      this.context.runInAsyncScope(this.warnOfWait, this)
     })
-    this.nextWarning = this.clock.unsafeSchedule(this.askedAt + millis, () => warn(undefined))
+  }
+
+  private warnOfWait(): void {
+    const { message } = new LockUnavailable({
+      key: this.key,
+      waited: Duration.millis(Math.round(this.store.clock.unsafeNow() - this.askedAt)),
+      ...this.contention()
+    })
+    this.warn(`Still waiting. ${message}`)
+  }
+
+  private warnOfItself({ since }: Hold): void {
+    const held = Math.round(this.store.clock.unsafeNow() - since)
+    const { waitMillis } = this.options
+    const howLong =
+      waitMillis === Number.POSITIVE_INFINITY ? "for ever" : `to the end of its ${waitMillis} ms`
+    this.warn(
+      `Lock ${JSON.stringify(this.key.slice(0, 200))}: waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. Where that one needs this one to go on, it waits ${howLong}: hand the lease on instead of taking it again.`
+    )
   }
 
   /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
-  private warn(): void {
-    const { askedAt, caller, clock, key, options } = this
-    const { message } = new LockUnavailable({
-      key,
-      waited: Duration.millis(Math.round(clock.unsafeNow() - askedAt)),
-      ...this.contention()
-    })
-    const warning = Effect.annotateLogs(Effect.logWarning(`Still waiting. ${message}`), {
+  private warn(message: string): void {
+    const { caller, key, options } = this
+    const warning = Effect.annotateLogs(Effect.logWarning(message), {
       "lock.key": key,
       ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
     })

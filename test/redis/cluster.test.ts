@@ -142,18 +142,26 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   it.scoped("an acquire whose reply was lost has the lock, and its fencing token", () =>
     Effect.gen(function* () {
       const cluster = yield* TestCluster
-      yield* flushAll(cluster)
-      const { client, proxyOf } = yield* throughProxies(cluster)
-      const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
-      const proxy = yield* proxyOf("k")
-      const lost = proxy.resetAfterApply(touching("k"))
-      const { exit, millis } = yield* timed(Lock.tryAcquire("k", { ttl }).pipe(use))
-      yield* lost.fired
-      if (Exit.isFailure(exit)) throw new Error(String(exit))
-      expect(millis).toBeLessThan(2_500)
-      expect(String(replies(proxy, "k")[0])).toBe(String(exit.value.fencingToken))
-      yield* exit.value.release
-      expect(yield* allLeftovers(cluster)).toEqual([])
+      // ioredis follows a MOVED to the address behind its natMap's back, 16 times at most, until it has
+      // read the slots again: where that takes too long it is asked once more
+      for (let tries = 1; ; tries++) {
+        yield* flushAll(cluster)
+        const { client, proxyOf } = yield* throughProxies(cluster)
+        const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+        const proxy = yield* proxyOf("k")
+        const lost = proxy.resetAfterApply(touching("k"))
+        const { exit, millis } = yield* timed(Lock.tryAcquire("k", { ttl }).pipe(use))
+        yield* lost.fired
+        if (Exit.isFailure(exit)) {
+          if (tries < 5 && String(exit).includes("Too many Cluster redirections")) continue
+          throw new Error(String(exit))
+        }
+        expect(millis).toBeLessThan(2_500)
+        expect(String(replies(proxy, "k")[0])).toBe(String(exit.value.fencingToken))
+        yield* exit.value.release
+        expect(yield* allLeftovers(cluster)).toEqual([])
+        return
+      }
     })
   )
 

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { RedisOptions } from "ioredis"
-import type { LockClock, LockStore } from "../../LockStore.js"
+import type { Defaults, LockClock, LockStore } from "../../LockStore.js"
 import { processClock } from "../timers.js"
 import { maxDelay } from "../timing.js"
 import { makeStoreId } from "../token.js"
@@ -20,6 +20,7 @@ import type { Transport } from "./transport.js"
 export interface Settings {
   readonly batch: boolean
   readonly prefix: string
+  readonly defaults: Defaults | undefined
   readonly owner: string | undefined
   readonly commandTimeoutMillis: number
   readonly foreignPollMillis: number
@@ -73,7 +74,8 @@ const scopedStore = (
           localHandoffMillis: settings.localHandoffMillis,
           warn
         },
-        settings.prefix
+        settings.prefix,
+        settings.defaults
       )
       return { commands, messages, store }
     }),

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, LockClock, LockStore, Restore } from "../../LockStore.js"
+import type { Claim, Defaults, LockClock, LockStore, Restore } from "../../LockStore.js"
 import { inContext } from "../asyncContext.js"
 import { Dictionary } from "../dictionary.js"
 import { Fifo, Link } from "../fifo.js"
@@ -50,7 +50,8 @@ export class RedisStore extends Opaque implements LockStore {
 
   constructor(
     around: Omit<Surroundings, "serverTime">,
-    private readonly prefix: string
+    private readonly prefix: string,
+    readonly defaults: Defaults | undefined
   ) {
     super()
     this.clock = around.commands.clock
