@@ -165,22 +165,42 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
-    it.scoped("logs that a wait is long, and that somebody waits for itself", () =>
+    it.scoped("logs that a wait is long, and that it is for oneself", () =>
       Effect.gen(function* () {
-        const key = freshKey()
-        const taken = yield* Lock.acquire(key)
+        const inner = yield* LockStore.LockStore
+        // a store may find out anywhere that a claim has to wait
+        const elsewhere: LockStore.LockStore = {
+          ...inner,
+          acquire: (claim, restore) => {
+            const whenWaiting: LockStore.Claim["whenWaiting"] = (contention) =>
+              storage.run(-1, () => claim.whenWaiting?.(contention))
+            return inner.acquire({ ...claim, whenWaiting }, restore)
+          }
+        }
+        const wait = (key: string) =>
+          Effect.exit(Lock.withLock(key, { waitAtMost: 150, warnAfter: 100 })(Effect.void))
+        const common = freshKey()
+        const holder = yield* Effect.fork(Lock.withLock(common)(Effect.never))
+        yield* Effect.sleep(50)
         logged.length = 0
-        const options = { waitAtMost: 300, warnAfter: 100 }
-        yield* each(() => Effect.exit(Lock.withLock(key, options)(Effect.void)))
-        expect([...new Set(logged)].sort((a, b) => a! - b!)).toEqual(requests)
-        yield* taken.release
-        logged.length = 0
-        yield* each(() => {
-          const own = freshKey()
-          const again = Lock.withLock(own, { waitAtMost: 50 })(Effect.void)
-          return Lock.withLock(own)(Effect.exit(again))
-        })
+        yield* Effect.provideService(
+          each(() => wait(common)),
+          LockStore.LockStore,
+          elsewhere
+        )
         expect([...logged].sort((a, b) => a! - b!)).toEqual(requests)
+        yield* Fiber.interrupt(holder)
+        logged.length = 0
+        yield* Effect.provideService(
+          each(() => {
+            const own = freshKey()
+            return Lock.withLock(own)(wait(own))
+          }),
+          LockStore.LockStore,
+          elsewhere
+        )
+        // for itself at once, and long
+        expect([...logged].sort((a, b) => a! - b!)).toEqual(requests.flatMap((one) => [one, one]))
       })
     )
 
