@@ -78,7 +78,7 @@ const crews = Array.from({ length: stores }, () => {
 })
 
 const sleep = (millis) => new Promise((resume) => setTimeout(resume, millis))
-await sleep(1_500)
+await sleep(1_000)
 const before = { cycles, at: performance.now(), cpu: process.cpuUsage() }
 await sleep(Number(seconds) * 1_000)
 const done = cycles - before.cycles
