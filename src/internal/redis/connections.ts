@@ -186,7 +186,8 @@ export class Connections implements Transport, LaneEvents {
     // (timers may come a little early)
     const silence = this.clock.unsafeNow() + 10 - since
     // (a pause is for connections that are late now and then, and not for one that is dead)
-    if (silence >= call.patienceMillis) this.doubt(silence >= 2 * call.patienceMillis)
+    const dead = Math.max(2 * call.patienceMillis, 1.25 * this.slowest.millis)
+    if (silence >= call.patienceMillis) this.doubt(silence >= dead)
   }
 
   // ---------------------------------------------------------------- what connections tell
@@ -350,7 +351,8 @@ export class Connections implements Transport, LaneEvents {
     const now = this.clock.unsafeNow()
     // what was long ago was another trouble
     if (now > this.nextSpareAt + this.tryMillis) this.spares = 0
-    const notBefore = urgently ? this.triedAt + this.firstTryMillis : this.nextSpareAt
+    const soonest = this.triedAt + this.timeoutMillis / 2
+    const notBefore = urgently ? Math.min(soonest, this.nextSpareAt) : this.nextSpareAt
     const pause = notBefore - now
     if (pause > 0) this.later(pause, () => this.tryAgain())
     else this.tryAgain()

@@ -355,6 +355,28 @@ it("a connection that dies after many needless second ones is bridged as well", 
   expect(world.violations).toEqual([])
 })
 
+it("a connection that dies after a stall of a second is bridged as well", () => {
+  const world = into.ready()
+  world.ask(timeout)
+  world.clock.advance(1_080)
+  world.live[0]!.answer()
+  // and a needless second one
+  world.ask(50)
+  world.clock.advance(90)
+  world.live[0]!.answer()
+  expect(world.dialled).toHaveLength(2)
+  world.clock.advance(1_500)
+  const asked = world.ask(250)
+  const from = world.clock.now
+  while (asked.outcome === undefined && world.clock.now < from + timeout) {
+    world.clock.advance(10)
+    world.live[1]?.greet()
+    world.live[1]?.answer()
+  }
+  expect(world.clock.now - from).toBeLessThan(0.75 * timeout)
+  expect(world.violations).toEqual([])
+})
+
 it("a lease on a network of any latency is not doubted more often than some times a minute", () => {
   for (const latency of [300, 900, 1_500, timeout]) {
     const world = into.ready()
