@@ -37,6 +37,7 @@ import type * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -71,7 +72,8 @@ export class CurrentLease extends Context.Tag("effect-redis-lock/HttpLock/Curren
 /**
  * An answer in the application's own words. `standard` is what would be sent without it: its
  * `Retry-After` can be kept (`standard.headers["retry-after"]`), or its body be replaced
- * (`HttpServerResponse.setBody`).
+ * (`HttpServerResponse.setBody`). It is asked for once for each request; where it dies, that is logged,
+ * and `standard` is sent.
  *
  * @since 0.1.0
  * @category models
@@ -140,7 +142,8 @@ export interface Middleware<E = never, R = never> {
  * - `400`, `"code": "ImpossibleKey"`: there can be no lock of that key. The handler did not run.
  * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
  *   run. `Retry-After` is an estimate in whole seconds: how long requests have had the lock of late,
- *   in this process and middleware, times the number of those who are before. As long as no request
+ *   in this process and middleware, times the number of those who are before: of this process, and
+ *   one for each other process that waits. (`waitAtMost: 0` counts the holder alone.) As long as no request
  *   has had it, it is when the holder's lease ends if it is not renewed, or else the time that this
  *   request has waited. To that comes a random part, as long again and 2 seconds at least, so that
  *   those who were turned away together do not come back together.
@@ -233,7 +236,7 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
               : unreachable(error),
         onSuccess: (lease) =>
           Effect.zipRight(
-            turns.measure,
+            turns.measure(store.clock),
             handle(lease, request, Effect.provideService(app, CurrentLease, lease), (error) =>
               Effect.provide(lost(error), services)
             )
@@ -242,7 +245,7 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
     })
 }
 
-/** The application's answer, where it has one. */
+/** The application's answer, where it has one, and as long as that does not die. */
 const answering =
   <Error, R>(
     standard: (error: Error) => Effect.Effect<HttpServerResponse.HttpServerResponse>,
@@ -252,5 +255,15 @@ const answering =
     own === undefined
       ? standard(error)
       : Effect.flatMap(standard(error), (response) =>
-          Effect.flatMap(own(error, response), HttpServerRespondable.toResponse)
+          Effect.suspend(() => own(error, response)).pipe(
+            Effect.flatMap(HttpServerRespondable.toResponse),
+            Effect.catchAllCause((cause) =>
+              Cause.isInterruptedOnly(cause)
+                ? Effect.failCause(cause)
+                : Effect.as(
+                    Effect.logError("An answer of HttpLock's options failed", cause),
+                    response
+                  )
+            )
+          )
         )

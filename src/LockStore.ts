@@ -141,8 +141,8 @@ export interface ScheduledCall {
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
- * Options of locks, given once for a store. What a caller gives wins. A caller that gives a `ttl` gets
- * `renewEvery` and `margin` that go with it, and not the store's.
+ * Options of locks, given once for a store. What a caller gives wins. The store's `renewEvery` is used
+ * with its own `ttl` only, its `margin` with its own `ttl` and `renewEvery`.
  *
  * @since 0.1.0
  * @category models

@@ -29,7 +29,7 @@ import { text } from "node:stream/consumers"
 import * as Changes from "./support/Changes.js"
 import * as FaultProxy from "./support/FaultProxy.js"
 import * as RedisServer from "./support/RedisServer.js"
-import { freshKey, lose, memory, StoreControls } from "./support/stores.js"
+import { freshKey, lose, memory, quiet, StoreControls } from "./support/stores.js"
 
 // -----------------------------------------------------------------------------
 // a server and its clients
@@ -366,6 +366,45 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         expect(yield* received(first)).toEqual([500, "one moment: Missing"])
       })
     )
+
+    for (const outcome of ["succeeds", "dies", "throws"] as const) {
+      it.scoped(`an application's answer that ${outcome} is asked for once`, () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const stage = yield* makeStage
+          let asked = 0
+          const answers: ReadonlyArray<[Answer["status"], string | undefined]> = [
+            [418, "lost"],
+            [500, undefined]
+          ]
+          const port = yield* serve(
+            Effect.as(stage.play, ok).pipe(
+              HttpLock.make({
+                key: () => key,
+                onLost: () => {
+                  asked++
+                  if (outcome === "throws") throw new Error("own")
+                  return outcome === "dies"
+                    ? Effect.die("own")
+                    : Effect.succeed(HttpServerResponse.text("lost", { status: 418 }))
+                }
+              }),
+              routed,
+              Effect.provide(quiet)
+            )
+          )
+          const first = send(port, "/")
+          yield* stage.entered()
+          yield* lose(stage.leases[0]!)
+          const [status, text] = yield* received(first)
+          const [expected, own] = answers[outcome === "succeeds" ? 0 : 1]!
+          expect(status).toBe(expected)
+          if (own === undefined) expect(text).toContain("LockLost")
+          else expect(text).toBe(own)
+          expect(asked).toBe(1)
+        })
+      )
+    }
 
     it.scoped("is answered as the application says where the store cannot be asked", () =>
       Effect.gen(function* () {

@@ -96,6 +96,15 @@ describe.each(Object.entries(stores))("%s", (_, store) => {
     }).pipe(Effect.provide(store))
   )
 
+  it.live("a caller's renewEvery has a margin of its own", () =>
+    Effect.gen(function* () {
+      const store = yield* LockStore.LockStore
+      const wide = { ...store, defaults: { ttl: "10 seconds", margin: "3 seconds" } } as const
+      const taken = Effect.scoped(Lock.tryAcquire(freshKey(), { renewEvery: "7 seconds" }))
+      yield* Effect.provideService(taken, LockStore.LockStore, wide)
+    }).pipe(Effect.provide(store))
+  )
+
   it.live("a caller's options are checked together with the store's", () =>
     Effect.gen(function* () {
       const exit = yield* Effect.exit(

@@ -3,9 +3,10 @@ import { describe, expect, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
-import { type LockError, Lock, LockStore } from "effect-redis-lock"
+import { type Lease, type LockError, Lock, LockStore } from "effect-redis-lock"
 import { freshKey, stores } from "./support/stores.js"
 
 /** The warnings of an effect that they are about something that is waited for by who has it. */
@@ -29,6 +30,8 @@ type Wait = (
   LockError.LockLost | LockError.LockUnavailable | LockError.LockStoreError,
   LockStore.LockStore | Scope.Scope
 >
+
+const own = FiberRef.unsafeMake(0)
 
 const again: Wait = (key) => Lock.withLock(key, { waitAtMost: 30 })(Effect.void)
 const acquireAgain: Wait = (key) => Lock.acquire(key, { waitAtMost: 30 })
@@ -55,6 +58,26 @@ const itself: Record<string, Wait> = {
     ),
   "of several at once": (key) =>
     Lock.withLock(key)(Effect.all([Effect.void, again(key)], { concurrency: "unbounded" })),
+  "what one of several has taken": (key) =>
+    Effect.zipRight(
+      Effect.all([Lock.acquire(key), Lock.acquire(freshKey())], { concurrency: "unbounded" }),
+      again(key)
+    ),
+  "what was taken beside a fork": (key) =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const fork = yield* Effect.fork(Scope.extend(Lock.acquire(freshKey()), scope))
+      yield* Lock.acquire(key)
+      yield* Fiber.join(fork)
+      return yield* again(key)
+    }),
+  "what is held around a fork that has given back its own": (key) =>
+    Lock.withLock(key)(
+      Effect.zipRight(
+        Effect.flatMap(Effect.fork(Effect.scoped(Lock.acquire(freshKey()))), Fiber.join),
+        again(key)
+      )
+    ),
   "what a joined fiber has taken": (key) =>
     Effect.flatMap(Effect.scope, (scope) =>
       Effect.fork(Scope.extend(Lock.acquire(key), scope)).pipe(
@@ -90,6 +113,18 @@ const others: Record<string, Wait> = {
         )
       )
     ),
+  "what somebody else holds, and guards something here": (key) =>
+    Effect.gen(function* () {
+      const scope = yield* Effect.scope
+      const other = yield* Effect.fork(
+        Effect.zipRight(Effect.yieldNow(), Scope.extend(Lock.acquire(key), scope))
+      )
+      const { value: lease } = yield* Fiber.await(other) as Effect.Effect<{
+        readonly value: Lease.Lease
+      }>
+      yield* lease.guard(Effect.annotateLogs(FiberRef.set(own, 1), "a", 1))
+      return yield* again(key)
+    }),
   "a single attempt": (key) =>
     Lock.withLock(key)(Effect.zip(Effect.exit(Effect.scoped(Lock.tryAcquire(key))), Effect.void)),
   "where nobody wants warnings": (key) =>

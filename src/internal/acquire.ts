@@ -81,6 +81,7 @@ export const withLease = <A, E, R, E2>(
   const acquired = store.acquire(
     new Asked(key, resolved, (contention) => {
       waiting = new Waiting(key, resolved, store, metrics, askedAt, fiber, context, contention)
+      waiting.begin()
     }),
     caller.restore
   )
@@ -135,7 +136,7 @@ export const scopedLease = (
             return Effect.as(
               Effect.zipRight(
                 Scope.addFinalizer(scope, lease.closeQuietly),
-                FiberRef.update(currentHolds, (holds) => adding(lease.hold, holds))
+                FiberRef.update(currentHolds, (holds) => adding(lease.hold, false, holds))
               ),
               lease
             )

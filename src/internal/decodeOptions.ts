@@ -14,13 +14,14 @@ export const decodeOptions = (
 ): LeaseOptions | string => {
   const badKey = checkKey(key)
   if (badKey !== undefined) return badKey
-  // a store's own times for renewals belong to its own ttl
+  // a store's renewEvery is meant for its ttl, and its margin for both of them
   const timing: Options | undefined = options?.ttl === undefined ? defaults : options
+  const margins = options?.renewEvery === undefined ? timing : options
   const ttl = millis("ttl", timing?.ttl)
   if (typeof ttl === "string") return ttl
   const renewEvery = millis("renewEvery", or(options?.renewEvery, timing?.renewEvery))
   if (typeof renewEvery === "string") return renewEvery
-  const margin = millis("margin", or(options?.margin, timing?.margin))
+  const margin = millis("margin", or(options?.margin, margins?.margin))
   if (typeof margin === "string") return margin
   const warnAfter = millis("warnAfter", or(options?.warnAfter, defaults?.warnAfter))
   if (typeof warnAfter === "string") return warnAfter

@@ -67,8 +67,9 @@ export class Fifo<A extends Link> {
     return all
   }
 
-  /** How many stand before it: counted, from the first one on. */
+  /** How many stand before it, counted from the first one on; none, where it has left. */
   before(link: A): number {
+    if (!link.stands) return 0
     let count = 0
     for (let one = this.ends.next; one !== link; one = one.next) count++
     return count

@@ -123,7 +123,7 @@ class ChildRefs {
     const { locals } = (this.given = FiberRefs.forkAs(this.ofCaller, child))
     // (a copy of its own, of which nobody knows yet: another one is a tenth of what a lock costs)
     const others = locals.get(currentHolds)
-    const own = [child, adding(this.hold, others?.[0][1])] as const
+    const own = [child, adding(this.hold, true, others?.[0][1])] as const
     locals.set(currentHolds, others === undefined ? [own] : [own, ...others])
     return this.given
   }

@@ -1,6 +1,6 @@
 /**
  * What a fiber holds, and the fibers that it was forked from: so that one that waits for itself can be
- * told. A FiberRef, since forks inherit it. It outlives its leases by one entry at most.
+ * told. A FiberRef, since forks inherit it.
  */
 import * as FiberRef from "effect/FiberRef"
 import type { LockStore } from "../LockStore.js"
@@ -19,25 +19,47 @@ export class Hold {
 export class Holds {
   constructor(
     readonly hold: Hold,
+    /** Of a fiber that runs under a guard: those that join it do not hold what it held there. */
+    readonly isGuards: boolean,
     readonly others: Holds | undefined
   ) {}
 }
 
-const withoutEnded = (holds: Holds | undefined): Holds | undefined => {
-  let rest = holds
-  while (rest?.hold.ended === true) rest = rest.others
-  return rest
+const each = (holds: Holds | undefined): ReadonlyArray<Holds> => {
+  const all: Array<Holds> = []
+  for (let one = holds; one !== undefined; one = one.others) all.push(one)
+  return all
+}
+
+/** Those that have not ended. */
+const live = (holds: Holds | undefined): Holds | undefined => {
+  let one = holds
+  while (one !== undefined && !one.hold.ended) one = one.others
+  // mostly all, and then no copy is made
+  return one === undefined
+    ? holds
+    : each(holds).reduceRight<Holds | undefined>(
+        (others, { hold, isGuards }) => (hold.ended ? others : new Holds(hold, isGuards, others)),
+        undefined
+      )
+}
+
+/** What a joined fiber has taken, and still has, is its parent's as well. */
+const joined = (parent: Holds | undefined, child: Holds | undefined): Holds | undefined => {
+  const known = new Set(each(parent).map(({ hold }) => hold))
+  return each(child).reduceRight(
+    (others, { hold, isGuards }) =>
+      hold.ended || isGuards || known.has(hold) ? others : new Holds(hold, false, others),
+    live(parent)
+  )
 }
 
 export const currentHolds: FiberRef.FiberRef<Holds | undefined> = FiberRef.unsafeMake<
   Holds | undefined
->(undefined, {
-  // what a joined fiber has taken, and still has, is its parent's as well
-  join: (parent, child) => withoutEnded(child) ?? parent
-})
+>(undefined, { join: joined })
 
-export const adding = (hold: Hold, holds: Holds | undefined): Holds =>
-  new Holds(hold, withoutEnded(holds))
+export const adding = (hold: Hold, isGuards: boolean, holds: Holds | undefined): Holds =>
+  new Holds(hold, isGuards, live(holds))
 
 /** The lease of that key that is held here. */
 export const holdOf = (

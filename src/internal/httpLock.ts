@@ -9,7 +9,6 @@ import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,6 +23,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Lease } from "../Lease.js"
 import { LockLost, type LockStoreError, type LockUnavailable } from "../LockError.js"
+import type { LockClock } from "../LockStore.js"
 
 type Response = HttpServerResponse.HttpServerResponse
 
@@ -47,19 +47,24 @@ const problem = (
 
 /** How long requests have had the lock of late, those of one middleware in this process. */
 export class Turns {
-  private millis: number | undefined = undefined
+  private readonly last: Array<number> = []
 
-  /** A turn from now until the scope closes. In an average that forgets: the last ten count. */
-  readonly measure: Effect.Effect<void, never, Scope.Scope> = Effect.flatMap(
-    Clock.currentTimeMillis,
-    (begunAt) =>
-      Effect.addFinalizer(() =>
-        Effect.map(Clock.currentTimeMillis, (now) => this.add(now - begunAt))
-      )
-  )
+  /** A turn, from now until the scope closes. */
+  measure({ unsafeNow }: LockClock): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.suspend(() => {
+      const begunAt = unsafeNow()
+      return Effect.addFinalizer(() => Effect.sync(() => this.add(unsafeNow() - begunAt)))
+    })
+  }
 
   private add(millis: number): void {
-    this.millis = this.millis === undefined ? millis : 0.8 * this.millis + 0.2 * millis
+    if (this.last.push(millis) > 9) this.last.shift()
+  }
+
+  /** The median: one that is much longer than the others says little of the next. */
+  private get usual(): number | undefined {
+    const sorted = [...this.last].sort((a, b) => a - b)
+    return sorted[Math.floor(sorted.length / 2)]
   }
 
   /**
@@ -67,18 +72,20 @@ export class Turns {
    * known how long one takes, when the holder's lease ends, or after as long as was waited already.
    */
   secondsUntil({ ahead = 0, retryAfter, waited }: LockUnavailable): number {
+    const { usual } = this
     const millis =
-      this.millis === undefined
-        ? Duration.toMillis(retryAfter ?? waited)
-        : (ahead + 1) * this.millis
-    return millis / 1_000
+      usual === undefined ? Duration.toMillis(retryAfter ?? waited) : (ahead + 1) * usual
+    return Math.min(longest, millis / 1_000)
   }
 }
+
+/** In seconds: nobody is sent away for longer. */
+const longest = 3_600
 
 /** Whole seconds, at least one; not the same for all, so that they do not come back together. */
 const spread = (seconds: number): Effect.Effect<number> =>
   Effect.map(Random.next, (random) =>
-    Math.max(1, Math.min(3_600, Math.ceil(seconds + random * Math.max(2, seconds))))
+    Math.max(1, Math.min(longest, Math.ceil(seconds + random * Math.max(2, seconds))))
   )
 
 export const answerUnavailable =
@@ -159,9 +166,10 @@ export const handle = <E, R>(
   lease: Lease,
   request: HttpServerRequest,
   app: HttpApp.HttpApp<HttpServerRespondable.Respondable, E, R>,
-  answerLost: AnswerLost
+  answer: AnswerLost
 ): HttpApp.Default<E, R | Scope.Scope> =>
   Effect.gen(function* () {
+    const answerLost = yield* once(answer)
     // of what the handler leaves for the rest of the request; closed at a loss
     const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
     const graft = yield* Scope.extend(makeGraft(lease), scope)
@@ -171,6 +179,20 @@ export const handle = <E, R>(
     return yield* Effect.interruptibleMask((restore) => lease.guard(graft(restore(handler)))).pipe(
       Effect.catchAllCause(answerIfLost(lease, scope, answerLost))
     )
+  })
+
+/** What is answered in place of the handler's response is looked at before its headers, as any other. */
+const once = (answer: AnswerLost): Effect.Effect<AnswerLost> =>
+  Effect.sync(() => {
+    let answered: Response | undefined
+    return (lost) =>
+      Effect.suspend(() =>
+        answered !== undefined
+          ? Effect.succeed(answered)
+          : Effect.tap(answer(lost), (response) => {
+              answered = response
+            })
+      )
   })
 
 type Graft = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>

@@ -28,12 +28,19 @@ export class Waiting {
     private readonly context: AsyncContext,
     private readonly contention: () => Contention
   ) {
-    metrics.waiting(1)
     this.refs = fiberRefsOf(caller)
-    if (options.warnAfterMillis < options.waitMillis) this.warnAfter(options.warnAfterMillis)
+  }
+
+  begin(): void {
+    const { caller, key, options, store } = this
+    this.metrics.waiting(1)
     if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
+    this.warnAfter(options.warnAfterMillis)
     const own = holdOf(key, store, caller.getFiberRef(currentHolds))
-    if (own !== undefined) context.runInAsyncScope(this.warnOfItself, this, own)
+    // (not in the store's own step: a logger is anybody's code)
+    if (own !== undefined) {
+      queueMicrotask(() => this.context.runInAsyncScope(this.warnOfItself, this, own))
+    }
   }
 
   end(): void {
@@ -43,6 +50,8 @@ export class Waiting {
 
   /** Ever less often: each time when it has waited for twice as long. */
   private warnAfter(millis: number): void {
+    // (at its deadline it ends by itself)
+    if (millis >= this.options.waitMillis) return
     this.nextWarning = this.store.clock.unsafeSchedule(this.askedAt + millis, () => {
       this.warnAfter(2 * millis)
       this.context.runInAsyncScope(this.warnOfWait, this)
@@ -80,10 +89,13 @@ export class Waiting {
       fiberRefs: FiberRefs.empty(),
       runtimeFlags: Runtime.defaultRuntimeFlags
     })
-    // (a logger that throws must not be an unhandled error)
-    Runtime.runFork(runtime)(
-      Effect.catchAllCause(warning, () => Effect.void),
-      { updateRefs: (_, id: FiberId.Runtime) => FiberRefs.forkAs(this.refs, id) }
-    )
+    try {
+      Runtime.runFork(runtime)(
+        Effect.catchAllCause(warning, () => Effect.void),
+        { updateRefs: (_, id: FiberId.Runtime) => FiberRefs.forkAs(this.refs, id) }
+      )
+    } catch {
+      // a logger, a FiberRef or a supervisor that throws: nobody waits any less for that
+    }
   }
 }

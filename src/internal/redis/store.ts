@@ -158,12 +158,15 @@ export class RedisStore extends Opaque implements LockStore {
     const { commands, storeId } = this.around
     const { keyPrefix = "" } = commands.transport.options
     const prefix = keyPrefix + this.prefix
-    if (this.closed || !token.startsWith(`${storeId}.`) || !stored.startsWith(prefix)) return
-    const key = stored.slice(prefix.length)
+    if (this.closed || !token.startsWith(`${storeId}.`)) return
+    const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
     if (this.lines.get(key)?.onGrant(token, fencingToken, ttlMillis) === true) return
+    if (this.strays >= mostStrays) return
+    // (under another name: behind a proxy that changes names)
+    if (this.lines.values.some((line) => line.onGrant(token, fencingToken, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
     const keys = lockKeys(keyPrefix, this.prefix, key)
-    if (typeof keys !== "string") this.onStray(keys, token, ttlMillis)
+    if (key !== "" && typeof keys !== "string") this.onStray(keys, token, ttlMillis)
   }
 
   /**
@@ -172,7 +175,6 @@ export class RedisStore extends Opaque implements LockStore {
    */
   private onStray(keys: LockKeys, token: string, ttlMillis: number): void {
     const { commands, heartbeatMillis } = this.around
-    if (this.strays >= mostStrays) return
     this.strays++
     this.clock.unsafeSchedule(this.clock.unsafeNow() + heartbeatMillis, () => this.strays--)
     commands.giveBack(undefined, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
