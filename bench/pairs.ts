@@ -1,6 +1,6 @@
 /**
  * Is this tree slower than another one? Both are measured in turn, in processes of their own, on the
- * same redis-server; what is compared are the two of one round.
+ * same redis-server. The two measurements of one round are compared with each other.
  *
  *   npm run bench:pairs -- DIRECTORY                 another checkout, built (npm run build)
  *   npm run bench:pairs -- DIRECTORY --pairs 20 --seconds 2 --only "free, one caller"

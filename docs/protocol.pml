@@ -107,7 +107,7 @@
 #define validFromMessage     2  /* of a handoff: from when the message came */
 #define proofFromUnanswered  3  /* of a handoff: from a heartbeat that was not answered */
 #define staleMessage         4  /* a message is believed whatever its fencing token */
-#define sameTokenAgain       5  /* who stands nowhere queues again with the token that it has */
+#define sameTokenAgain       5  /* a client without a place queues again with its old token */
 #define ghostHeartbeat       6  /* a heartbeat puts an absent waiter into the queue (with 4) */
 #define releaseUnchecked     7  /* release deletes whoever's token */
 #define renewUnchecked       8  /* renew renews whoever's token */
@@ -118,7 +118,7 @@
 #define heartbeatClaimsNone 13  /* a heartbeat does not find a grant */
 #define cancelSaysNothing   14  /* who gives up waiting does not say so */
 #define deadStayFirst       15  /* the lock is not handed past a waiter that shows no sign of life */
-#define absentWaitsOn       16  /* who stands nowhere goes on with its heartbeats */
+#define absentWaitsOn       16  /* a client without a place goes on with its heartbeats */
 #define releaseOvertakes    17  /* the release is sent before what was sent earlier is answered */
 #define lostPassIsEnough    18  /* a pass of what is lost is not followed by a release */
 #define asksWithoutPause    19  /* heartbeats without a pause between them */

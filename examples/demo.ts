@@ -1,13 +1,13 @@
 /**
- * What the lock is for, seen as it happens:
+ * Shows what the lock is for:
  *
  *   npm run demo                                      leases in this process's memory
  *   REDIS_URL=redis://127.0.0.1:6379 npm run demo     leases in Redis
  *
  * 1. Workers update one account without a lock: updates are lost.
  * 2. The same workers with the lock: none is lost.
- * 3. The network of a lock's holder goes silent: it is interrupted before anyone else has the lock,
- *    and a write of its that arrives late is refused by its fencing token.
+ * 3. The network of a lock's holder goes silent: the holder is interrupted before anyone else has
+ *    the lock. One of its writes arrives late, and is refused because of its fencing token.
  *
  * Every sentence of the summary is checked; the exit code is 1 if one does not hold.
  */
@@ -23,7 +23,7 @@ const amount = 10
 const options = { ttl: "2 seconds", waitAtMost: "10 seconds" } as const
 const expected = workers.length * depositsEach * amount
 
-// ---------------------------------------------------------------- what is told
+// ---------------------------------------------------------------- what is printed
 
 const startedAt = performance.now()
 const now = () => performance.now() - startedAt
@@ -117,7 +117,9 @@ const withLock = (account: Account, openStore: OpenStore) =>
 
 // ---------------------------------------------------------------- 3: a lease is lost
 
-/** A worker's way to everything else. While it is silent, what is sent is delayed, unanswered. */
+/**
+ * A worker's connection to everything else. While it is silent, requests are delayed, unanswered.
+ */
 const makeNetwork = () => {
   let silent = false
   const renewals = { answered: 0, unanswered: 0 }
@@ -134,7 +136,7 @@ const makeNetwork = () => {
   }
 }
 
-/** The store as it is seen through a network: renewals and releases can stay without an answer. */
+/** The store as seen through that network: renewals and releases may get no answer. */
 const through = (
   network: ReturnType<typeof makeNetwork>,
   store: LockStore.LockStore
@@ -261,7 +263,7 @@ const leaseLost = (account: Account, openStore: OpenStore) =>
     }
   })
 
-// ---------------------------------------------------------------- the whole
+// ---------------------------------------------------------------- the whole demo
 
 const grows = (numbers: ReadonlyArray<number>) =>
   numbers.every((it, index) => index === 0 || it > numbers[index - 1]!)

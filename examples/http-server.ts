@@ -42,7 +42,9 @@ const write = (id: string, balance: number, fence: number) =>
 
 const accountId = Effect.map(HttpRouter.params, ({ id }) => id ?? "")
 
-/** One request at a time per account; who has waited for half a second is told to come back. */
+/**
+ * One request at a time per account. A request that has waited for half a second is answered 423.
+ */
 const perAccount = HttpLock.make({
   key: () => Effect.map(accountId, (id) => `account:${id}`),
   waitAtMost: "500 millis",
@@ -60,7 +62,7 @@ const withdraw = Effect.gen(function* () {
   return HttpServerResponse.text(`${balance - 40} left`)
 })
 
-/** Streamed, and nobody withdraws before the last line is sent. */
+/** The body is a stream, and nobody can withdraw before its last line is sent. */
 const audit = Effect.map(accountId, (id) =>
   Stream.fromSchedule(Schedule.spaced("100 millis")).pipe(
     Stream.take(8),
@@ -81,7 +83,8 @@ const ServerLive = HttpServer.serve(app).pipe(
   Layer.provideMerge(HttpServer.layerTestClient),
   Layer.provide(FetchHttpClient.layer),
   Layer.provide(NodeHttpServer.layer(createServer, { host: "127.0.0.1", port: 0 })),
-  // behind the server, which waits for its requests when it ends: they need their locks until then
+  // the store is closed after the server, which waits for its requests when it is closed: they need
+  // their locks until then
   Layer.provide(StoreLive)
 )
 
@@ -107,11 +110,15 @@ const request = (method: "get" | "post", path: string) =>
 const withdrawFrom = (id: string) => request("post", `/accounts/${id}/withdraw`)
 
 const program = Effect.gen(function* () {
-  yield* Console.log("Three withdrawals from one account take turns, another's does not wait:\n")
+  yield* Console.log(
+    "Three withdrawals from one account take turns, a withdrawal from another account does not wait:\n"
+  )
   yield* Effect.all([withdrawFrom("1"), withdrawFrom("1"), withdrawFrom("1"), withdrawFrom("2")], {
     concurrency: "unbounded"
   })
-  yield* Console.log("\nA streamed audit has the account to its last line:\n")
+  yield* Console.log(
+    "\nA streamed audit holds the lock of the account until its last line is sent:\n"
+  )
   yield* Effect.all(
     [request("get", "/accounts/2/audit"), Effect.delay(withdrawFrom("2"), "20 millis")],
     { concurrency: "unbounded" }

@@ -1,6 +1,6 @@
 /**
- * The store as a layer: made from Config, bound to one constant, and needed by a service that keeps
- * it to itself.
+ * The store as a layer: it is made from Config, bound to one constant, and used by a service that
+ * does not show it to its callers.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Config, Console, Effect, Layer, Option } from "effect"
@@ -20,7 +20,7 @@ const LocksLive = Layer.unwrapEffect(
   )
 )
 
-/** Its methods need nothing of their callers: the locks are its own affair. */
+/** Its methods do not require the store of their callers. */
 class Invoices extends Effect.Service<Invoices>()("Invoices", {
   effect: Effect.gen(function* () {
     const locks = yield* LockStore.LockStore

@@ -1,9 +1,10 @@
 /**
- * Locks in a program that is not written with Effect: a ManagedRuntime holds the store, handlers
- * are async functions, and `lease.signal` aborts what is on its way when the lease is lost.
+ * Locks in a program that is not written with Effect: a ManagedRuntime has the store, handlers are
+ * async functions, and `lease.signal` aborts a request that is under way when the lease is lost.
  *
- * And what a lock does not do: it makes the work of two requests happen one after the other, not
- * once. The same order is charged under the lock alone, and with a record of what is paid.
+ * It also shows what a lock does not do: with a lock, the work of two requests is done one after
+ * the other, but it is done twice. The same order is charged under the lock alone, and then with a
+ * record of the orders that are paid.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -42,9 +43,10 @@ const chargeUnderLockAlone = (order: string) => oneAtATime(order, (signal) => ch
 const paid = new Set<string>()
 
 /**
- * Right: what is done is written down, and looked up under the lock, so that no two requests look
- * at the same time. A crash between the charge and the record is left: against that, send the order
- * along as the payment service's idempotency key.
+ * Right: a charge is recorded, and each request looks for the record under the lock, so that no two
+ * requests look at the same time. A crash between the charge and the record can still lead to a
+ * second charge: to prevent that, send the order's id to the payment service as the idempotency
+ * key.
  */
 const chargeOnce = (order: string) =>
   oneAtATime(order, async (signal) => {

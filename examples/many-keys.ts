@@ -19,7 +19,9 @@ const interestForAll = Effect.forEach(
   { concurrency: 32, discard: true }
 )
 
-/** Runs an effect under several locks, always taken in the same order: no two wait for each other. */
+/**
+ * Runs an effect under several locks. They are taken in the same order, so there is no deadlock.
+ */
 const withLocks =
   (keys: ReadonlyArray<string>) =>
   <A, E, R>(body: Effect.Effect<A, E, R>) =>

@@ -1,7 +1,7 @@
 /**
- * The scoped way: the lease is a value, which the scope gives back. `Lock.acquire` waits in the queue,
- * so nothing is retried. What is written carries the fencing token, and the resource refuses an older
- * one.
+ * The scoped way: the lease is a value, and the lock is given back when the scope closes.
+ * `Lock.acquire` waits in the queue, so it needs no retries. Each write carries the fencing token,
+ * and the resource refuses a token that is older than one it has seen.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Duration, Effect } from "effect"

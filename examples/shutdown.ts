@@ -1,9 +1,10 @@
 /**
  * A worker that keeps a lock for as long as it lives, and runs until interrupted (SIGINT, which is
- * Ctrl-C, or SIGTERM, which orchestrators send): NodeRuntime.runMain interrupts the program, its
- * scopes close, and the next worker has the lock at once instead of a ttl later.
+ * Ctrl-C, or SIGTERM, which orchestrators send). NodeRuntime.runMain then interrupts the program,
+ * its scopes close, and the next worker gets the lock at once instead of a ttl later.
  *
- * A second signal, process.exit, a crash or SIGKILL leave the lease to its ttl.
+ * After a second signal, process.exit, a crash or SIGKILL, the lock stays held until its ttl is
+ * over.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Schedule } from "effect"

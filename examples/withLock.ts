@@ -11,17 +11,17 @@ const settle = (by: string) =>
     yield* Console.log(`${by}: done`)
   })
 
-// One at a time; who comes second waits, at most 10 seconds.
+// One at a time; the second caller waits, for at most 10 seconds.
 const settleInTurn = (by: string) =>
   settle(by).pipe(Lock.withLock("invoice:42", { ttl: "5 seconds", waitAtMost: "10 seconds" }))
 
-// One of many does it, the others skip it.
+// One caller does it, the others skip it.
 const settleIfNobodyDoes = (by: string) =>
   settle(by).pipe(
     Lock.withLockIfAvailable("invoice:42", { owner: by }),
     Effect.flatMap(
       Option.match({
-        onNone: () => Console.log(`${by}: somebody else is at it, nothing to do`),
+        onNone: () => Console.log(`${by}: somebody else is doing it, nothing to do`),
         onSome: () => Effect.void
       })
     )

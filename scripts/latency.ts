@@ -1,13 +1,14 @@
 /**
- * Which ttl gets through which latency, which silence, and the silent death of a connection: with a
- * store's own connection, and on a client of the user's. Prints the table of docs/guarantees.md.
+ * Measures which latency, which silence, and which dead connections leases and waiters survive, for
+ * several ttls: with a store's own connection, and on a client that the user passes in. Prints the
+ * table of docs/guarantees.md.
  *
- *   npm run latency                                  about four minutes
- *   npm run latency -- --smoke                       seconds
+ *   npm run latency                                  takes about four minutes
+ *   npm run latency -- --smoke                       takes seconds
  *   npm run latency -- --ttl 1,5 --commandTimeout 2000 --verbose
  *
- * All questions are asked at the same time. Exit code 1 where the store's own connection gets through
- * less than the client.
+ * All measurements run at the same time. Exit code 1 if the store's own connection survives less
+ * than the client.
  */
 import * as Effect from "effect/Effect"
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -187,5 +188,6 @@ const worse = ttls.flatMap((ttl) =>
     )
     .map(({ subject, troubles }) => `ttl ${shown(ttl)}, ${troubles(ttl)[0]!._tag}, ${subject}`)
 )
-for (const one of worse) console.log(`the own connection gets through less: ${one}`)
+for (const one of worse)
+  console.log(`the store's own connection survives less than the client: ${one}`)
 process.exit(worse.length === 0 ? 0 : 1)

@@ -1,7 +1,7 @@
 /**
- * Checks the model of the protocol, docs/protocol.pml, in all its schedules, and then plants mistakes
- * into it, to see that they are found. Exit code 1 if a property does not hold, if a search was cut
- * short, or if a mistake got away.
+ * Checks the model of the protocol, docs/protocol.pml, in all its schedules. Then puts known bugs
+ * into it, which the search must find. Exit code 1 if a property does not hold, if a search was cut
+ * short, or if a bug was not found.
  *
  *   npm run model
  *   npm run model -- --only "3 clients"
@@ -34,7 +34,7 @@ const timely = { TIMELY: 1, LATE: 0 }
 
 const checks: ReadonlyArray<Check> = [
   {
-    name: "2 clients: commands that come twice, late, or from the grave; exclusion",
+    name: "2 clients: commands that come twice, late, or from a connection that was given up; exclusion",
     define: { N: 2 }
   },
   {
@@ -42,15 +42,15 @@ const checks: ReadonlyArray<Check> = [
     define: { N: 2, SHORT: 2, LATE: 0 }
   },
   {
-    name: "2 clients, two ttls, a server's clock that is set back: exclusion, and ttls heal",
+    name: "2 clients, two ttls, a server's clock that is set back: exclusion, and ttls that are too long become right again",
     define: back
   },
   {
-    name: "2 clients in time, but for one fault: exclusion, and nobody waits for more than 8 ticks",
+    name: "2 clients in time, with one fault: exclusion, and no client waits for more than 8 ticks",
     define: { N: 2, ...timely, FAULTS: 1, BOUND: 8 }
   },
   {
-    name: "3 clients in time: exclusion, and nobody waits for more than 10 ticks",
+    name: "3 clients in time: exclusion, and no client waits for more than 10 ticks",
     define: { N: 3, ...timely, TRY: 0, PASS: 0, FAULTS: 0, BOUND: 10 }
   }
 ]
@@ -75,7 +75,7 @@ const mistakes: ReadonlyArray<Check> = [
   planted("a late pass forgets the longest ttl", "passForgetsLongest", back),
   planted("a renewal forgets to record a longer ttl", "renewForgetsLongest", back),
   planted("a late pass hands the lock over", "latePassServes"),
-  planted("who stands nowhere goes on with its heartbeats", "absentWaitsOn", waiting),
+  planted("a client without a place goes on with its heartbeats", "absentWaitsOn", waiting),
   planted("a heartbeat leaves a free key alone", "heartbeatLeavesFree", waiting),
   planted("a heartbeat does not claim its grant", "heartbeatClaimsNone", waiting)
 ]

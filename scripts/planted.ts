@@ -1,7 +1,7 @@
 /**
- * Plants known mistakes into copies of the library, hunts each with the fault suite, and prints the
- * table of what caught it. Exit code 1 if one got away, or if the library as it is did not pass the
- * same runs.
+ * Puts known bugs into copies of the library, runs the fault suite on each of them, and prints a
+ * table of the checks that caught them. Exit code 1 if a bug was not caught, or if the unchanged
+ * library did not pass the same runs.
  *
  *   npm run faults:planted
  *   npm run faults:planted -- --only "validity"

@@ -1,7 +1,7 @@
 /**
- * Runs every file of examples/ as a user would, and expects it to end by itself with exit code 0.
- * One that says "runs until interrupted" in a comment gets a SIGINT instead, and must then end in
- * the same way.
+ * Runs every file of examples/ as a user would, and expects it to end by itself with exit code 0. A
+ * file with "runs until interrupted" in a comment gets a SIGINT, and must then end with exit code
+ * 0.
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"

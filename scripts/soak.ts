@@ -1,13 +1,13 @@
 /**
- * The long form of the fault suite: random plans of faults, one after the other, on processes that
- * stay.
+ * The long form of the fault suite: random plans of faults, one after the other, on the same
+ * processes.
  *
- *   npm run soak                                                       an hour, all rows
+ *   npm run soak                                                       for an hour, all rows
  *   npm run soak -- --minutes 5 --only "mutex, one Redis"
- *   npm run soak -- --only "mutex, one Redis" --seed 4711 --runs 1     one random plan again
- *   npm run soak -- --only "mutex, one Redis" --script flushall        a scripted plan
+ *   npm run soak -- --only "mutex, one Redis" --seed 4711 --runs 1     repeats a random plan
+ *   npm run soak -- --only "mutex, one Redis" --script flushall        runs a scripted plan
  *
- * Prints what goes wrong when it does, and a table at the end. Exit code 1 if anything did.
+ * Prints each violation when it is found, and a table at the end. Exit code 1 if there was one.
  */
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"

@@ -1,7 +1,7 @@
 /**
- * Tests what would be published: packs the package, and uses the tarball as a stranger would, with
- * the lowest and the highest of what it says that it works with. The stranger installs it, compiles
- * the README's first example with each module resolution of TypeScript, bundles it, requires it from
+ * Tests what would be published: packs the package, and uses the tarball as a new user would, with
+ * the lowest and the highest versions that its peer dependencies allow. Installs it, compiles the
+ * README's first example with each module resolution of TypeScript, bundles it, requires it from
  * CommonJS, runs all that against a Redis server of its own, and follows every link.
  */
 import assert from "node:assert/strict"

@@ -2,9 +2,10 @@
  * The bridge to the HTTP servers of `@effect/platform`: a middleware that handles one request at a
  * time per key, in all processes that share the lock's store.
  *
- * A request waits for its turn and is answered 423 (Locked) with `Retry-After` when it has waited
- * for too long, 503 when the store cannot be asked. It has the lock until its response has been
- * sent, streamed bodies included, and gives it back at once when its client disconnects.
+ * A request waits for its turn. If it has waited for too long, it is answered 423 (Locked) with
+ * `Retry-After`; if the store does not answer or refuses, it is answered 503. It has the lock until
+ * its response has been sent, streamed bodies included, and gives it back at once when its client
+ * disconnects.
  *
  * @example
  * ```ts
@@ -28,8 +29,8 @@
  * )
  * ```
  *
- * This module has a path of its own, and is not part of the package's index, so that
- * `@effect/platform` is loaded by those who use it.
+ * This module has an import path of its own, and is not part of the package's index, so that only
+ * programs that use it load `@effect/platform`.
  *
  * @since 0.1.0
  */
@@ -57,9 +58,9 @@ import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import { LockStore } from "./LockStore.js"
 
 /**
- * The lease that the request is handled under, a service for the handler: its `fencingToken` goes
- * along with every write, its `signal` into Promise APIs. The handler itself is already guarded,
- * and the lease is released behind it: neither is left to do.
+ * The lease under which the request is handled, as a service for the handler. Send its
+ * `fencingToken` along with every write, and pass its `signal` to Promise APIs. The handler is
+ * already guarded, and the lease is released after it: the handler must do neither itself.
  *
  * @since 0.1.0
  * @category tags
@@ -70,10 +71,10 @@ export class CurrentLease extends Context.Tag("effect-redis-lock/HttpLock/Curren
 >() {}
 
 /**
- * An answer in the application's own words. `standard` is what would be sent without it: its
- * `Retry-After` can be kept (`standard.headers["retry-after"]`), or its body be replaced
- * (`HttpServerResponse.setBody`). It is asked for once for each request; where it dies, that is logged,
- * and `standard` is sent.
+ * An answer of the application's own. `standard` is the response that would be sent without it: you
+ * can keep its `Retry-After` (`standard.headers["retry-after"]`), or replace its body
+ * (`HttpServerResponse.setBody`). It runs once for each request. If it dies, that is logged, and
+ * `standard` is sent.
  *
  * @since 0.1.0
  * @category models
@@ -90,36 +91,38 @@ export type Answer<Error, R = never> = (
 export interface Options<E = never, R = never, R1 = never, R2 = never, R3 = never>
   extends Lock.WaitOptions {
   /**
-   * What the request locks. An effect where it depends on the route (`HttpRouter.params`,
-   * `HttpRouter.schemaPathParams`) or on other services; if that fails, the request fails with its
-   * error, and nothing is locked. A key that is impossible (empty, too long, half of a surrogate
-   * pair) is answered 400; one that is not a string is a defect, and the answer a 500.
+   * The key that the request locks. It can be an effect, for a key that depends on the route
+   * (`HttpRouter.params`, `HttpRouter.schemaPathParams`) or on other services. If the effect fails,
+   * the request fails with its error, and nothing is locked. An impossible key (empty, too long,
+   * half of a surrogate pair) is answered 400. A key that is not a string is a defect, and the
+   * answer is a 500.
    *
-   * Keys that are made of what clients send want a prefix of their own, and clients that may send
-   * it: put authentication outside of the lock.
+   * If keys are made of what clients send, give them a prefix of their own, and put authentication
+   * outside of the lock, so that only clients that may send such a key can lock it.
    */
   readonly key: (
     request: HttpServerRequest.HttpServerRequest
   ) => string | Effect.Effect<string, E, R>
   /**
-   * How long a request waits while others have its key, before it is answered 423; `0` for not at
-   * all. Keep it below what clients and proxies wait for an answer. Default: the store's, or 10 seconds.
+   * How long a request waits while others have its key, before it is answered 423; `0`: it does not
+   * wait. Keep it shorter than clients and proxies wait for an answer. Default: the store's
+   * `waitAtMost`, or 10 seconds.
    */
   readonly waitAtMost?: Duration.DurationInput | undefined
-  /** The application's own answer where others had the key for `waitAtMost`, instead of the 423. */
+  /** The application's own answer, instead of the 423, if others had the key for `waitAtMost`. */
   readonly onUnavailable?: Answer<LockUnavailable, R1> | undefined
-  /** The application's own answer where the store did not answer, or refused, instead of the 503. */
+  /** The application's own answer, instead of the 503, if the store did not answer, or refused. */
   readonly onUnreachable?: Answer<LockStoreError, R2> | undefined
   /**
-   * The application's own answer where the lease was lost before the headers were sent, instead of
-   * the 500. The handler was interrupted, or had finished, and the finalizers of its scope have run.
+   * The application's own answer, instead of the 500, if the lease was lost before the headers were
+   * sent. The handler was interrupted, or had finished, and the finalizers of its scope have run.
    */
   readonly onLost?: Answer<LockLost, R3> | undefined
 }
 
 /**
  * Provides the `CurrentLease` to an app: a router's routes, one route's handler, or all that a
- * server serves. `E` and `R` are the key's.
+ * server serves. `E` and `R` are the error and the requirements of `key`.
  *
  * @since 0.1.0
  * @category models
@@ -132,50 +135,54 @@ export interface Middleware<E = never, R = never> {
 
 /**
  * Makes a middleware for `HttpRouter.use`, for a single route's handler, or for
- * `HttpServer.serve`. Apply it as near to the handlers as possible: only what is inside of it has
- * the lease, and what is outside (authentication, logging) runs without waiting for the lock.
+ * `HttpServer.serve`. Apply it as near to the handlers as possible: only code inside of it has the
+ * lease; code outside of it (authentication, logging) does not wait for the lock.
  *
- * **Its answers**, where the application has none (`onUnavailable`, `onUnreachable`, `onLost`), are problems as in RFC 9457 (`application/problem+json`), with a `code`
- * to tell them from others, and without the key or the holder's name, which are not the client's
- * business (the log has them: at DEBUG for a 423, as a warning otherwise):
+ * **Its answers.** If the application has none of its own (`onUnavailable`, `onUnreachable`,
+ * `onLost`), they are problem details as in RFC 9457 (`application/problem+json`). A `code` tells
+ * them from other problems. They do not show the key or the holder's name to the client (the log
+ * has them: at DEBUG for a 423, as a warning otherwise):
  *
  * - `400`, `"code": "ImpossibleKey"`: there can be no lock of that key. The handler did not run.
  * - `423`, `"code": "LockUnavailable"`: others had the key for `waitAtMost`. The handler did not
- *   run. `Retry-After` is an estimate in whole seconds: how long requests have had the lock of late,
- *   in this process and middleware, times the number of those who are before: of this process, and
- *   one for each other process that waits. (`waitAtMost: 0` counts the holder alone.) As long as no request
- *   has had it, it is when the holder's lease ends if it is not renewed, or else the time that this
- *   request has waited. To that comes a random part, as long again and 2 seconds at least, so that
- *   those who were turned away together do not come back together.
+ *   run. `Retry-After` is an estimate in whole seconds: the median time for which the last requests
+ *   had the lock, in this process and middleware, times the number of turns before this request's:
+ *   those of this process, and one for each other process that waits (with `waitAtMost: 0`, the
+ *   holder's only).
+ *   If no request has had the lock yet, it is the rest of the holder's ttl, or, without a ttl, the
+ *   time that this request has waited. A random time is added, of up to the same length (or up to 2
+ *   seconds, if that is longer), so that clients that were turned away together do not come back
+ *   together.
  * - `503`, `"code": "LockStoreError"`: the store did not answer, or refused. The handler did not
  *   run. `Retry-After` is 3 or 4 seconds.
- * - `500`, `"code": "LockLost"`: the lease was lost before the headers were sent, whatever the
- *   handler had to say. It was interrupted, or had finished, under a lock that somebody else may
- *   have had as well. Not a 503, which clients and proxies take for "nothing has happened, send it
- *   again": what was done, only the application can tell.
+ * - `500`, `"code": "LockLost"`: the lease was lost before the headers were sent. The handler was
+ *   interrupted, or had finished, but somebody else may have had the lock as well, so its response
+ *   is not sent. It is not a 503, which clients and proxies understand as "nothing was done, send
+ *   it again": only the application can find out what was done.
  *
- * **How long the lease is held.** Until the request's scope closes, which the server does when the
- * body's last byte has been handed to the connection; finalizers that the handler left in that
- * scope run before. A client that disconnects ends the wait, the handler or the stream, and then
- * the lease. (Node's server does not hear of a disconnect behind the unread part of a large request
- * body: such a request waits to its limit, or is handled until it reads.) A client that stays and
- * does not read its response keeps the lock: give the server's connections an idle timeout.
+ * **How long the lease is held.** Until the server closes the request's scope, which it does when
+ * the last byte of the body has been handed to the connection. Finalizers that the handler added to
+ * that scope run before the release. If the client disconnects, the wait, the handler or the stream
+ * is interrupted, and then the lease is released. (While a large request body has not been read to
+ * its end, Node's server does not notice a disconnect: such a request waits to its limit, or is
+ * handled until it reads.) A client that stays connected, but does not read its response, keeps the
+ * lock: give the server's connections an idle timeout.
  *
- * **A lease that is lost while the body is sent** cannot change the status any more. A streamed
+ * **If a lease is lost while the body is sent**, the status cannot be changed any more. A streamed
  * body is interrupted, its finalizers run, and the connection is closed (on Node; elsewhere the
- * body fails), so that the client sees a response that was cut off and not one that looks
- * complete. A body that was ready in memory is sent to its end.
+ * body fails), so that the client sees that the response was cut off. A body that was complete in
+ * memory is sent to its end.
  *
  * **What is forked.** Fibers that the handler or its stream forks (`Effect.fork`, `forkScoped`, a
  * `FiberSet`) live until the response has been sent and the finalizers in the request's scope have
- * run. They are interrupted before the lease is released, and at a loss. The scope that the handler
- * is given is closed at a loss as well, once the handler and its stream have ended. A daemon
- * (`forkDaemon`) belongs to nobody, and goes on.
+ * run. They are interrupted before the lease is released, and at a loss. At a loss, the scope that
+ * the handler is given is closed as well, once the handler and its stream have ended. A daemon
+ * (`forkDaemon`) is not interrupted.
  *
- * The wait can be interrupted by a disconnect in an uninterruptible route, too; the handler is as
- * interruptible there as without this middleware. Of the bodies that are not Effect's streams, a
- * Node `Readable` is treated like one; what `HttpApp.toWebHandler` only passes on (a `raw` web
- * stream) is out of reach: use `HttpServerResponse.stream`.
+ * A disconnect interrupts the wait in an uninterruptible route, too; the handler is as
+ * interruptible there as without this middleware. A body that is a Node `Readable` is treated like
+ * an Effect stream. A body that `HttpApp.toWebHandler` only passes on (a `raw` web stream) cannot
+ * be interrupted: use `HttpServerResponse.stream`.
  *
  * @example
  * ```ts
@@ -223,7 +230,7 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
       const key = yield* keyOf(request)
       const wait =
         waitAtMost === undefined ? (store.defaults?.waitAtMost ?? "10 seconds") : waitAtMost
-      // a server runs its app uninterruptibly outside of the routes: who only waits may always go
+      // a server runs its app uninterruptibly outside of the routes: a wait must be interruptible
       const acquired = Effect.interruptible(
         Lock.acquire(key, { ...options, waitAtMost: wait })
       ).pipe(Effect.catchSomeDefect((defect) => ImpossibleKey.of(key, defect)))

@@ -1,5 +1,12 @@
 /**
- * What a holder has: time-limited, renewed, releasable ownership of a key.
+ * What a holder of a lock has: the right to a key for a time (the `ttl`). It is renewed until it is
+ * released or lost.
+ *
+ * The *proof* of a lease is what this process knows of it: the time until which nobody else can
+ * have the key, counted from when the last answered command was sent. The *margin* is the last part
+ * of the proof: a lease that was not renewed is given up when its margin begins. The *queue* of a
+ * key has one place for each process; a *handoff* is a release that gives the lock directly to the
+ * next in the queue (or to the next caller in the same process), so that it is not free in between.
  *
  * @since 0.1.0
  */
@@ -8,7 +15,7 @@ import type * as Effect from "effect/Effect"
 import type { LockLost, LockStoreError } from "./LockError.js"
 
 /**
- * What every way of taking a lease accepts. An impossible option is a defect (an
+ * Options of every way to take a lease. An impossible option is a defect (an
  * `IllegalArgumentException` that names the option and its value), raised before anything is sent.
  *
  * @since 0.1.0
@@ -16,25 +23,25 @@ import type { LockLost, LockStoreError } from "./LockError.js"
  */
 export interface Options {
   /**
-   * How long the store keeps the lease if nobody renews it. The longer, the longer a crash keeps
-   * others out; the shorter, the sooner a slow network loses the lease. Default: 5 seconds; at
-   * least 10 ms.
+   * How long the store keeps the lease if nobody renews it. With a longer ttl, others wait longer
+   * after a crash; with a shorter ttl, the lease is lost sooner on a slow network. Default: 5
+   * seconds; at least 10 ms.
    */
   readonly ttl?: Duration.DurationInput | undefined
   /** Time between renewals. Default: half of `ttl`. */
   readonly renewEvery?: Duration.DurationInput | undefined
   /**
-   * How long before the end of its proven validity an unconfirmed lease is given up: guarded code
-   * is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
-   * `ttl`, less where `renewEvery` leaves less room. Where less than the ttl is proven (right after a
-   * handoff, until the first renewal), it is less in proportion.
+   * How long before the end of its proof a lease is given up that could not be renewed: guarded
+   * code is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
+   * `ttl`, or less if `renewEvery` leaves less time. If the proof is shorter than that of the full
+   * ttl (after a handoff, until the first renewal), the margin is shorter in proportion.
    */
   readonly margin?: Duration.DurationInput | undefined
   /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
   readonly owner?: string | undefined
   /**
-   * A name for metrics and spans, for all locks of one purpose. Unlike a key it must be one of a
-   * few: metrics keep every name for ever. Default: `"default"`.
+   * A name for metrics and spans, for all locks of one purpose. Unlike keys, there must be only a
+   * few names: metrics keep every name for ever. Default: `"default"`.
    */
   readonly name?: string | undefined
 }
@@ -51,9 +58,9 @@ export interface WaitOptions extends Options {
    */
   readonly waitAtMost?: Duration.DurationInput | undefined
   /**
-   * A caller that has waited for so long is logged as a warning: the key, who has the lock and since
-   * when, how many are before it; then again each time when it has waited for twice as long.
-   * `Duration.infinity`: never. Default: 10 seconds.
+   * If a caller has waited for this time, a warning is logged: the key, who has the lock and since
+   * when, how many are before this caller in the queue. It is logged again each time the caller has
+   * waited twice as long. `Duration.infinity`: never. Default: 10 seconds.
    */
   readonly warnAfter?: Duration.DurationInput | undefined
 }
@@ -62,16 +69,16 @@ export interface WaitOptions extends Options {
  * A lease is renewed in the background from the moment it is granted until its scope closes, its
  * `release` runs, or it is lost.
  *
- * It is *lost* when the store says that it is not ours (`Missing`, `Taken`), or when no renewal was
- * confirmed until the option `margin` before the end of its validity (`Unreachable`). What was
- * guarded is interrupted at that moment. In the time of the margin after it, `isHeld` and
- * `remaining` still say what is proven, so that finalizers can tell whether they run under the lock.
+ * It is *lost* when the store says that it is not ours (`Missing`, `Taken`), or when its margin
+ * begins and no renewal was confirmed (`Unreachable`). Guarded code is interrupted at that moment.
+ * During the margin, `isHeld` and `remaining` still say what is proven, so that finalizers can tell
+ * whether they run under the lock.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Lease {
-  /** What is locked, as the user named it. */
+  /** The key that is locked, as the caller gave it. */
   readonly key: string
 
   /** The value in the store that only this holder knows. A secret: do not log it. */
@@ -79,24 +86,24 @@ export interface Lease {
 
   /**
    * A number that grows with every grant of the key. Send it along with every write to the
-   * protected resource, and let the resource reject a smaller one than it has seen: nothing else
-   * stops a process that was paused while it held the lock. A safe integer.
+   * protected resource, and let the resource reject a token that is smaller than one it has seen:
+   * nothing else stops a process that was paused while it held the lock. A safe integer.
    */
   readonly fencingToken: number
 
-  /** How much of the proven validity is left; zero if the lease is not held. No I/O. */
+  /** How much of the proof is left; zero if the lease is not held. No I/O. */
   readonly remaining: Effect.Effect<Duration.Duration>
 
   /**
-   * Whether the lease is proven to be held at this moment: compares clocks, no I/O. It is `false`
-   * as soon as a process runs again that was stopped for longer than the validity.
+   * Whether the lease is proven to be held at this moment: compares clocks, no I/O. After a process
+   * was stopped for longer than the proof, it is `false` as soon as the process runs again.
    */
   readonly isHeld: Effect.Effect<boolean>
 
   /**
    * Asks the store whether the lease is still ours, and changes nothing. Fails with `LockLost` if
-   * it is not (which is then a loss for everything that is guarded, too), and with
-   * `LockStoreError` if the store did not answer.
+   * it is not (then guarded code is interrupted, too), and with `LockStoreError` if the store did
+   * not answer.
    */
   readonly verify: Effect.Effect<void, LockLost | LockStoreError>
 
@@ -110,8 +117,8 @@ export interface Lease {
    * Runs an effect in a fiber of its own that is interrupted when the lease is lost or released,
    * and then fails with `LockLost`, also if the effect itself succeeded meanwhile. The interruption
    * is requested at once and takes effect at the effect's next asynchronous boundary; its
-   * finalizers run before `guard` fails. Where the effect failed by itself as well, both errors are
-   * in the cause, its own first. On a lease that is no longer held it fails without running anything.
+   * finalizers run before `guard` fails. If the effect failed by itself as well, both errors are in
+   * the cause, its own first. On a lease that is no longer held, it fails without running anything.
    */
   readonly guard: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | LockLost, R>
 
@@ -123,9 +130,9 @@ export interface Lease {
 
   /**
    * Gives the lease back before its scope closes. Idempotent; takes at most the store's command
-   * deadline. Fails with `LockLost` if the lease was no longer ours (what the close of a scope can
-   * only log), and with `LockStoreError` if the store did not confirm: the lease then ends by its
-   * ttl.
+   * deadline. Fails with `LockLost` if the lease was no longer ours, and with `LockStoreError` if
+   * the store did not confirm the release: the lease then ends by its ttl. (The close of a scope
+   * can only log these errors.)
    */
   readonly release: Effect.Effect<void, LockLost | LockStoreError>
 }

@@ -1,12 +1,13 @@
 /**
  * A mutual exclusion lock, held as a scoped resource.
  *
- * Acquiring forks a renewal fiber; closing the scope ends that fiber and gives the lease
- * back. The code that runs under the lock (the body of `withLock`, or what `lease.guard` runs) is
- * interrupted, at its next asynchronous boundary, before anyone else can own it: when the store says
- * that the lease is not ours, or when the store has been silent for so long that its validity,
- * counted on this process's monotonic clock from before the last answered command was sent, is about
- * to run out.
+ * Acquiring forks a renewal fiber; closing the scope ends that fiber and gives the lease back. The
+ * code that runs under the lock (the body of `withLock`, or the effect of `lease.guard`) is
+ * interrupted, at its next asynchronous boundary, before anyone else can own the lock. That happens
+ * when the store says that the lease is not ours, or when the store has not answered for so long
+ * that the proof of the lease is about to end. The proof is the time until which nobody else can
+ * have the key: it is counted on this process's monotonic clock, from when the last answered
+ * command was sent.
  *
  * @example
  * ```ts
@@ -31,7 +32,7 @@ import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
 
 /**
- * What every way of taking a lock accepts; see `Lease`.
+ * Options of every way to take a lock; see `Lease`.
  *
  * @since 0.1.0
  * @category models
@@ -42,10 +43,12 @@ export type { Options, WaitOptions } from "./Lease.js"
  * Takes the lock, waiting for its turn, and gives it back when the scope closes. The lease is
  * renewed until then. Run the protected code with `lease.guard`.
  *
- * The wait can be interrupted, unless the caller is itself in an uninterruptible region; nothing
- * is left behind then. Fails with `LockUnavailable` if `waitAtMost` is over, and with
- * `LockStoreError` if the store refused, or did not answer in its time (`RedisLockStore`:
- * `commandTimeout`; in the queue, a heartbeat and a claim window).
+ * The wait can be interrupted, unless the caller is itself in an uninterruptible region; nothing is
+ * left behind then. Fails with `LockUnavailable` if `waitAtMost` is over, and with `LockStoreError`
+ * if the store refused, or did not answer in its time. With `RedisLockStore` that is
+ * `commandTimeout`; for a caller in the queue, a heartbeat and a claim window. (A waiting process
+ * repeats its question once a heartbeat: min(1 s, ttl / 3). The claim window is three heartbeats,
+ * after which a silent process is skipped.)
  *
  * @since 0.1.0
  * @category constructors
@@ -58,7 +61,7 @@ export const acquire = (
 
 /**
  * Takes the lock if it is free at this moment, in one attempt; fails with `LockUnavailable` if it
- * is not. To be combined with `Effect.retry`, `Effect.option` and the like.
+ * is not. Combine it with `Effect.retry`, `Effect.option` and the like.
  *
  * @example
  * ```ts
@@ -89,10 +92,10 @@ export const tryAcquire = (
  * gives it back, whatever happens.
  *
  * Fails with `LockLost` if the lease was lost at any point, also when the body had succeeded by
- * then: somebody else may have had the lock while it ran. The interruption that the loss brought
- * about is not in the cause. If the body failed by itself as well, both errors are in it, the body's
- * first: `Effect.catchTag` sees the first only, `Cause.failures` all. A release that the store did not confirm is logged as a
- * warning and counted; the lease then ends by its ttl.
+ * then: somebody else may have had the lock while it ran. The interruption by the loss is not in
+ * the cause. If the body failed by itself as well, both errors are in the cause, the body's first:
+ * `Effect.catchTag` sees only the first, `Cause.failures` all of them. A release that the store did
+ * not confirm is logged as a warning and counted; the lease then ends by its ttl.
  *
  * @since 0.1.0
  * @category combinators
@@ -115,7 +118,7 @@ export const withLock =
 
 /**
  * Runs an effect under the lock if the lock is free at this moment, and does nothing if it is not:
- * `Option.none()`. For work that one of many should do, and the others skip.
+ * `Option.none()`. For work that one of many callers should do, and the others skip.
  *
  * @since 0.1.0
  * @category combinators

@@ -7,22 +7,24 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 
 /**
- * What a store knows of the lease that is in the way.
+ * What a store knows of the lease that keeps a caller from getting the lock.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Holder {
-  /** The holder's `owner` description; `undefined` where a foreign program holds the key. */
+  /**
+   * The holder's `owner`; `undefined` if a program holds the key that does not use this library.
+   */
   readonly owner: string | undefined
   /** How long the holder has had the lease, by the store's clock; `undefined` if not known. */
   readonly heldFor: Duration.Duration | undefined
-  /** `true` where the key was set by a program that is not this library. */
+  /** `true` if the key was set by a program that does not use this library. */
   readonly foreign: boolean
 }
 
 /**
- * Somebody else has the lock, and this caller did not, or no longer, want to wait for it.
+ * Somebody else has the lock, and this caller does not wait, or has waited for as long as it may.
  *
  * @since 0.1.0
  * @category errors
@@ -30,14 +32,15 @@ export interface Holder {
 export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
   readonly key: string
   /**
-   * When a new attempt can succeed at the latest if the holder neither renews nor releases:
-   * what is left of its ttl. `undefined` where the key has no ttl and so never expires by itself.
+   * What is left of the holder's ttl: if the holder neither renews nor releases, a new attempt can
+   * succeed after that time at the latest. `undefined` if the key has no ttl, and so never expires by itself.
    */
   readonly retryAfter: Duration.Duration | undefined
   readonly holder: Holder
   /**
-   * How many stood in the queue before this caller (a process with several callers counts as one,
-   * but for the caller's own); `undefined` for a single attempt.
+   * How many were before this caller in the queue. Another process counts as one, however many of
+   * its callers wait; callers of the same process count one by one. `undefined` for a single
+   * attempt.
    */
   readonly ahead: number | undefined
   /** How long this caller had waited. Zero for a single attempt. */
@@ -58,7 +61,7 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
         ? "The key has no ttl: it stays locked until somebody deletes it."
         : `It expires in ${Duration.format(retryAfter)} unless it is renewed.`
     const queue =
-      ahead === undefined || ahead === 0 ? "" : ` ${ahead} stood in the queue before this.`
+      ahead === undefined || ahead === 0 ? "" : ` In the queue before this caller: ${ahead}.`
     return `Lock ${quote(key)} is not available${after}: held by ${who}${since}. ${until}${queue}`
   }
 }
@@ -68,7 +71,7 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
  *
  * - `Missing`: the key was gone (expired, deleted, or the server lost its data);
  * - `Taken`: somebody else's token was in its place;
- * - `Unreachable`: no renewal was answered before the proven validity ran out;
+ * - `Unreachable`: no renewal was confirmed in time, before the proof of the lease ended;
  * - `Released`: the lease was released, by its own holder, while something still needed it.
  *
  * @since 0.1.0
@@ -86,7 +89,7 @@ const lossTexts: Record<LossReason, string> = {
 }
 
 /**
- * The lease is no longer ours, or can no longer be proven to be.
+ * The lease is no longer ours, or it is no longer proven that it is.
  *
  * @since 0.1.0
  * @category errors
@@ -97,8 +100,8 @@ export class LockLost extends Data.TaggedError("LockLost")<{
   /** The fencing token of the lease that was lost. */
   readonly fencingToken: number
   /**
-   * `Unreachable`: what the last renewal failed with (a `LockStoreError`, where the store keeps its
-   * contract); absent where no renewal had failed since the last one that was confirmed.
+   * For `Unreachable`: the error of the last renewal (a `LockStoreError`, if the store keeps its
+   * contract). Absent if no renewal had failed since the last one that was confirmed.
    */
   readonly cause?: unknown
 }> {
@@ -113,7 +116,7 @@ export class LockLost extends Data.TaggedError("LockLost")<{
 }
 
 /**
- * What a store was asked to do when it failed.
+ * The operation that failed.
  *
  * @since 0.1.0
  * @category models
@@ -121,7 +124,7 @@ export class LockLost extends Data.TaggedError("LockLost")<{
 export type LockStoreOperation = "configure" | "acquire" | "renew" | "release" | "verify"
 
 /**
- * The store could not be asked, did not answer in time, or refused.
+ * The store could not be reached, did not answer in time, or refused.
  *
  * @since 0.1.0
  * @category errors
@@ -132,9 +135,10 @@ export class LockStoreError extends Data.TaggedError("LockStoreError")<{
   /** What happened, and what to do about it. */
   readonly detail: string
   /**
-   * Whether trying again, with nothing changed, may help: `true` for a connection that is down, an
-   * answer that did not come, a server that is loading or cannot write for now; `false` for what
-   * somebody must mend first (options, permissions, a key of another type), and for a closed store.
+   * Whether the same operation can succeed later, with nothing changed: `true` for a connection
+   * that is down, an answer that did not come, a server that is loading or cannot write for now;
+   * `false` if somebody must fix something first (options, permissions, a key of another type), and
+   * for a closed store.
    */
   readonly transient: boolean
   /** The underlying error, as the client or the server gave it. */
@@ -155,7 +159,7 @@ export class LockStoreError extends Data.TaggedError("LockStoreError")<{
  */
 export type LockError = LockUnavailable | LockLost | LockStoreError
 
-/** What a store, or the bug of one, says of itself. */
+/** The text of a store's error, or of whatever a store with a bug fails with. */
 const reasonIn = (cause: unknown): string =>
   cause instanceof LockStoreError
     ? cause.detail

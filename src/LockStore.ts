@@ -1,6 +1,6 @@
 /**
- * Where leases live. Every kind of lock is written against this service. Another place for leases
- * needs `acquire` and a clock.
+ * The service that keeps leases. Locks use it, and know nothing of where it keeps them. To keep
+ * leases somewhere else, implement `acquire` and a clock.
  *
  * @since 0.1.0
  */
@@ -11,7 +11,7 @@ import type { WaitOptions } from "./Lease.js"
 import type { Holder, LockStoreError, LockUnavailable } from "./LockError.js"
 
 /**
- * What is asked of a store: one key, for a time, and how long to wait for it.
+ * A request to a store: one key, for a time, and how long to wait for it.
  *
  * @since 0.1.0
  * @category models
@@ -26,18 +26,18 @@ export interface Claim {
    * bounded by the store's own command deadline.
    */
   readonly waitMillis: number
-  /** A description of who asks, for people who inspect the lock. */
+  /** A description of the caller, for people who inspect the lock. */
   readonly owner: string | undefined
   /**
-   * Called once, as soon as the store knows that the claim has to wait for a holder, with a function
-   * that says what is in the way at the moment when it is called. It does not throw, and calls back
-   * nothing of the store's.
+   * Called once, as soon as the store knows that the claim has to wait for a holder. Its argument
+   * is a function that says who has the key at the moment when it is called. `whenWaiting` does not
+   * throw, and does not call the store.
    */
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
 }
 
 /**
- * A lease as a store granted it. Whoever has this value can renew and release, nobody else.
+ * A lease as a store granted it. Only code that has this value can renew and release it.
  *
  * It is a plain object: its members are own properties, and need no `this`. So
  * `{ ...grant, renew: Effect.never }` is a grant as well.
@@ -52,23 +52,24 @@ export interface Grant {
   readonly fencingToken: number
   /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
   readonly validUntil: number
-  /** What was in the way when the claim had to wait; `undefined` where the key was free. */
+  /** Who had the key when the claim had to wait; `undefined` if the key was free. */
   readonly contention: Contention | undefined
   /**
    * Asks for the claim's full ttl again. An error means that the outcome is not known; the caller
-   * asks again. The caller bounds it: it is interrupted when the lease is given up.
+   * asks again. It needs no deadline of its own: the caller interrupts it when the lease is given
+   * up.
    */
   readonly renew: Effect.Effect<Renewal, LockStoreError>
   /** Asks whether the lease is still ours, and changes nothing. */
   readonly verify: Effect.Effect<Ownership, LockStoreError>
   /**
-   * Where a store can find out by itself that the lease is gone, it says so here. Called once, in
-   * the step that begins the lease.
+   * For a store that can notice by itself that the lease is gone: it calls the listener then.
+   * Called once, in the step that begins the lease.
    */
   readonly whenLost?: (listener: (reason: "Missing" | "Taken") => void) => void
   /**
    * Gives the lease back; the next waiter is served. Takes a bounded time. `Ours` is also the
-   * answer where the store cannot tell a loss from a release that was sent twice.
+   * answer if the store cannot tell a loss from a release that was sent twice.
    */
   readonly release: Effect.Effect<Ownership, LockStoreError>
 }
@@ -81,9 +82,9 @@ export interface Grant {
  */
 export interface Contention {
   readonly holder: Holder
-  /** When the lease ends unless it is renewed; `undefined` where it has no ttl and never ends. */
+  /** When the lease ends unless it is renewed; `undefined` if it has no ttl and never ends. */
   readonly retryAfter: Duration.Duration | undefined
-  /** How many stand in the queue before this claim; `undefined` where it does not stand there. */
+  /** How many are in the queue before this claim; `undefined` if the claim is not in the queue. */
   readonly ahead: number | undefined
 }
 
@@ -107,7 +108,7 @@ export type Renewal =
   | { readonly _tag: "NotOurs"; readonly reason: "Missing" | "Taken" }
 
 /**
- * The time that a store's leases live by. It never goes back, and nobody can set it.
+ * The clock for a store's leases. It never goes back, and nobody can set it.
  *
  * @since 0.1.0
  * @category models
@@ -116,8 +117,8 @@ export interface LockClock {
   /** Milliseconds since some fixed moment. */
   readonly unsafeNow: () => number
   /**
-   * Calls back when the time has come: up to a few milliseconds early, never early by so much that
-   * it matters to a lease; late only if the process was busy or stopped.
+   * Calls back when the time has come. It may be a few milliseconds early, which must not matter to
+   * a lease; it is late only if the process was busy or stopped.
    */
   readonly unsafeSchedule: (at: number, callback: () => void) => ScheduledCall
 }
@@ -133,7 +134,8 @@ export interface ScheduledCall {
 }
 
 /**
- * Gives an effect the interruptibility of the caller, as `Effect.uninterruptibleMask` hands it out.
+ * Gives an effect the interruptibility of the caller, as the argument of
+ * `Effect.uninterruptibleMask` does.
  *
  * @since 0.1.0
  * @category models
@@ -141,8 +143,8 @@ export interface ScheduledCall {
 export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
- * Options of locks, given once for a store. What a caller gives wins. The store's `renewEvery` is used
- * with its own `ttl` only, its `margin` with its own `ttl` and `renewEvery`.
+ * Options of locks, given once for a store. Options of a caller have precedence. The store's
+ * `renewEvery` is used with its own `ttl` only, its `margin` with its own `ttl` and `renewEvery`.
  *
  * @since 0.1.0
  * @category models
@@ -153,22 +155,23 @@ export interface Defaults extends Pick<
 > {}
 
 /**
- * Where leases live. A plain object, as a `Grant` is: `{ ...store, acquire }` is a store as well.
+ * The service that keeps leases. A plain object, as a `Grant` is: `{ ...store, acquire }` is a
+ * store as well.
  *
  * @since 0.1.0
  * @category models
  */
 export interface LockStore {
   readonly clock: LockClock
-  /** What the options of a lock are where a caller gives none. */
+  /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
   /**
    * Takes the lease, waiting for it as long as the claim says.
    *
    * It runs in an uninterruptible region, so that a grant cannot get lost on its way to the caller.
-   * What may be interrupted (the wait for an answer, the wait for a turn) is wrapped in `restore`.
-   * When it fails or is interrupted, nothing of it stays in the store: what was sent is undone,
-   * also if its answer comes later.
+   * The parts that may be interrupted (the wait for an answer, the wait for a turn) are wrapped in
+   * `restore`. When it fails or is interrupted, nothing of it stays in the store: commands that
+   * were sent are undone, also if their answers come later.
    */
   readonly acquire: (
     claim: Claim,

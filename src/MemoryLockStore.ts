@@ -1,9 +1,9 @@
 /**
- * Leases in this process's memory: for programs of one process, for demos, and for tests. It keeps
- * the contract of the other stores and follows Effect's `Clock`, so that a `TestClock` moves its
- * ttls and renewals.
+ * Leases in this process's memory: for programs of one process, for demos, and for tests. It has
+ * the same contract as the other stores, and follows Effect's `Clock`, so that a `TestClock` moves
+ * its ttls and renewals.
  *
- * Exclusion holds within one store of one process, and ends with the process.
+ * Locks exclude each other within one store of one process. Nothing is kept after the process ends.
  *
  * @since 0.1.0
  */
@@ -19,12 +19,13 @@ import { type Defaults, LockStore } from "./LockStore.js"
  * @category models
  */
 export interface Options {
-  /** What the options of a lock are where a caller gives none. */
+  /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
 }
 
 /**
- * A store of its own: locks of two stores do not exclude each other. An impossible option is a defect.
+ * Makes a new store: locks of two stores do not exclude each other. An impossible option is a
+ * defect.
  *
  * @since 0.1.0
  * @category constructors
@@ -38,7 +39,7 @@ export const makeWith = ({ defaults }: Options): Effect.Effect<LockStore> =>
   })
 
 /**
- * A store of its own: locks of two stores do not exclude each other.
+ * Makes a new store: locks of two stores do not exclude each other.
  *
  * @since 0.1.0
  * @category constructors
@@ -52,7 +53,7 @@ export const make: Effect.Effect<LockStore> = makeWith({})
 export const layer: Layer.Layer<LockStore> = Layer.effect(LockStore, make)
 
 /**
- * The same, with options.
+ * The layer of a new store, with options.
  *
  * @since 0.1.0
  * @category layers

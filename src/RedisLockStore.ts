@@ -25,36 +25,39 @@ import { type Defaults, LockStore } from "./LockStore.js"
  * @category models
  */
 export interface StoreOptions {
-  /** Put before every key. Default: none, so that the key in Redis is exactly what the user wrote. */
+  /**
+   * Comes before every key. Default: none, so that the key in Redis is exactly the caller's key.
+   */
   readonly prefix?: string | undefined
   /**
-   * How long a command may take, with all reconnections, before it fails with `LockStoreError`.
-   * It also bounds how long the close of a scope waits for its release, and a layer for what is
-   * still to be undone. Default: 2 seconds.
+   * How long a command may take, reconnecting included, before it fails with `LockStoreError`. The
+   * close of a scope waits at most for this time for its release, and the close of a layer for
+   * commands that must still be undone. Default: 2 seconds.
    */
   readonly commandTimeout?: Duration.DurationInput | undefined
   /** The description of a holder that gives none. Default: host name and process id. */
   readonly owner?: string | undefined
   /**
    * How often the first in the queue asks for the lock while a program that does not use this
-   * library holds the key: nobody will tell us that it is free. Default: 50 ms.
+   * library holds the key: such a program does not tell waiters that the lock is free. Default: 50
+   * ms.
    */
   readonly foreignPollEvery?: Duration.DurationInput | undefined
   /**
-   * For how long a lease may be passed on among the fibers of this process, without a round trip,
-   * before the queue of other processes is looked at. It bounds how long others wait for one
-   * process's run. `0`: every lease goes through Redis, in the order of arrival among processes.
-   * Default: 20 ms.
+   * For how long the fibers of this process may pass a lease on to each other without a round trip.
+   * After that, the store first asks Redis whether another process waits. This bounds how long
+   * other processes wait for the callers of one. `0`: every lease goes through Redis, and processes
+   * get the lock in the order in which they asked. Default: 20 ms.
    */
   readonly localHandoff?: Duration.DurationInput | undefined
   /**
-   * Whether acquires, renewals and releases of one turn of the event loop may travel in one command.
-   * The store finds out by itself whether that is possible, and does it only then (not in a Cluster,
-   * nor behind a proxy that divides keys among servers); `false`: it never does, and does not try.
-   * Default: `true`.
+   * Whether acquires, renewals and releases of one turn of the event loop may be sent in one
+   * command. The store finds out by itself whether that is possible, and does it only then (not in
+   * a Cluster, nor behind a proxy that divides keys among servers). `false`: they are never
+   * sent in one, and the store does not try. Default: `true`.
    */
   readonly batch?: boolean | undefined
-  /** What the options of a lock are where a caller gives none. */
+  /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
 }
 
@@ -67,17 +70,17 @@ export interface StoreOptions {
 export interface Options extends StoreOptions {
   readonly url?: string | Redacted.Redacted | undefined
   /**
-   * Options for ioredis. How commands are retried is decided here, so `maxRetriesPerRequest`,
-   * `enableOfflineQueue`, `autoResendUnfulfilledCommands` and `commandTimeout` have no effect.
-   * `connectionName` is what `CLIENT LIST` shows; default: `"effect-redis-lock"`. That of the
-   * connection for messages has `:subscriber` behind it.
+   * Options for ioredis. The store decides itself how commands are retried, so
+   * `maxRetriesPerRequest`, `enableOfflineQueue`, `autoResendUnfulfilledCommands` and
+   * `commandTimeout` have no effect. `connectionName` is the name in `CLIENT LIST`; default:
+   * `"effect-redis-lock"`. The name of the connection for messages ends in `:subscriber`.
    */
   readonly redis?: Omit<RedisOptions, "replyMapping"> | undefined
 }
 
 /**
  * A store with a connection of its own, which the scope closes. It fails at once if an option is
- * impossible; trouble with the connection is reported by the first operation.
+ * impossible; an error of the connection is reported by the first operation.
  *
  * @since 0.1.0
  * @category constructors
@@ -90,7 +93,8 @@ export const make = (
   )
 
 /**
- * Bind the layer to a constant and use that one: every call makes another connection.
+ * A layer with a connection of its own. Bind it to a constant and use that one: every call makes
+ * another connection.
  *
  * @example
  * ```ts
@@ -106,8 +110,8 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
   Layer.scoped(LockStore, make(options))
 
 /**
- * The same from `Config`, with all of its options: each is a `Config`, or all together are one. Use
- * `Config.redacted` for the URL and for passwords.
+ * A layer whose options come from `Config`. It has all options of `layer`: each of them is a
+ * `Config`, or all together are one. Use `Config.redacted` for the URL and for passwords.
  *
  * @example
  * ```ts
@@ -149,7 +153,7 @@ export const layerConfig = (
     )
   )
 
-/** As ioredis takes them. */
+/** The options as ioredis needs them. */
 const revealed = (options: ConfigRedisOptions = {}): Omit<RedisOptions, "replyMapping"> => {
   const { password, sentinelPassword, ...rest } = options
   const reveal = (secret: string | Redacted.Redacted) =>
@@ -176,8 +180,8 @@ export interface ConfigRedisOptions extends Omit<
 }
 
 /**
- * What `layerConfig` reads: all that `layer` takes. `host`, `port`, `username` and `password` are
- * those of `redis`, and win over them.
+ * The options of `layerConfig`: all options of `layer`. `host`, `port`, `username` and `password`
+ * are shorter ways to give those of `redis`, and have precedence over them.
  *
  * @since 0.1.0
  * @category models
@@ -191,12 +195,13 @@ export interface ConfigOptions extends Omit<Options, "redis"> {
 }
 
 /**
- * A store on a client that the user has already. The client is left as it was found: nothing is
- * defined on it, none of its options are changed, and it is not closed.
+ * A store on a client of your own. The client is left as it was: nothing is defined on it, none of
+ * its options are changed, and it is not closed.
  *
- * How long a command waits for a lost connection, and whether a silent one is replaced, is then the
- * client's affair, within `commandTimeout`. When the first waiter comes, a second connection is
- * opened with `client.duplicate()`, on which the store is told of grants; it is closed with the store.
+ * The client decides how long a command waits for a lost connection, within `commandTimeout`, and
+ * whether a silent connection is replaced. When the first caller has to wait, the store opens a
+ * second connection with `client.duplicate()`, on which it receives messages about grants. It
+ * closes that connection when it is closed itself.
  *
  * @since 0.1.0
  * @category layers
@@ -237,7 +242,7 @@ const decode = (
             impossible(
               option,
               input,
-              `It must be a duration of ${atLeast} ms or more, as "${example}".`
+              `It must be a duration of ${atLeast} ms or more, for example "${example}".`
             )
           )
     }
@@ -269,17 +274,17 @@ const decode = (
           impossible(
             "url",
             Redacted.isRedacted(options.url) ? "<redacted>" : url,
-            "It must be redis://host:port, or rediss://host:port for TLS. User and password, if needed, stand before the host, and the number of the database after the port."
+            "It must be redis://host:port, or rediss://host:port for TLS. A user and a password go before the host, with @ behind them; the number of the database goes after the port, with / before it."
           )
         )
       }
       const prefix: unknown = options.prefix ?? ""
       if (typeof prefix !== "string") {
-        return yield* Either.left(impossible("prefix", prefix, "It is a string."))
+        return yield* Either.left(impossible("prefix", prefix, "It must be a string."))
       }
       const batch: unknown = options.batch ?? true
       if (typeof batch !== "boolean") {
-        return yield* Either.left(impossible("batch", batch, "It is true or false."))
+        return yield* Either.left(impossible("batch", batch, "It must be true or false."))
       }
       const badDefault = checkDefaults(options.defaults)
       if (badDefault !== undefined) {
@@ -290,7 +295,7 @@ const decode = (
       const owner: unknown = options.owner
       if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
         return yield* Either.left(
-          impossible("owner", "…", `It is a string of at most ${maxOwnerLength} characters.`)
+          impossible("owner", "…", `It must be a string of at most ${maxOwnerLength} characters.`)
         )
       }
       return {
@@ -321,5 +326,5 @@ const shown = (value: unknown): string =>
       ? String(value)
       : show(value)
 
-/** Whatever stands before the last `@` can be a password: also where it is the mistake. */
+/** Everything before the last `@` can be a password, also in a URL that is wrong there. */
 const withoutPassword = (url: string): string => url.replace(/^([a-z+.-]*:?\/*).*@/is, "$1***@")

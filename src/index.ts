@@ -1,8 +1,8 @@
 /**
  * Distributed locks on Redis as scoped Effect resources.
  *
- * `HttpLock` is imported by its own path, `effect-redis-lock/HttpLock`, so that `@effect/platform`
- * is loaded by those who use it.
+ * `HttpLock` is imported by its own path, `effect-redis-lock/HttpLock`, so that only programs that
+ * use it load `@effect/platform`.
  *
  * @since 0.1.0
  */

@@ -95,7 +95,7 @@ const impossibleKeys: ReadonlyArray<readonly [unknown, string]> = [
   ["", '""'],
   [undefined, "undefined"],
   [null, "null"],
-  [42, "42. A key is a string"],
+  [42, "42. A key must be a string"],
   [["key"], "key"],
   [Symbol("s"), "Symbol(s)"],
   ["k".repeat(65_537), '"kkk'],

@@ -563,7 +563,7 @@ describe("logs", () => {
       expect(annotations).toMatchObject({ mine: 1 })
       expect(text).toContain('Still waiting. Lock "key" is not available after waiting 10s')
       expect(text).toContain("held by worker 7, for 15s so far")
-      expect(text).toContain("1 stood in the queue before this")
+      expect(text).toContain("In the queue before this caller: 1")
       expect(logs.loud()[3]!.text).toContain("held by worker 7, for 1m 25s so far")
     }).pipe(Effect.provide(memory))
   )

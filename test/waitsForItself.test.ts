@@ -141,8 +141,8 @@ describe.each(stores)("%s", (_, store) => {
           const key = freshKey()
           const told = yield* warningsOf(Effect.scoped(wait(key)))
           expect(told).toHaveLength(1)
-          expect(told[0]).toContain(`Lock "${key}": waits for itself`)
-          expect(told[0]).toContain("to the end of its 30 ms")
+          expect(told[0]).toContain(`Lock "${key}": a caller waits for itself`)
+          expect(told[0]).toContain("this wait ends only after 30 ms")
         })
       )
     }
@@ -161,7 +161,7 @@ describe.each(stores)("%s", (_, store) => {
         const told = yield* warningsOf(
           Lock.withLock(key)(Effect.timeout(Lock.withLock(key)(Effect.void), "200 millis"))
         )
-        expect(told[0]).toContain("it waits for ever")
+        expect(told[0]).toContain("this wait lasts for ever")
       })
     )
 

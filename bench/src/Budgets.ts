@@ -1,4 +1,4 @@
-/** What the library is to reach, beside what was measured. */
+/** The limits that the library should keep, next to what was measured. */
 import type { Held } from "./Held.js"
 import type { Result } from "./Measure.js"
 import { isMeasured, number, type Report } from "./Report.js"
@@ -11,7 +11,7 @@ interface Budget {
   readonly measured: (report: Report) => number | undefined
   readonly isMet: (measured: number) => boolean
   readonly unit?: string
-  /** What keeps it from being met, where it is not. */
+  /** Why it is not kept, if it is not. */
   readonly why?: string
 }
 
@@ -65,13 +65,13 @@ const budgets: ReadonlyArray<Budget> = [
     what: "free lock, one caller",
     ...atLeast(0.65, " × raw"),
     ...ratio("free-1"),
-    why: "queue and fencing token are kept by scripts, which take the server longer than a SET does; and the client takes about twice the processor time of the loop."
+    why: "the queue and the fencing token need scripts, which take the server longer than a SET does. The client takes about twice as much processor time as the loop."
   },
   {
     what: "64 callers with keys of their own, `withLock`",
     ...atLeast(0.6, " × raw"),
     ...ratio("free-64-empty"),
-    why: "two fibers, deadlines that seldom come, and a call that must be undone if nobody waits for it any more: what the loop by hand leaves out."
+    why: "the library makes two fibers and sets deadlines, and a call must be undone if its caller does not wait any more. The hand-written loop does none of this."
   },
   {
     what: "64 callers, `withLock`, as a multiple of the fastest library from npm",
@@ -88,13 +88,13 @@ const budgets: ReadonlyArray<Budget> = [
         Math.max(...peers.map(({ cyclesPerSecond }) => cyclesPerSecond.median))
       )
     },
-    why: "who is faster does less for each lock; what that is, is said where each is set up."
+    why: "the faster libraries do less for each lock; the table of set-ups says what they do not do."
   },
   {
     what: "64 callers with keys of their own, scoped `acquire`",
     ...atLeast(0.4, " × raw"),
     ...ratio("free-64-scoped"),
-    why: "what it costs more than `withLock` is Effect's own: the scope, a child of it for the lease, and the finalizers of both."
+    why: "compared with `withLock`, the additional cost is in Effect: the scope, a child scope for the lease, and the finalizers of both."
   },
   {
     what: "one hot key, 50 callers in one process: cycles per second",
@@ -121,7 +121,7 @@ const budgets: ReadonlyArray<Budget> = [
     what: "handoff between two processes",
     ...atMost(2, " × echo"),
     ...ratio("handoff", "effect-redis-lock, localHandoff 0"),
-    why: "the release is a script, and both ends run code that has rested for some milliseconds; an echo runs nearly none."
+    why: "the release is a script, and both processes run code that has not run for some milliseconds. An echo runs almost no code."
   },
   {
     what: "20 ms more each way, one caller: round trips per cycle",
@@ -139,7 +139,7 @@ const budgets: ReadonlyArray<Budget> = [
     what: "10,000 leases held, ttl 30 s: CPU",
     ...atMost(3, " % of a core"),
     ...held(({ cpuPercent }) => cpuPercent.median),
-    why: "a renewal resumes a fiber, sets timers and keeps a proof, where the loop by hand sends a command; with two renewals of each lease in that time, compilation and the collection of garbage, much of it in helper threads, count as well."
+    why: "a renewal resumes a fiber, sets timers and updates the proof, while the hand-written loop only sends a command. Each lease is renewed only twice in this time, so compilation and garbage collection, much of it in helper threads, are a part of the figure."
   },
   {
     what: "10,000 leases held: heap each",
@@ -148,22 +148,22 @@ const budgets: ReadonlyArray<Budget> = [
   }
 ]
 
-/** Those that this report has figures for. */
+/** The limits for which this report has figures. */
 const measuredIn = (report: Report) =>
   budgets.flatMap((budget) => {
     const value = budget.measured(report)
     return value === undefined || !Number.isFinite(value) ? [] : [{ ...budget, value }]
   })
 
-/** Of those that are not met. */
+/** Of the limits that are not kept. */
 export const whys = (report: Report): ReadonlyArray<string> =>
   measuredIn(report).flatMap(({ isMet, value, what, why }) =>
-    isMet(value) || why === undefined ? [] : [`Not met, ${what}: ${why}`]
+    isMet(value) || why === undefined ? [] : [`Not kept: ${what}. The reason: ${why}`]
   )
 
-/** Of those that this report has figures for. */
+/** Of the limits for which this report has figures. */
 export const budgetTable = (report: Report): Table => ({
-  header: ["", "wanted", "measured", "met"],
+  header: ["", "limit", "measured", "kept"],
   rows: measuredIn(report).map(({ isMet, limit, unit, value, what }) => [
     what,
     limit,

@@ -67,60 +67,60 @@ const text = (report: Report, svgs: ReadonlyArray<Svg>): string => {
 npm run bench${report.form === "full" ? " -- --full" : ""}
 \`\`\`
 
-which builds the library, installs the others beside it, starts a Redis server of its own, and writes this page. Compare what stands side by side; as absolute times the figures say more about the machine than about the libraries.${
+It builds the library, installs the other libraries, starts a Redis server of its own, and writes this page. Compare the figures of one table with each other: as absolute times they say more about the machine than about the libraries.${
       report.form === "full"
         ? ""
-        : " This is the short form: where someone was left out to save time, it is said below the table, and `npm run bench -- --full` measures everyone in everything, and some rows that are not here."
+        : " This is the short form. If a library was left out of a table to save time, a line below the table says so. `npm run bench -- --full` measures all libraries in all rows, and has some more rows."
     }`,
     `| | |
 | --- | --- |
-| processor | ${machine.cpu}, ${machine.cores} cores, shared by the server and everyone who makes load |
+| processor | ${machine.cpu}, ${machine.cores} cores, shared by the server and the processes that make load |
 | system | ${machine.platform}, Node.js ${machine.node}, ${machine.redis} without persistence, on the loopback interface |
 | versions | ${[...versions(report)].map(([name, version]) => `${name} ${version}`).join(", ")} |
 | rounds | ${rounds} of ${number(millis / 1_000)} s times the row's length |`,
     ...budgets(report),
     "## How it is measured",
-    `- Everyone works in processes of their own, one after the other within each round (A B C, A B C, …), so that a slow moment of the machine hits all. A figure is the median of the rounds; in parentheses are the least and the most. Ratios are taken within a round.
-- A cycle is: ask for the lock, get it, do the work, give it back. Cycles that end within the round count; those who wait at its end may finish, within ${patienceMillis / 1_000} s, and their waits count, too. Who has not finished by then is stopped, and the table shows what was reached.
-- Before a process is measured it has worked for ${number(warmUpMillis / 1_000)} s (for a fifth of that in the check and over a slow network), in this row and in those before it. Code that has just been loaded is slow: in its first second, who runs much JavaScript per cycle, as effect-redis-lock and redlock-universal do, takes two to four times the processor time that it takes later; V8 goes on optimising for longer than the warm-up, too.
-- Leases last ${number(ttlMillis / 1_000)} s. Who polls sleeps ${least} to ${most} ms between two tries (${(least + most) / 2} ms where no jitter can be set): shorter than any of these libraries does by itself, to their advantage. Waiting has no limit of time or tries.
-- *raw* is the lock that people write by hand: \`SET key token NX PX ttl\`, and a script that deletes the key if the token is still there; one connection, nothing else. It renews nothing (but where leases are held, below) and keeps no order.
-- CPU is \`process.cpuUsage\` of the processes that make load, garbage collection included, and \`used_cpu_*\` of the server. *requests* are what clients send, per cycle (a script call with several locks in it is one), counted by MONITOR in a round of its own; *commands* are what the server does, inside of scripts included (\`INFO commandstats\`); *bytes* are both ways; *connections* are those of one process.
-- *wait* is the time from asking to the first line under the lock. *turns of a caller* are those of the caller that had the fewest and of the one that had the most in a round.
-- Everybody's critical sections are compared in every row, within a process by a counter per key, between processes by the machine's monotonic clock: an overlap would be listed below the table.
-- In the pictures this library is blue, what is written by hand black, and what comes from npm brown. In the tables "max" is the largest of all rounds.`,
+    `- Each library works in processes of its own. Within a round the libraries are measured one after the other (A B C, A B C, …), so that a slow moment of the machine affects all of them. A figure is the median of the rounds; the least and the most are in parentheses. Ratios are of two figures of the same round.
+- A cycle is: ask for the lock, get it, do the work, give it back. Cycles that end within the round are counted. Callers that wait at its end may finish within ${patienceMillis / 1_000} s, and their waits are counted, too. Callers that have not finished by then are stopped, and the table shows what they have done until then.
+- Before a process is measured, it warms up for ${number(warmUpMillis / 1_000)} s in all, in this row and in those before it (for a fifth of that in the check and over a slow network). Code that has just been loaded is slow: libraries that run much JavaScript per cycle, such as effect-redis-lock and redlock-universal, take two to four times as much processor time in their first second as later. V8 goes on optimising after the warm-up, too.
+- Leases last ${number(ttlMillis / 1_000)} s. Libraries that poll sleep ${least} to ${most} ms between two tries (${(least + most) / 2} ms if no jitter can be set). This is shorter than the default of each of them, and to their advantage. Waits have no limit of time or tries.
+- *raw* is the lock that people write by hand: \`SET key token NX PX ttl\`, and a script that deletes the key if the token is still there; one connection, nothing else. It does not renew (except in the section on held leases) and keeps no order.
+- *CPU* is \`process.cpuUsage\` of the processes that make load, garbage collection included, and \`used_cpu_*\` of the server. *requests* is how many commands the clients send per cycle, counted by MONITOR in a round of its own; a script call with several locks in it is one request. *commands* is how many commands the server executes, those inside of scripts included (\`INFO commandstats\`). *bytes* are those in both directions. *connections* are those of one process.
+- *wait* is the time from the request for the lock to the first line of work under it. *turns of a caller* shows the turns in a round of the caller with the fewest and of the caller with the most.
+- Every row checks whether critical sections overlap: within a process by a counter per key, between processes by the machine's monotonic clock. An overlap is listed below the table.
+- In the pictures this library is blue, locks written by hand are black, and libraries from npm are brown. In the tables "max" is the largest value of all rounds.`,
     ...setUps(report),
     ...section(
       "check",
       "Are they locks?",
-      "Each reads a counter from Redis under the lock and writes it back plus one. What is lost was done by two holders at a time. *no lock* shows that the check finds such."
+      "Each caller reads a counter from Redis under the lock, and writes it back plus one. If updates are lost, two callers had the lock at a time. *no lock* shows that the check finds this."
     ),
     ...section(
       "free",
       "Free locks",
-      "Nobody waits for anybody: what a lock costs that no one else wants."
+      "No caller waits for another. This is what a lock costs that no one else needs."
     ),
     ...section(
       "hot",
       "One hot key",
-      "All callers want the same key, and the work under it is one suspension. What counts here is how soon the next one starts, how long the unlucky wait, and how many requests the waiting costs."
+      "All callers lock the same key, and the work under the lock is one suspension. It shows how soon the next caller starts, how long the longest waits are, and how many requests a waiting caller sends."
     ),
     ...section(
       "many",
       "Ten keys, a thousand callers",
-      "Each turn of a caller is for one of ten keys, drawn so that the n-th is wanted 1/n as often as the first (Zipf): a third of all turns are for one key."
+      "For each turn, a caller chooses one of ten keys at random, the n-th key 1/n as often as the first (Zipf). So a third of all turns are for one key."
     ),
     ...section(
       "handoff",
       "Handoff between two processes",
-      "Two processes take turns, and each holds the lock for 2 ms, so that the other one is waiting by then. The time is from the last line under the lock in one process to the first line in the other. *echo* is no lock: the same two processes, with a PUBLISH and a subscriber each, from the call to the message; no lock that tells the next holder by a message can be faster. `cycles/s` includes the 2 ms."
+      "Two processes take turns. Each holds the lock for 2 ms, so that the other one is waiting when it is released. The time is from the last line under the lock in one process to the first line in the other. *echo* is not a lock: it is two such processes with a PUBLISH and a subscriber each, and its time is from the call to the message. A lock that tells the next holder by a message cannot be faster. `cycles/s` includes the 2 ms."
     ),
     ...heldSection(report),
     ...queueSection(report),
     ...section(
       "slow",
       "A slow network",
-      `A process between clients and server makes the way longer, by as much in each direction as is said above each table; it adds some time of its own, so the time of a PING was measured as well: ${pings(report)}. *round trips* are how often that time passes in a cycle: of one caller where each has a key of its own, and of all of them where they share one.`
+      `A process between the clients and the server adds a delay in each direction; the title of each table says how much. The process itself takes some time, too, so the time of a PING was measured: ${pings(report)}. *round trips* is the time of a cycle divided by the time of a PING. It is the cycle of one caller if each caller has a key of its own, and the time per cycle of all callers if they share a key.`
     ),
     ...startSection(report),
     ...growthSection(report, pictures("growth"))
@@ -152,8 +152,8 @@ const budgets = (report: Report): ReadonlyArray<string> => {
   const missed = table.rows.filter((row) => row.at(-1) !== "yes").length
   if (table.rows.length === 0) return []
   return [
-    "## What is wanted, and what was measured",
-    `The library was written to limits that were set beforehand. In this run ${table.rows.length - missed} of ${table.rows.length} are kept${missed === 0 ? "" : `, ${missed} ${missed === 1 ? "is" : "are"} not`}.`,
+    "## Limits, and what was measured",
+    `These limits were set before the library was written. In this run ${table.rows.length - missed} of ${table.rows.length} are kept${missed === 0 ? "" : `, ${missed} ${missed === 1 ? "is" : "are"} not`}.`,
     markdown(table),
     ...notes(whys(report))
   ]
@@ -167,7 +167,7 @@ const heldSection = ({ form, held }: Report): ReadonlyArray<string> => {
   )
   return [
     "## Leases held",
-    `One process takes many leases with a ttl of ${held.ttlMillis / 1_000} s, each on a key of its own, and keeps them; here *raw* is the loop with a \`setInterval\` per lease that renews. What is shown was seen in the ${number(held.watchedMillis / 1_000)} s after the last one was taken${form === "full" ? "" : ", by all processes at the same time, each with a server of its own"}; some libraries renew at the very end of the ttl, once in the time in which others renew twice or three times. *KB each* is what the heap has more after a garbage collection, per lease; *fibers* are those that are in the heap then, with ended ones that something still refers to. *lost* are leases whose key was gone at the end, or that the library itself gave up. redlock renews nothing: it is here to show that a loss is found.`,
+    `One process takes many leases with a ttl of ${held.ttlMillis / 1_000} s, each on a key of its own, and keeps them. Here, *raw* is the loop with a \`setInterval\` per lease that renews it. The figures are of the ${number(held.watchedMillis / 1_000)} s after the last lease was taken${form === "full" ? "" : ". All processes run at the same time, each with a server of its own"}. Some libraries renew at the very end of the ttl: once in the time in which others renew two or three times. *KB each* is how much larger the heap is after a garbage collection, per lease. *fibers* are the fibers in the heap at that time, including ended ones that are still referenced. *lost* counts leases whose key was gone at the end, or which the library itself gave up. redlock does not renew: it is here to show that a loss is found.`,
     markdown(heldTable(held)),
     ...notes([
       ...heldComplaintsOf(held),
@@ -195,7 +195,7 @@ const heldRemarks = (all: ReadonlyArray<Held>, mine: Held): ReadonlyArray<string
       return facts.length === 0
         ? []
         : [
-            `${other.contender} needs less ${list(facts)}. It does less: ${other.about?.leavesOut.replace(other.contender === "raw" ? "no renewal, " : "", "")}.`
+            `${other.contender} needs less ${list(facts)}. But it does less: ${other.about?.leavesOut.replace(other.contender === "raw" ? "no renewal, " : "", "")}.`
           ]
     })
 
@@ -206,21 +206,21 @@ const queueSection = (report: Report): ReadonlyArray<string> => {
       ? []
       : [
           "## The queue in Redis",
-          "A process has one place in the queue of a key, however many of its fibers wait, so a long queue means as many processes. Most of them are played here, by the scripts that they would send."
+          "A process has one place in the queue of a key, however many of its fibers wait. So a long queue means many processes. Most of them are simulated here, by the scripts that they would send."
         ]),
     ...(byHand.length === 0
       ? []
       : [
-          "### All waiters by hand",
-          "The holder's release and its new place at the end of the queue are sent on one connection, and the message to the first in the queue is awaited on another: what the queue itself costs, per handoff with the place that is taken behind it.",
+          "### All waiters simulated",
+          "On one connection, the holder sends its release, and takes a new place at the end of the queue. On another, the message to the first in the queue is awaited. This is what the queue itself costs: a handoff, and the new place.",
           markdown(seriesTable(byHand)),
           ...notes(byHand.flatMap(complaintsOf))
         ]),
     ...(stores.length === 0
       ? []
       : [
-          "### Stores of the library, and others behind them",
-          "Ten stores of one process, with connections of their own, stand at the head of the queue, and the others behind them. The time is from the last line under the lock in one store to the first line in the next.",
+          "### Stores of the library, and simulated waiters behind them",
+          "Ten stores of one process, with connections of their own, have the first places in the queue; the simulated waiters are behind them. The time is from the last line under the lock in one store to the first line in the next.",
           markdown(seriesTable(stores)),
           ...notes(stores.flatMap(complaintsOf))
         ])
@@ -241,7 +241,7 @@ const startSection = ({ startUp }: Report): ReadonlyArray<string> =>
     ? []
     : [
         "## Start-up",
-        `A program that loads the library, connects, and takes one lock: the time from its first line to the end of the imports (the client's included), and to the first line under the lock. Medians of ${startUp.rounds} starts each, one after the other in turns, with the files in the disk's cache. Sizes are those of the package alone, as \`npm pack\` says; effect-redis-lock wants effect, @effect/platform (which it loads for \`HttpLock\` only) and ioredis beside it.`,
+        `A program loads the library, connects, and takes one lock. *import* is the time from its first line to the end of the imports (the client's included), *first lock* the time to the first line under the lock. Each figure is the median of ${startUp.rounds} starts; the programs were started in turns, with the files in the cache of the disk. Sizes are those of the package alone, from \`npm pack\`. effect-redis-lock also needs effect, ioredis, and, for \`HttpLock\` only, @effect/platform.`,
         markdown(startTable(startUp)),
         ...notes([...startComplaintsOf(startUp), ...startRemarks(startUp.results)])
       ]
@@ -258,12 +258,12 @@ const startRemarks = (all: ReadonlyArray<Start>): ReadonlyArray<string> => {
     ...(sooner.length === 0
       ? []
       : [
-          `${list(sooner.map(({ lockedMillis, who }) => `${who} (${time(lockedMillis!.median)})`))} ${sooner.length === 1 ? "has" : "have"} the first lock sooner than effect-redis-lock (${time(locked)}).`
+          `${list(sooner.map(({ lockedMillis, who }) => `${who} (${time(lockedMillis!.median)})`))} ${sooner.length === 1 ? "takes" : "take"} the first lock sooner than effect-redis-lock (${time(locked)}).`
         ]),
     ...(effect === undefined || ioredis === undefined
       ? []
       : [
-          `A program that uses both has paid for them already: ioredis alone is loaded in ${time(ioredis.importMillis.median)}, all of Effect in ${time(effect.importMillis.median)} (effect-redis-lock with the parts that it needs in ${time(mine.importMillis.median)}).`
+          `A program that uses ioredis and Effect anyway has loaded them already: ioredis alone takes ${time(ioredis.importMillis.median)}, all of Effect takes ${time(effect.importMillis.median)}, and effect-redis-lock with the parts of both that it needs takes ${time(mine.importMillis.median)}.`
         ])
   ]
 }
@@ -274,7 +274,7 @@ const growthSection = (report: Report, pictures: ReadonlyArray<string>): Readonl
     ? []
     : [
         "## Growth",
-        "What one piece of the work costs as there is more of it, with both axes on a log scale: a level line is work that grows in proportion, a falling one is work that is shared. *exponent* is the slope: the cost of one piece grows as the size to that power, 0 is linear in all, 1 is quadratic.",
+        "These pictures show the cost of one piece of work as the amount of work grows. Both axes have a log scale. If the line is level, the whole cost grows in proportion to the size; if it falls, pieces share work. *exponent* is the slope: the cost of one piece grows as the size to that power. With 0 the whole cost is linear, with 1 it is quadratic.",
         ...shown.flatMap((cost) => [
           `### ${cost.title}`,
           ...pictures.filter((picture) => picture.includes(`/${cost.name}.svg`)),
@@ -297,12 +297,12 @@ const growthRemark = ({ of }: Cost, { contender, points }: Line): ReadonlyArray<
   const power = exponent(points)
   const verdict =
     power <= flat
-      ? "the whole grows no faster than in proportion"
+      ? "the whole cost grows no faster than in proportion"
       : factor <= log
-        ? `no more than the logarithm, which grows ${number(log)} ×`
-        : "**the whole grows faster than in proportion**"
+        ? `no more than the logarithm of the size, which becomes ${number(log)} × as much`
+        : "**the whole cost grows faster than in proportion**"
   return [
-    `${contender}: ${sizes} the cost of one is ${number(factor)} × what it was (the dearest of all sizes ${number(Math.max(...points.map(({ value }) => value)) / first.value)} ×): ${verdict}.`
+    `${contender}: ${sizes}, the cost of one becomes ${number(factor)} × as much (${number(Math.max(...points.map(({ value }) => value)) / first.value)} × at the most expensive size): ${verdict}.`
   ]
 }
 
@@ -319,13 +319,13 @@ const setUps = (report: Report): ReadonlyArray<string> => {
       : `| ${contender} | could not be started: ${about} | |`
   )
   return [
-    `| | set up | leaves out, of what effect-redis-lock does |
+    `| | set up | what it does not do, and effect-redis-lock does |
 | --- | --- | --- |
 ${lines.join("\n")}`
   ]
 }
 
-/** Where somebody else does better: it is said, and why. */
+/** If another library does better, this says so, and why. */
 const remarks = ({ results, row }: RowResult): ReadonlyArray<string> => {
   const measured = results.filter(isMeasured)
   const ours = measured.find(({ contender }) => contender.startsWith("effect-redis-lock"))
@@ -346,13 +346,13 @@ const factorOf = (other: Result, ours: Result): number =>
 const named = (others: ReadonlyArray<Result>, figure: (other: Result) => string): string =>
   list(others.map((other) => `${other.contender} (${figure(other)})`))
 
-/** What all of them leave out, and what only some do. */
+/** What none of them does, and that there is more for some. */
 const doLess = (others: ReadonlyArray<Result>): string => {
   const each = others.map(({ about }) => about?.leavesOut.split(/[,;] /) ?? [])
   const all = each[0]?.filter((it) => each.every((left) => left.includes(it))) ?? []
   const rest = each.some((left) => left.length > all.length)
   const who = others.length === 1 ? "It does" : "They do"
-  return `${who} less: ${all.join(", ") || "each something else"}${rest && all.length > 0 ? ", and what else is said for each where it is set up" : ""}.`
+  return `${who} less: ${all.join(", ") || "see the table of set-ups"}${rest && all.length > 0 ? "; the table of set-ups says what else each of them does not do" : ""}.`
 }
 
 const faster: Remark = (others, ours) => {
@@ -393,13 +393,13 @@ const sooner: Remark = (others, ours) => {
       before.length === 0
         ? undefined
         : `A shorter median wait (ours ${time(ours.wait.p50.median)}): ${named(before, ({ wait }) => time(wait.p50.median))}.`,
-      "Whoever has just had the lock can take it again there before anyone else looks, without a message to another process.",
+      "There, a caller that has just released the lock can take it again before any other caller asks, without a message to another process.",
       patient.length === 0
         ? undefined
-        : `Where they sleep between two tries, the price is in the tail${lucky.length === 0 ? "" : ` (${list(patient.map(({ contender }) => contender))})`}: ${figures(patient)}.`,
+        : `Those that sleep between two tries have some much longer waits${lucky.length === 0 ? "" : ` (${list(patient.map(({ contender }) => contender))})`}: ${figures(patient)}.`,
       lucky.length === 0
         ? undefined
-        : `Under this load nobody waits longer for it than with effect-redis-lock${patient.length === 0 ? "" : ` (${list(lucky.map(({ contender }) => contender))})`}: ${figures(lucky)}.`
+        : `Under this load no caller waits longer than with effect-redis-lock${patient.length === 0 ? "" : ` (${list(lucky.map(({ contender }) => contender))})`}: ${figures(lucky)}.`
     ]
       .filter((it) => it !== undefined)
       .join(" ")
@@ -425,7 +425,7 @@ const handedOver: Remark = (others, ours) => {
             keeping,
             ({ changes }) => 100 * (1 - changes.median),
             (share) => String(Math.round(share))
-          )} % of the turns are followed by another one of the same process, while the other process waits or sleeps: the 99th percentile of the waits is ${span(keeping, ({ wait }) => wait.p99.median, time)} (ours ${time(ours.wait.p99.median)}).${polling.length === 0 ? "" : ` The time above of those that poll (${list(polling.map(({ contender }) => contender))}) is only of tries that happened to fall into the short while in which the key was free.`}`
+          )} % of the turns are followed by another turn of the same process, while the other process waits or sleeps. The 99th percentile of the waits is ${span(keeping, ({ wait }) => wait.p99.median, time)} (ours ${time(ours.wait.p99.median)}).${polling.length === 0 ? "" : ` For those that poll (${list(polling.map(({ contender }) => contender))}), the time in the table is only of tries that happened to come in the short time in which the key was free.`}`
         ]),
     ...(quick.length === 0
       ? []

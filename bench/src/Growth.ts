@@ -1,4 +1,4 @@
-/** What one piece of the work costs as there is more of it: flat is linear, a slope is worse. */
+/** The cost of one piece of work as the work grows: if it stays the same, the whole is linear. */
 import type { Held } from "./Held.js"
 import type { Result } from "./Measure.js"
 import { isMeasured, seriesOf, type Report } from "./Report.js"
@@ -57,14 +57,14 @@ export const allCosts: ReadonlyArray<Cost> = [
   },
   {
     name: "growth-held-cpu",
-    title: "Leases held: what it costs to keep one alive",
+    title: "Leases held: what it costs to renew one",
     of: "leases",
     label: "client CPU per lease and second, µs",
     from: { held: ({ cpuPercent, leases }) => (1e4 * cpuPercent.median) / leases }
   },
   {
     name: "growth-held-memory",
-    title: "Leases held: what one keeps in memory",
+    title: "Leases held: memory of one",
     of: "leases",
     label: "heap per lease, KB",
     from: { held: ({ bytesPerLease }) => bytesPerLease.median / 1_024 }

@@ -1,11 +1,11 @@
-/** What is measured: one row is one load, under which every contender is put in turn. */
+/** What is measured: one row is one load, under which every contender is measured in turn. */
 import type { Load } from "./Contender.js"
 import { peers, type ContenderId } from "./contenders/index.js"
 
 export type Group =
   "check" | "free" | "hot" | "many" | "handoff" | "queue" | "stores" | "slow" | "growth"
 
-/** Rows of the same load in different sizes: what a cycle costs as the work grows. */
+/** Rows of the same load in different sizes: they show what a cycle costs as the work grows. */
 export type SeriesName = "callers" | "hot" | "queue" | "stores"
 
 export interface Row {
@@ -13,13 +13,15 @@ export interface Row {
   readonly group: Group
   readonly title: string
   readonly contenders: ReadonlyArray<ContenderId>
-  /** Who takes part in the short form, if not everyone; nobody: the row is not in it. */
+  /** The contenders of the short form, if not all. None: the row is not in the short form. */
   readonly short?: ReadonlyArray<ContenderId>
-  /** Fewer rounds than others have in the short form: where those who wait take long to finish. */
+  /**
+   * Fewer rounds in the short form than other rows: the callers of this one take long to finish.
+   */
   readonly shortRounds?: number
-  /** Who does not take part in this form. */
+  /** The contenders that do not take part in this form. */
   readonly leftOut?: ReadonlyArray<ContenderId>
-  /** To whom the others are compared, within each round. */
+  /** The contender with which the others are compared, within each round. */
   readonly base: ContenderId
   readonly processes: number
   readonly load: Load

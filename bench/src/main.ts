@@ -33,14 +33,14 @@ const others = ["held", "start-up"] as const
 
 const usage = `usage: npm run bench [-- options]
 
-  --full           everyone in everything, more and longer rounds (more than an hour)
-  --smoke          a few short rounds without the other libraries, to see that all of this works
+  --full           all libraries in all rows, more and longer rounds (more than an hour)
+  --smoke          a few short rounds without the other libraries, to check that the benchmark works
   --only <words>   rows whose id is, or contains, one of the words, separated by commas:
                    ${[...allRows.map(({ id }) => id), ...others].join(", ")}
-  --rounds <n>     rounds of each row
-  --write          writes docs/benchmarks.md; what a run of all rows does anyway
-  --from <file>    measures nothing, and writes docs/benchmarks.md from an earlier run's report
-  --help           says this`
+  --rounds <n>     how many rounds each row has
+  --write          writes docs/benchmarks.md (a run of all rows always does)
+  --from <file>    writes docs/benchmarks.md from the report of an earlier run, without measuring
+  --help           prints this text`
 
 const root = fileURLToPath(new URL("../../../../", import.meta.url))
 const reportFile = join(root, ".cache/bench.json")
@@ -64,9 +64,9 @@ const arguments_ = () => {
         help: { type: "boolean", default: false }
       }
     })
-    if (values.full && values.smoke) return fail("either --full or --smoke")
+    if (values.full && values.smoke) return fail("--full and --smoke cannot be used together")
     if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
-      return fail(`--rounds wants a number, not "${values.rounds}"`)
+      return fail(`--rounds needs a number, not "${values.rounds}"`)
     }
     const words = values.only?.split(",")
     const names = new Set([...allRows.map(({ id }) => id), ...others])
@@ -79,7 +79,8 @@ const arguments_ = () => {
     const more = values.only === undefined ? [] : allRows.filter(({ id }) => !ids.has(id))
     const rows = [...inThisForm, ...more].filter(({ id }) => isWanted(id))
     const wanted = others.filter(isWanted)
-    if (rows.length + wanted.length === 0) return fail(`no row has an id with ${values.only}`)
+    if (rows.length + wanted.length === 0)
+      return fail(`no row has an id that contains ${values.only}`)
     return { ...values, form, rows, wanted }
   } catch (error) {
     return fail(error instanceof Error ? error.message : String(error))

@@ -1,7 +1,7 @@
 /**
- * Node's async context (`AsyncLocalStorage`). Whoever waits goes on in the context in which it asked,
- * and not in that of whoever happens to call back: the answer to somebody else's command, somebody
- * else's release, a timer that several share.
+ * Node's async context (`AsyncLocalStorage`). A caller that waits goes on in the context in which
+ * it asked, and not in that of the callback that resumes it: the answer to another caller's
+ * command, another caller's release, a timer that several share.
  *
  * Effect resumes a fiber in the context of the call that resumes it, so binding that call is enough.
  */
@@ -26,6 +26,6 @@ export class AsyncContext extends AsyncResource {
 export const inContext = <A>(callback: (value: A) => void): ((value: A) => void) =>
   new AsyncContext().bound(callback)
 
-/** Waits for what is called back with, and goes on in the present context. */
+/** Waits for a callback, and goes on in the present context. */
 export const called = <A>(register: (callback: (value: A) => void) => void): Effect.Effect<A> =>
   Effect.async((resume) => register(inContext((value: A) => resume(Exit.succeed(value)))))

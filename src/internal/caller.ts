@@ -1,4 +1,6 @@
-/** Whoever asks for a lease: the fiber, and whether it could be interrupted when it asked. */
+/**
+ * The caller that asks for a lease: its fiber, and whether it could be interrupted when it asked.
+ */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"

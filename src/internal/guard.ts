@@ -131,7 +131,7 @@ class ChildRefs {
 
 const noFiberRefs = FiberRefs.empty()
 
-/** Who interrupts at a loss: so that this interruption can be told from all others. */
+/** The interruptor at a loss: it tells this interruption from all others. */
 const lossInterruption = FiberId.unsafeMake()
 
 const conclude = <A, E>(

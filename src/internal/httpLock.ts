@@ -45,7 +45,7 @@ const problem = (
     }
   )
 
-/** How long requests have had the lock of late, those of one middleware in this process. */
+/** How long recent requests of one middleware in this process have had the lock. */
 export class Turns {
   private readonly last: Array<number> = []
 
@@ -68,8 +68,9 @@ export class Turns {
   }
 
   /**
-   * When it is worth coming back, in seconds: after the turns of all that are before; where it is not
-   * known how long one takes, when the holder's lease ends, or after as long as was waited already.
+   * After how many seconds a client should try again: after the turns of all requests before it. If
+   * it is not known how long a turn takes: when the holder's lease ends, or after as long as it has
+   * waited.
    */
   secondsUntil({ ahead = 0, retryAfter, waited }: LockUnavailable): number {
     const { usual } = this
@@ -98,7 +99,7 @@ export const answerUnavailable =
           error,
           423,
           "Locked",
-          "Another request is being handled under the same lock, and this one has waited for it as long as it may. Nothing was done: try again later.",
+          "Another request has the lock that this request needs, and the longest time to wait for it is over. Nothing was done. Try again later.",
           seconds
         )
       )
@@ -112,7 +113,7 @@ export const answerUnreachable = (error: LockStoreError): Effect.Effect<Response
         error,
         503,
         "Service Unavailable",
-        "The lock that this request needs could not be asked for. Nothing was done: try again later.",
+        "The server could not get the lock that this request needs, because the store of locks did not answer or refused. Nothing was done. Try again later.",
         seconds
       )
     )
@@ -143,7 +144,7 @@ export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Response> 
       error,
       400,
       "Bad Request",
-      "What this request is about has a name that cannot be locked. Nothing was done."
+      "This request needs a lock, and the key of that lock is not valid. Nothing was done."
     )
   )
 
@@ -153,7 +154,7 @@ export const answerLost = (lost: LockLost): Effect.Effect<Response> =>
       lost,
       500,
       "Internal Server Error",
-      "The lock that this request was handled under was lost before the response was sent. Some or all of what was asked for may have been done, and may have met another request's changes: find out before you try again."
+      "The lock of this request was lost before the response was sent. The work may have been done, in part or completely, and another request may have changed the same data meanwhile. Find out what was done before you try again."
     )
   )
 
@@ -239,7 +240,7 @@ const answerIfLost =
     )
   }
 
-/** What the handler has left ends before anybody is told. */
+/** The handler's fibers and finalizers end before the client gets the answer. */
 const closeAndAnswer = (
   lost: LockLost,
   scope: Scope.CloseableScope,

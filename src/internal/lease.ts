@@ -190,7 +190,7 @@ export class HeldLease implements Lease {
 
   // ---------------------------------------------------------------- what the inside sees
 
-  /** What whoever needs the lease fails with once it has ended. Made when somebody asks for it. */
+  /** The error of every use of the lease once it has ended. Made when it is first needed. */
   get loss(): LockLost {
     return (this.error ??= this.lossBecause(this.ended ?? "Released"))
   }
@@ -246,7 +246,7 @@ export class HeldLease implements Lease {
   }
 
   /**
-   * Stops the renewal and gives the lease back, once; whoever asks again gets the same answer. Runs
+   * Stops the renewal and gives the lease back, once; a later call gets the same answer. Runs
    * in an uninterruptible region, and goes on with what is made of the answer.
    */
   private close<A, E>(next: (exit: ReleaseExit) => Effect.Effect<A, E>): Effect.Effect<A, E> {
@@ -276,8 +276,8 @@ export class HeldLease implements Lease {
   }
 
   /**
-   * What the close of a scope does: nobody is there to hear of a failure, so it is logged, unless
-   * somebody has heard of it already.
+   * What the close of a scope does: no caller gets its failure, so it is logged, unless another
+   * caller has got it already.
    */
   get closeQuietly(): Effect.Effect<void> {
     return Effect.uninterruptible(
@@ -510,7 +510,7 @@ export class HeldLease implements Lease {
     const told = Effect.suspend(() =>
       this.annotate(
         Effect.logDebug(
-          `Renewal failed, trying again until the validity runs out: ${Cause.pretty(cause)}`
+          `Renewal failed. It is tried again until the lease is given up: ${Cause.pretty(cause)}`
         )
       )
     )

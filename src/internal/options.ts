@@ -53,20 +53,24 @@ export const show = (value: unknown): string => {
 
 /** Says what is wrong with a key, or nothing. */
 export const checkKey = (key: unknown): string | undefined => {
-  if (typeof key !== "string") return impossible("key", key, "A key is a string.")
-  if (key.length === 0) return impossible("key", key, "A key has at least one character.")
+  if (typeof key !== "string") return impossible("key", key, "A key must be a string.")
+  if (key.length === 0) return impossible("key", key, "A key must have at least one character.")
   if (key.length > maxKeyLength) {
-    return impossible("key", key, `A key has at most ${maxKeyLength} characters.`)
+    return impossible("key", key, `A key must have at most ${maxKeyLength} characters.`)
   }
   if (/\p{Surrogate}/u.test(key)) {
-    return impossible("key", key, "It has half of a surrogate pair, which no store can keep.")
+    return impossible("key", key, "It contains half of a surrogate pair, which cannot be stored.")
   }
   return undefined
 }
 
 /** The message for a duration that cannot be read as one. */
 export const notADuration = (option: string, value: unknown): string =>
-  impossible(option, value, 'It must be a duration, as "5 seconds" or 5000 (milliseconds).')
+  impossible(
+    option,
+    value,
+    'It must be a duration, for example "5 seconds" or 5000 (milliseconds).'
+  )
 
 /** The options with their defaults, or a sentence that names the impossible one. */
 export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
@@ -76,7 +80,7 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
   }
   const ttlMillis = Math.floor(ttl)
   if (!Number.isSafeInteger(ttlMillis * 1_000)) {
-    return impossible("ttl", ttl, "It is longer than a store can count.")
+    return impossible("ttl", ttl, "It must be at most 9007199254740 ms (some 285 years).")
   }
   const renewEveryMillis = raw.renewEvery ?? ttlMillis / 2
   const validity = ttlMillis - drift(ttlMillis)
@@ -84,7 +88,7 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     return impossible(
       "renewEvery",
       renewEveryMillis,
-      `It must be more than 0 and less than the ttl less the drift (${validity} ms of ${ttlMillis} ms): later is too late to renew.`
+      `It must be more than 0, and less than the time for which a new lease is proven (${validity} ms with a ttl of ${ttlMillis} ms): a later renewal would be too late.`
     )
   }
   const room = validity - renewEveryMillis
@@ -93,7 +97,7 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     return impossible(
       "margin",
       marginMillis,
-      `It must leave time for a renewal: less than ${room} ms with a ttl of ${ttlMillis} ms and a renewal every ${renewEveryMillis} ms.`
+      `It must be less than ${room} ms with a ttl of ${ttlMillis} ms and a renewal every ${renewEveryMillis} ms, so that there is time for a renewal.`
     )
   }
   const waitMillis = raw.waitAtMost ?? Number.POSITIVE_INFINITY
@@ -105,9 +109,9 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
   for (const option of ["owner", "name"] as const) {
     const value: unknown = raw[option]
     if (value === undefined) continue
-    if (typeof value !== "string") return impossible(option, value, "It is a string.")
+    if (typeof value !== "string") return impossible(option, value, "It must be a string.")
     if (value.length > maxOwnerLength) {
-      return impossible(option, value, `It has at most ${maxOwnerLength} characters.`)
+      return impossible(option, value, `It must have at most ${maxOwnerLength} characters.`)
     }
   }
   return {

@@ -71,9 +71,11 @@ export class Waiting {
     const held = Math.round(this.store.clock.unsafeNow() - since)
     const { waitMillis } = this.options
     const howLong =
-      waitMillis === Number.POSITIVE_INFINITY ? "for ever" : `to the end of its ${waitMillis} ms`
+      waitMillis === Number.POSITIVE_INFINITY
+        ? "lasts for ever"
+        : `ends only after ${waitMillis} ms`
     this.warn(
-      `Lock ${JSON.stringify(this.key.slice(0, 200))}: waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. Where that one needs this one to go on, it waits ${howLong}: hand the lease on instead of taking it again.`
+      `Lock ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of taking the lock again.`
     )
   }
 

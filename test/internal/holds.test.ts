@@ -26,8 +26,8 @@ it.scoped(
         last = next
         expect(yield* known).toBeLessThanOrEqual(2)
         if (index < 500) continue
-      // (joined)
-      yield* Lock.withLock(`inside-${index}`)(FiberRef.set(touched, index))
+        // (joined)
+        yield* Lock.withLock(`inside-${index}`)(FiberRef.set(touched, index))
         expect(yield* known).toBeLessThanOrEqual(2)
       }
     }).pipe(Effect.provide(MemoryLockStore.layer))

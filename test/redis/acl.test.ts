@@ -360,7 +360,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
         expect(errors).toEqual([])
         expect(warnings).toHaveLength(2)
         for (const warning of warnings)
-          expect(warning).toMatch(/An ACL needs &erl1:\* and \+subscribe/)
+          expect(warning).toMatch(/The ACL must allow &erl1:\* and \+subscribe/)
       }
       expect(channels).toContain("&erl1:*")
       expect(yield* leftovers(server)).toEqual([])

@@ -286,7 +286,7 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           ["owner: …", { owner: "x".repeat(1_025) }],
           ["foreignPollEvery: NaN", { foreignPollEvery: Number.NaN }],
           [
-            'localHandoff: -1. It must be a duration of 0 ms or more, as "20 millis"',
+            'localHandoff: -1. It must be a duration of 0 ms or more, for example "20 millis"',
             { localHandoff: -1 }
           ],
           ["prefix: 7", { prefix: 7 as never }],

@@ -480,7 +480,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter is told", (i
           expect(retryAfter).toBeLessThanOrEqual(20_000)
           expect(Duration.toMillis(error.waited)).toBeGreaterThanOrEqual(390)
           expect(error.message).toContain("held by worker 7")
-          expect(error.message).toContain("1 stood in the queue before this")
+          expect(error.message).toContain("In the queue before this caller: 1")
         }
       })
   )

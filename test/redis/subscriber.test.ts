@@ -143,7 +143,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a client without a du
             expect(yield* Effect.timeout(Fiber.join(waiting), "2 seconds")).toBe("in")
           }
           expect(warnings).toHaveLength(1)
-          expect(warnings[0]).toMatch(/^Waiters poll at their heartbeat, handoffs have that delay/)
+          expect(warnings[0]).toMatch(
+            /^Waiters learn of their turn only when they ask at their heartbeat/
+          )
           if (duplicate !== undefined) expect(warnings[0]).toContain("no second connection")
           expect(unhandled).toEqual([])
         })

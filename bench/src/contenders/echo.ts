@@ -9,7 +9,8 @@ import type { Contender } from "../Contender.js"
 export const echo: Contender = {
   id: "echo",
   package: "ioredis",
-  setUp: "two processes, PUBLISH and a subscriber each: not a lock, but the least a message costs",
+  setUp:
+    "two processes, PUBLISH and a subscriber each: not a lock, but the least that a message costs",
   leavesOut: "everything: it only passes a message",
   open: async ({ url }, index) => {
     const publisher = new Redis(url)

@@ -11,7 +11,7 @@ import { callers, criticalSection, hold } from "./effect.js"
 export const effectDistributedLock: Contender = {
   id: "effect-distributed-lock",
   package: "effect-distributed-lock",
-  setUp: "a semaphore of one permit per turn, on ioredis 5, as it asks; waits on pub/sub",
+  setUp: "a semaphore with one permit per turn, on ioredis 5, which it needs; waits on pub/sub",
   leavesOut: "no queue, no fencing token, no deadline per command",
   open: async ({ ttlMillis, url }) => {
     const client = new Redis(url)

@@ -5,8 +5,8 @@ import { disconnect, sessionOf, type Contender } from "../Contender.js"
 export const none: Contender = {
   id: "no lock",
   package: "ioredis",
-  setUp: "one PING and in: the check must find this out",
-  leavesOut: "everything: it is here to see that the check works",
+  setUp: "one PING, and no lock: the check must find this",
+  leavesOut: "everything: it is here to show that the check works",
   open: async ({ url }) => {
     const client = new Redis(url)
     return sessionOf(

@@ -120,7 +120,7 @@ const liveStores = 10
 export const stores: Contender = {
   id: "effect-redis-lock, 10 stores",
   package: "effect-redis-lock",
-  setUp: `${liveStores} stores in one process, each with connections of its own, at the head of the queue; the other places are taken by hand, behind them`,
+  setUp: `${liveStores} stores in one process, each with connections of its own, with the first places in the queue; behind them, the other places are taken by hand`,
   leavesOut: "",
   open: async ({ ttlMillis, url }) => {
     const client = new Redis(url)

@@ -46,7 +46,7 @@ class Silent {
 
 const silent = new Silent()
 
-/** Somebody who is told once what becomes of a call. */
+/** A listener that gets the outcome of a call, once. */
 class Observer {
   next: Observer | undefined = undefined
   told = false
@@ -68,7 +68,7 @@ class Observer {
   }
 }
 
-/** Stands in one line at most: that of what has not been answered yet. */
+/** Is in one list at most: that of the calls without an answer. */
 export class Call extends Link {
   readonly askedAt: number
   /** When the copy was sent that was answered; before that, when it was asked for. */
@@ -122,7 +122,7 @@ export class Call extends Link {
     return this.timesSent > 1 || this.connection !== this.carrier.connection
   }
 
-  /** Whether anybody still acts on an answer: nobody sends it again for those who gave up. */
+  /** Whether any caller still needs the answer: a call whose callers gave up is not sent again. */
   get isWanted(): boolean {
     if (this.settled !== undefined || this.abandoned) return false
     for (let one = this.observers; one !== undefined; one = one.next) if (!one.told) return true
@@ -133,7 +133,7 @@ export class Call extends Link {
   abandon(): void {
     this.abandoned = true
     // nobody would ever say what became of it
-    if (this.underway === 0) this.fail(new Error("There was no connection to send it on."))
+    if (this.underway === 0) this.fail(new Error("There was no connection to send the command on."))
   }
 
   /** Calls back when the call has settled, however late; returns how not to be called. */

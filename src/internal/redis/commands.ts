@@ -13,7 +13,7 @@ import * as scripts from "./scripts.js"
 import type { Script } from "./scripts.js"
 import type { Transport } from "./transport.js"
 
-/** What ioredis says of a command that it has not sent, and will not. */
+/** The error of ioredis for a command that it has not sent and will not send. */
 const notWriteable = "Stream isn't writeable"
 
 export class Commands {
@@ -133,7 +133,9 @@ export class Commands {
     for (const resume of waiting) resume()
   }
 
-  /** Waits for what is being undone, at most one command deadline; then lets go of the client. */
+  /**
+   * Waits for commands that undo something, one command deadline at most; then releases the client.
+   */
   get close(): Effect.Effect<void> {
     return Effect.async<void>((resume) => {
       const end = () => {

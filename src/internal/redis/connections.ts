@@ -26,7 +26,7 @@
  * | closed, by the server or the network    | the other one goes on; where there is none: `away`      |
  * | end                                     | both are given up; what is not answered fails           |
  *
- * What waits for a connection never causes one to be replaced: only what was sent and is not
+ * A call that waits for a connection never causes one to be replaced: only what was sent and is not
  * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
  */
 import type { LockClock, ScheduledCall } from "../../LockStore.js"

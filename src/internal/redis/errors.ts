@@ -1,4 +1,4 @@
-/** What ioredis and Redis say, in words that a person can act on. */
+/** Errors of ioredis and Redis, with what a user can do about them. */
 import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
 import type { Claim } from "../../LockStore.js"
 import type { Outcome } from "./call.js"
@@ -20,7 +20,7 @@ export const storeError = (
       return new LockStoreError({
         operation,
         key,
-        detail: `Redis gave an answer that is not of the protocol: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`,
+        detail: `Redis gave an answer that this library does not expect: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`,
         transient: false
       })
     case "Failed":
@@ -39,7 +39,7 @@ export const storeError = (
           speaksNoTls(transport)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
-              ? `The connection's state is "${transport.status}": is the server overloaded, or the network silent?${transport.isOwn ? "" : " The store does not replace the connection of a client that it was given: set socketTimeout in the client's options, so that ioredis gives up one that leads nowhere (and keepAlive against idle timeouts)."}`
+              ? `The connection's state is "${transport.status}": is the server overloaded, or the network down?${transport.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
         transient:
@@ -51,7 +51,7 @@ export const storeError = (
   }
 }
 
-/** A server without TLS waits for more, and says nothing. */
+/** Such a server waits for the rest of a command, and does not answer. */
 const speaksNoTls = ({ isReady, lastError, options }: Transport): boolean =>
   options.tls !== undefined &&
   !isReady &&
@@ -62,16 +62,18 @@ export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
   new LockStoreError({
     operation: "acquire",
     key: claim.key,
-    detail: `Redis took ${Math.round(tookMillis)} ms to answer: with a ttl of ${claim.ttlMillis} ms the lease was no longer proven by then, and was given back. Choose a longer ttl, or see why Redis or this process is slow.`,
+    detail: `Redis took ${Math.round(tookMillis)} ms to answer. With a ttl of ${claim.ttlMillis} ms, the lease was no longer proven to be held by then, so it was given back. Choose a longer ttl, or find out why Redis or this process is slow.`,
     transient: true
   })
 
-/** A release that found nothing of ours, perhaps since it was applied after the end of the ttl. */
+/**
+ * A release that did not find our token, perhaps because it was applied after the end of the ttl.
+ */
 export const cameLate = (claim: Claim, tookMillis: number): LockStoreError =>
   new LockStoreError({
     operation: "release",
     key: claim.key,
-    detail: `The release was answered after ${Math.round(tookMillis)} ms, when the lease could have ended by its ttl: it is not confirmed. Nothing was lost while the lease was held.`,
+    detail: `The release was answered after ${Math.round(tookMillis)} ms. The lease may have ended by its ttl before that, so it is not confirmed that it was released. The lease was still held when the release was sent.`,
     transient: true
   })
 
@@ -81,10 +83,10 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
     "The ACL gives this Redis user no permissions for a command or a key that locks need: see docs/protocol.md."
   ],
-  [/DB index|SELECT is not/i, "The server does not have the database that was asked for."],
+  [/DB index|SELECT is not/i, "The server does not have the database of the options."],
   [
     /^WRONGTYPE/,
-    "The key, or one beside it, holds something that is not a lock. Use another key or prefix."
+    "The key, or one that the library keeps beside it, contains something else than a lock. Use another key or prefix."
   ],
   [/^OOM/, "The server is out of memory (maxmemory): nothing was locked."],
   [/^READONLY/, "The server is a read-only replica: connect to the master, or through Sentinel."],
@@ -93,11 +95,14 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
   [/^MISCONF/, "The server cannot save its data and refuses writes."],
   [
     /unknown command.*\binfo\b|\binfo\b.*(not allowed|unsupported|disabled)/i,
-    "The server does not know INFO, with which ioredis looks whether it is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
+    "The server does not allow INFO, which ioredis uses to check that the server is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
   ],
-  [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down or changing."],
+  [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
   [/^CROSSSLOT/, "The keys of one lock are in different Cluster slots. Please report this."],
-  [/ECONNREFUSED|ENOENT/, "Nothing listens there: is Redis running, and are host and port right?"],
+  [
+    /ECONNREFUSED|ENOENT/,
+    "No server listens at that address: is Redis running, and are host and port right?"
+  ],
   [/ENOTFOUND|EAI_AGAIN/, "The host name cannot be resolved."],
   [
     /ECONNRESET|EPIPE|Connection is closed|ETIMEDOUT|EHOSTUNREACH|writeable/,

@@ -30,9 +30,12 @@ export class GivenClient implements Transport, LaneEvents {
   private readonly lane: Lane
   private readonly slowest = new Slowest()
   connectedAt = 0
-  /** While there is no connection: the client would keep, and send, what nobody wants any more. */
+  /**
+   * Calls, while there is no connection: the client would keep them as well, but would also send
+   * those that no caller needs any more.
+   */
   private readonly kept = new Fifo<Call>()
-  /** Whether the client would (or else say at once that there is no connection). */
+  /** Whether the client keeps commands then (or else fails them at once). */
   private readonly queues: boolean
   private isClosed = false
   private readonly unwatch: () => void

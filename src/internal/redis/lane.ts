@@ -1,4 +1,4 @@
-/** What is on its way on one connection: parcels, in the order in which they were sent. */
+/** Parcels that were sent on one connection and have no answer yet, in the order of sending. */
 import type { LockClock } from "../../LockStore.js"
 import { Fifo, Link } from "../fifo.js"
 import type { Call } from "./call.js"
@@ -46,7 +46,7 @@ export class Lane {
     private readonly events: LaneEvents
   ) {}
 
-  /** Since when it has said nothing of what it owes; `undefined` where it owes nothing. */
+  /** Since when it has been silent although answers are due; `undefined` if none is due. */
   get silentSince(): number | undefined {
     const first = this.underway.first
     return first === undefined ? undefined : Math.max(first.at, this.lastAnswerAt)

@@ -39,7 +39,7 @@ interface Watch {
 
 export class Line implements PlaceEvents {
   private readonly waiters = new Fifo<Waiter>()
-  /** Those who are to be told what is in the way as soon as the store has said it. */
+  /** Listeners that are called as soon as it is known who has the key. */
   private unanswered: Array<Waiter> = []
   private tenure: Tenure | undefined = undefined
   private place: Place | undefined = undefined
@@ -80,7 +80,9 @@ export class Line implements PlaceEvents {
     return this.tenure?.holder !== undefined
   }
 
-  /** After every event: whoever waits has a place, or a tenure that is watched. */
+  /**
+   * After every event: sees to it that callers that wait have a place, or a tenure that is watched.
+   */
   private update(): void {
     const { place, tenure } = this
     const head = this.waiters.first
@@ -163,7 +165,7 @@ export class Line implements PlaceEvents {
     this.update()
   }
 
-  /** Whether it is known what is in the way. */
+  /** Whether it is known who has the key. */
   private get isAnswered(): boolean {
     return this.tenure !== undefined || this.place?.busy !== undefined
   }
@@ -299,7 +301,7 @@ export class Line implements PlaceEvents {
 
   /**
    * Another token of this process was granted: an earlier one, if any, has lost the lock. Answers who
-   * is to be told, once everything else is in order: whoever hears of it runs in place.
+   * is to be told, once everything else is in order: a listener runs in place.
    */
   private begin(tenure: Tenure): Turn | undefined {
     const loser = this.tenure?.holder

@@ -18,16 +18,16 @@ export interface GrantMessage {
 
 export interface Recipient {
   onGrant(message: GrantMessage): void
-  /** Messages may have been missed: whoever waits for one asks. */
+  /** Messages may have been missed: waiters must ask. */
   onSubscribed(): void
 }
 
 const grant = /^(\S+) (\d+) (\d+) ([^]+)$/
 
-/** Of so many keys of foreign programs it is remembered that there has been a warning. */
+/** For so many keys of foreign programs the store remembers that it has warned of them. */
 const mostForeverLocked = 1_000
 
-/** So often the subscription fails before somebody is told: a connection may break once. */
+/** So many failures of the subscription lead to a warning: a connection may break once. */
 const worthAWarning = 3
 
 export class Messages {
@@ -118,7 +118,7 @@ export class Messages {
     if (this.warned || this.closed) return
     this.warned = true
     this.warn(
-      `Waiters poll at their heartbeat, handoffs have that delay: a second connection could not be subscribed to ${this.channel} (${messageOf(this.transport.shown(error))}). An ACL needs &erl1:* and +subscribe; the server must allow one more connection (maxclients), and a proxy must know SUBSCRIBE. It is tried again, at least once a minute.`
+      `Waiters learn of their turn only when they ask at their heartbeat, so handoffs are slower: the connection for messages could not be subscribed to ${this.channel} (${messageOf(this.transport.shown(error))}). The ACL must allow &erl1:* and +subscribe, the server must allow one more connection (maxclients), and a proxy must support SUBSCRIBE. The store tries it again, at least once a minute.`
     )
   }
 

@@ -53,7 +53,7 @@ export class Parcel {
 
 const none: ReadonlyArray<Call> = []
 
-/** A call that travels by itself. */
+/** A call that is sent alone, not in a batch. */
 export const alone = (call: Call): Parcel => new Parcel(call.script, call.keys, call.args, [call])
 
 /** As few commands as possible for these calls, none of them larger than it should be. */

@@ -2,7 +2,7 @@
  * A place in the queue in Redis: a token that was sent to be granted or queued, and is kept alive by
  * a heartbeat until it is granted, given up, or found to stand nowhere.
  *
- * A place belongs to a line of callers; whoever is first when the grant comes gets it.
+ * A place belongs to a line of callers; the first of them when the grant comes gets it.
  */
 import type { Claim, ScheduledCall } from "../../LockStore.js"
 import { retryDelay, validUntil } from "../timing.js"
@@ -13,9 +13,9 @@ import type { LockKeys } from "./layout.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
 
-/** What becomes of a place; each of these but `onBusy` and `onUnanswered` is its end. */
+/** Events of a place. Each of them except `onBusy` and `onUnanswered` ends it. */
 export interface PlaceEvents {
-  /** Who is first in the line now. */
+  /** The first caller of the line now. */
   first(): Claim | undefined
   /** Granted, by a command (or a proof) of that moment, with that ttl. */
   onGranted(place: Place, fencingToken: number, sentAt: number, ttl: number): void
@@ -60,7 +60,7 @@ export class Place {
   /** When the first heartbeat was sent of those that have no answer. */
   private askingSince: number | undefined = undefined
   private nextBeat: ScheduledCall | undefined = undefined
-  /** Whether a message wants to be asked about, and until when it has to wait for that. */
+  /** Whether Redis must be asked about a message, and until when that has to wait. */
   private doubted = false
   private calmUntil = Number.NEGATIVE_INFINITY
   private over = false
@@ -234,8 +234,8 @@ export class Place {
   }
 
   /**
-   * A message is a hint: whoever may publish on the channel can say anything. What it says must be
-   * possible, and not worse than a grant could be.
+   * A message is a hint: a user that may publish on the channel can send anything. What it says
+   * must be possible, and not worse than a grant could be.
    */
   private believes(fencingToken: number, ttl: number): boolean {
     const { busy, provenAt } = this
@@ -249,7 +249,7 @@ export class Place {
       // greater than the last one when the token was found in the queue: the grant came after that. (A
       // token can be queued twice, by an acquire that was sent again.)
       fencingToken > (busy?.lastFence ?? 0) &&
-      // such a number would close to everybody else what is fenced by it
+      // with such a number, what is fenced would refuse all later holders
       fencingToken <= known.micros + (this.now - known.sentAt) * 1_000 + mostAhead &&
       // its ttl need not be what was asked for last: a command for a caller that has left can have come
       // to the server later

@@ -142,7 +142,7 @@ export class RedisStore extends Opaque implements LockStore {
     const held = this.lines.values.filter((line) => line.isHeld).map(({ key }) => key)
     if (held.length > 0) {
       this.around.warn(
-        `The store is closed while ${held.length} of its locks ${held.length === 1 ? "is" : "are"} held (${JSON.stringify(held[0]!.slice(0, 200))}${held.length === 1 ? "" : ", …"}): they are not renewed any more, and are lost at their deadlines. Let its layer end after everything that locks.`
+        `The store is closed while ${held.length} of its locks ${held.length === 1 ? "is" : "are"} held (${JSON.stringify(held[0]!.slice(0, 200))}${held.length === 1 ? "" : ", …"}). They are not renewed any more, and are lost when their margins begin. Close the store's layer after everything that holds locks.`
       )
     }
     for (const line of this.lines.values) line.close(this.closedError(line.key))

@@ -119,7 +119,7 @@ export class Subscription {
     this.timer?.cancel()
     const atMost = Math.min(longestPause, firstTry * 2 ** this.failures)
     this.timer = this.clock.unsafeSchedule(this.clock.unsafeNow() + atMost, () =>
-      this.failed(listener, new Error(`It was not ready within ${atMost} ms.`))
+      this.failed(listener, new Error(`The connection was not ready within ${atMost} ms.`))
     )
   }
 

@@ -34,7 +34,7 @@ export interface Transport extends Carrier {
   subscriber(attempt: number): SubscriberClient
   /** An error that may be shown: without passwords and tokens. */
   shown(error: unknown): unknown
-  /** Lets go of the connections; what is not answered by now fails. */
+  /** Gives the connections up; calls without an answer fail. */
   end(): void
 }
 

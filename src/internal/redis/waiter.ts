@@ -1,4 +1,4 @@
-/** A caller that stands in the line of its process, and what it is told of those before it. */
+/** A caller in the line of its process, and what it learns of the callers before it. */
 import * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import type { LockStoreError, LockUnavailable } from "../../LockError.js"
