@@ -59,7 +59,7 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a watchdog cuts a connection that is late",
     file: "internal/redis/connections.ts",
-    find: `if (silence >= call.patienceMillis) this.doubt(silence >= 2 * call.patienceMillis)`,
+    find: `if (silence >= call.patienceMillis) this.doubt(silence >= dead)`,
     replace: `if (silence >= call.patienceMillis) this.closed(older, undefined)`,
     row: proxied,
     scripts: ["latency jumps", "slow links"]
