@@ -37,7 +37,9 @@ export class Fifo<A extends Link> {
     return this.ends.stands ? (this.ends.next as A) : undefined
   }
 
+  /** What stands in the line already keeps its place. */
   add(link: A): void {
+    if (link.stands) return
     link.standBefore(this.ends)
     this.size++
   }

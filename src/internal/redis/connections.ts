@@ -151,7 +151,7 @@ export class Connections implements Transport, LaneEvents {
 
   send(parcels: ReadonlyArray<Parcel>): void {
     for (const parcel of parcels) {
-      for (const call of parcel.calls) this.isOpen(call)
+      for (const call of parcel.calls) this.open.add(call)
       let sent = false
       for (const line of this.lines) {
         if (!line.greeted) continue
@@ -165,13 +165,9 @@ export class Connections implements Transport, LaneEvents {
   keep(call: Call): void {
     // (not before the caller listens)
     if (this.ended) return queueMicrotask(() => call.fail(connectionClosed()))
-    this.isOpen(call)
+    this.open.add(call)
     // lazy, and asked for the first time
     if (this.lines.length === 0 && this.timer === undefined) this.dial()
-  }
-
-  private isOpen(call: Call): void {
-    if (!call.stands) this.open.add(call)
   }
 
   settled(call: Call): void {

@@ -96,7 +96,7 @@ export class GivenClient implements Transport, LaneEvents {
 
   keep(call: Call): void {
     if (this.ended) this.lane.send(alone(call))
-    else if (!call.stands) this.kept.add(call)
+    else this.kept.add(call)
   }
 
   /** There is a connection again, or there never will be: the client says which. */

@@ -165,8 +165,9 @@ export class RedisStore extends Opaque implements LockStore {
     // (under another name: behind a proxy that changes names)
     if (this.lines.values.some((line) => line.onGrant(token, fencingToken, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
+    if (key === "") return
     const keys = lockKeys(keyPrefix, this.prefix, key)
-    if (key !== "" && typeof keys !== "string") this.onStray(keys, token, ttlMillis)
+    if (typeof keys !== "string") this.onStray(keys, token, ttlMillis)
   }
 
   /**
