@@ -26,7 +26,7 @@ import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { uninterruptibly } from "./internal/caller.js"
-import { guardAndRelease, scopedLease, withLease } from "./internal/acquire.js"
+import { guardAndRelease, scopedLease, wholeLock, withLease } from "./internal/acquire.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -57,7 +57,7 @@ export const acquire = (
   key: string,
   options?: WaitOptions
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(key, options, options?.waitAtMost)
+  scopedLease(key, wholeLock, options, options?.waitAtMost)
 
 /**
  * Takes the lock if it is free at this moment, in one attempt; fails with `LockUnavailable` if it
@@ -85,7 +85,7 @@ export const tryAcquire = (
   key: string,
   options?: Options
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(key, options, 0)
+  scopedLease(key, wholeLock, options, 0)
 
 /**
  * Runs an effect, or a function of the lease, under the lock: takes it, runs the body guarded, and
@@ -108,6 +108,7 @@ export const withLock =
     uninterruptibly((caller) =>
       withLease(
         key,
+        wholeLock,
         options,
         options?.waitAtMost,
         caller,
@@ -131,6 +132,7 @@ export const withLockIfAvailable =
     uninterruptibly((caller) =>
       withLease(
         key,
+        wholeLock,
         options,
         0,
         caller,

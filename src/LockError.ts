@@ -72,12 +72,14 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
  * - `Missing`: the key was gone (expired, deleted, or the server lost its data);
  * - `Taken`: somebody else's token was in its place;
  * - `Unreachable`: no renewal was confirmed in time, before the proof of the lease ended;
- * - `Released`: the lease was released, by its own holder, while something still needed it.
+ * - `Released`: the lease was released, by its own holder, while something still needed it;
+ * - `Revoked`: somebody freed the key by force;
+ * - `MaxHold`: it was held for as long as its `maxHold` allows.
  *
  * @since 0.1.0
  * @category models
  */
-export type LossReason = "Missing" | "Taken" | "Unreachable" | "Released"
+export type LossReason = "Missing" | "Taken" | "Unreachable" | "Released" | "Revoked" | "MaxHold"
 
 const lossTexts: Record<LossReason, string> = {
   Missing:
@@ -85,7 +87,9 @@ const lossTexts: Record<LossReason, string> = {
   Taken: "another token was found in its place. Somebody else has the lock",
   Unreachable:
     "no renewal was confirmed before its validity ran out. The store did not answer, or this process was stopped or blocked",
-  Released: "it had been released by its own holder"
+  Released: "it had been released by its own holder",
+  Revoked: "somebody freed the key by force",
+  MaxHold: "it was held for as long as its maxHold allows"
 }
 
 /**
@@ -121,7 +125,17 @@ export class LockLost extends Data.TaggedError("LockLost")<{
  * @since 0.1.0
  * @category models
  */
-export type LockStoreOperation = "configure" | "acquire" | "renew" | "release" | "verify"
+export type LockStoreOperation =
+  | "configure"
+  | "acquire"
+  | "renew"
+  | "release"
+  | "verify"
+  | "reshare"
+  | "hand over"
+  | "look"
+  | "keys"
+  | "revoke"
 
 /**
  * The store could not be reached, did not answer in time, or refused.

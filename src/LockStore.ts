@@ -7,17 +7,60 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
 import type { WaitOptions } from "./Lease.js"
 import type { Holder, LockStoreError, LockUnavailable } from "./LockError.js"
 
 /**
- * A request to a store: one key, for a time, and how long to wait for it.
+ * The kinds of lock. A key is of one kind at a time: as long as it is held, or somebody waits for it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Kind = "lock" | "semaphore" | "readWriteLock"
+
+/**
+ * What a store may be able to do beyond plain locks. A claim that needs something else fails before
+ * it is sent.
+ *
+ * - `semaphore`, `readWriteLock`: claims of that kind;
+ * - `reshare`: a grant's share can be made smaller (`Grant.reshare`);
+ * - `handOver`: a lease can be given to another process (`Grant.handOver`, `Claim.adopt`);
+ * - `maxHold`, `holdAtLeast`, `tick`: claims with that member;
+ * - `look`, `keys`, `revoke`: the store's members of that name.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Capability =
+  | "semaphore"
+  | "readWriteLock"
+  | "reshare"
+  | "handOver"
+  | "maxHold"
+  | "holdAtLeast"
+  | "tick"
+  | "look"
+  | "keys"
+  | "revoke"
+
+/**
+ * A request to a store: a share of one key, for a time, and how long to wait for it.
+ *
+ * A key has a capacity, a claim needs a share of it, and what does not fit stands in one queue, in
+ * the order of arrival. A claim fits if all shares together, its own included, are within the
+ * smallest limit among its own and those of the present holders.
  *
  * @since 0.1.0
  * @category models
  */
 export interface Claim {
   readonly key: string
+  readonly kind: Kind
+  /** How much of the capacity is needed: an integer from 1 to `limit`. Of a lock, 1. */
+  readonly share: number
+  /** The capacity: an integer from 1 to 1,000,000. Of a lock, 1. */
+  readonly limit: number
   /** How long the store keeps the lease if nobody renews it, in milliseconds. An integer. */
   readonly ttlMillis: number
   /**
@@ -28,6 +71,14 @@ export interface Claim {
   readonly waitMillis: number
   /** A description of the caller, for people who inspect the lock. */
   readonly owner: string | undefined
+  /** Until how long after the grant renewals may reach, in milliseconds. */
+  readonly maxHoldMillis?: number | undefined
+  /** A release before that time after the grant leaves the key held until then, by nobody. */
+  readonly holdAtLeastMillis?: number | undefined
+  /** Takes over the lease that was handed over with this token. */
+  readonly adopt?: string | undefined
+  /** Granted only if no claim with the same or a later number was granted for the key before. */
+  readonly tick?: number | undefined
   /**
    * Called once, as soon as the store knows that the claim has to wait for a holder. Its argument
    * is a function that says who has the key at the moment when it is called. `whenWaiting` does not
@@ -50,6 +101,11 @@ export interface Grant {
   readonly token: string
   /** Greater than that of every earlier grant of the same key. A safe integer. */
   readonly fencingToken: number
+  /**
+   * The smallest fencing token among the holders at the moment of the grant, its own included;
+   * absent if it is the only holder.
+   */
+  readonly fencingFloor?: number | undefined
   /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
   readonly validUntil: number
   /** Who had the key when the claim had to wait; `undefined` if the key was free. */
@@ -66,7 +122,14 @@ export interface Grant {
    * For a store that can notice by itself that the lease is gone: it calls the listener then.
    * Called once, in the step that begins the lease.
    */
-  readonly whenLost?: (listener: (reason: "Missing" | "Taken") => void) => void
+  readonly whenLost?: (listener: (reason: NotOurs) => void) => void
+  /**
+   * Makes the share smaller, with no moment in which the rest of it is not held: it is renewed with
+   * the new share from then on. An error means that the outcome is not known.
+   */
+  readonly reshare?: (share: number) => Effect.Effect<Renewal, LockStoreError>
+  /** Renews the lease, and ends it here without giving it back: a claim that adopts the token goes on. */
+  readonly handOver?: Effect.Effect<Renewal, LockStoreError>
   /**
    * Gives the lease back; the next waiter is served. Takes a bounded time. `Ours` is also the
    * answer if the store cannot tell a loss from a release that was sent twice.
@@ -94,7 +157,16 @@ export interface Contention {
  * @since 0.1.0
  * @category models
  */
-export type Ownership = "Ours" | "Missing" | "Taken"
+export type Ownership = "Ours" | NotOurs
+
+/**
+ * Why a lease is not ours any more: the key is gone, somebody else's token is in its place, or
+ * somebody has revoked it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type NotOurs = "Missing" | "Taken" | "Revoked"
 
 /**
  * The answer to a renewal: until when the lease is valid now, in milliseconds on the store's
@@ -105,7 +177,58 @@ export type Ownership = "Ours" | "Missing" | "Taken"
  */
 export type Renewal =
   | { readonly _tag: "Renewed"; readonly validUntil: number }
-  | { readonly _tag: "NotOurs"; readonly reason: "Missing" | "Taken" }
+  | { readonly _tag: "NotOurs"; readonly reason: NotOurs }
+
+/**
+ * A key as a store sees it at one moment.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Look {
+  /** `undefined` if the key is free, and nobody waits for it. */
+  readonly kind: Kind | undefined
+  /** The capacity of what holds the key: the smallest limit among the holders. */
+  readonly limit: number | undefined
+  /** How much of it is held. */
+  readonly inUse: number
+  /** The holders, in the order of their grants; what has expired is not among them. */
+  readonly held: ReadonlyArray<HeldEntry>
+  /** Who waits, in order. */
+  readonly pending: ReadonlyArray<PendingEntry>
+  /** How many hold it and how many wait, also where not all of them are listed. */
+  readonly heldCount: number
+  readonly pendingCount: number
+}
+
+/**
+ * A holder, as a store sees it. Without its token, which is a secret.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HeldEntry extends Holder {
+  readonly share: number
+  readonly limit: number
+  /** `undefined` for a program that does not use this library. */
+  readonly fencingToken: number | undefined
+  /** What is left of its ttl; `undefined` if it has none. */
+  readonly ttlLeft: Duration.Duration | undefined
+}
+
+/**
+ * One who waits, as a store sees it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface PendingEntry {
+  readonly owner: string | undefined
+  readonly share: number
+  readonly limit: number
+  /** How long it has waited, if that is known. */
+  readonly waited: Duration.Duration | undefined
+}
 
 /**
  * The clock for a store's leases. It never goes back, and nobody can set it.
@@ -165,6 +288,8 @@ export interface LockStore {
   readonly clock: LockClock
   /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
+  /** What it can do beyond plain locks. Absent: nothing. */
+  readonly capabilities?: ReadonlySet<Capability> | undefined
   /**
    * Takes the lease, waiting for it as long as the claim says.
    *
@@ -177,6 +302,15 @@ export interface LockStore {
     claim: Claim,
     restore: Restore
   ) => Effect.Effect<Grant, LockUnavailable | LockStoreError>
+  /** Who holds the key, and who waits: at most so many of each. It changes nothing. */
+  readonly look?: (key: string, atMost: number) => Effect.Effect<Look, LockStoreError>
+  /** The keys that begin with that, as far as somebody holds them or waits for them. */
+  readonly keys?: (prefix: string) => Stream.Stream<string, LockStoreError>
+  /**
+   * Ends the lease with that fencing token, whoever has it; the next waiter is served. Answers whether
+   * there was one.
+   */
+  readonly revoke?: (key: string, fencingToken: number) => Effect.Effect<boolean, LockStoreError>
 }
 
 /**

@@ -19,6 +19,7 @@ import { type Lease, Lock, type LockError, LockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import {
   ask,
+  claimOf,
   expectFree,
   expectFreeNow,
   freshKey,
@@ -216,7 +217,7 @@ describe.each(stores)("%s", (_, rawStore) => {
         }
         const [exit, ownership] = yield* Effect.gen(function* () {
           const grant = yield* wrapped.acquire(
-            { key, ttlMillis: 5_000, waitMillis: 0, owner: undefined },
+            claimOf(key, { ttlMillis: 5_000 }),
             (effect) => effect
           )
           const ownership = [yield* grant.verify, yield* grant.release, yield* grant.verify]

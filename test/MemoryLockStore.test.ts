@@ -12,7 +12,7 @@ import { Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
 import * as fc from "fast-check"
 import { describe } from "vitest"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
-import { ask, memory, StoreControls } from "./support/stores.js"
+import { ask, claimOf, memory, StoreControls } from "./support/stores.js"
 
 /** With patience. */
 const claim = (key: string, more?: Partial<LockStore.Claim>) =>
@@ -213,15 +213,9 @@ describe("under a TestClock", () => {
         yield* settle
         expect([...(yield* Fiber.roots)].filter((fiber) => !roots.has(fiber))).toEqual([])
         // a waiter's deadline that is not reached, and an expiry that is
-        yield* store.acquire(
-          { key: "other", ttlMillis: 500, waitMillis: 0, owner: undefined },
-          identity
-        )
+        yield* store.acquire(claimOf("other", { ttlMillis: 500 }), identity)
         const waiter = yield* forkSettled(
-          store.acquire(
-            { key: "other", ttlMillis: 500, waitMillis: 600, owner: undefined },
-            identity
-          )
+          store.acquire(claimOf("other", { ttlMillis: 500, waitMillis: 600 }), identity)
         )
         yield* TestClock.adjust(500)
         expect(stateOf(waiter)).toBe("granted")

@@ -142,6 +142,9 @@ describe.each(entries)("Lock.%s", (_, run) => {
       yield* Effect.provideService(run("key", {}), LockStore.LockStore, store)
       const expected = {
         key: "key",
+        kind: "lock",
+        share: 1,
+        limit: 1,
         ttlMillis: 5_000,
         waitMillis: waits ? Number.POSITIVE_INFINITY : 0,
         ...(waits ? { whenWaiting: expect.any(Function) as unknown } : {}),

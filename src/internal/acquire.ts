@@ -11,8 +11,15 @@ import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease, Options } from "../Lease.js"
-import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
-import { type Claim, type Contention, type Grant, LockStore } from "../LockStore.js"
+import { type LockLost, LockStoreError, type LockUnavailable } from "../LockError.js"
+import {
+  type Capability,
+  type Claim,
+  type Contention,
+  type Grant,
+  type Kind,
+  LockStore
+} from "../LockStore.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { adding, currentHolds, Hold } from "./holds.js"
@@ -24,8 +31,21 @@ import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
+/** How much of a key is asked for. */
+export interface Share {
+  readonly kind: Kind
+  readonly share: number
+  readonly limit: number
+}
+
+/** All of it. */
+export const wholeLock: Share = { kind: "lock", share: 1, limit: 1 }
+
 /** (No literal: the engine takes what hot literals make for long-lived, with all that it refers to.) */
 class Asked implements Claim {
+  readonly kind: Kind
+  readonly share: number
+  readonly limit: number
   readonly ttlMillis: number
   readonly waitMillis: number
   readonly owner: string | undefined
@@ -33,9 +53,13 @@ class Asked implements Claim {
 
   constructor(
     readonly key: string,
+    { kind, limit, share }: Share,
     options: LeaseOptions,
     whenWaiting: NonNullable<Claim["whenWaiting"]>
   ) {
+    this.kind = kind
+    this.share = share
+    this.limit = limit
     this.ttlMillis = options.ttlMillis
     this.waitMillis = options.waitMillis
     this.owner = options.owner
@@ -50,6 +74,7 @@ class Asked implements Claim {
  */
 export const withLease = <A, E, R, E2>(
   key: string,
+  share: Share,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
   caller: Caller,
@@ -63,6 +88,9 @@ export const withLease = <A, E, R, E2>(
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
   const { clock } = store
+  if (share.kind !== "lock" && store.capabilities?.has(share.kind) !== true) {
+    return Effect.fail(notCapable(key, share.kind))
+  }
   const context = new AsyncContext()
   const metrics = metricsFor(resolved.name, fiber)
   const askedAt = clock.unsafeNow()
@@ -79,7 +107,7 @@ export const withLease = <A, E, R, E2>(
     return lease
   }
   const acquired = store.acquire(
-    new Asked(key, resolved, (contention) => {
+    new Asked(key, share, resolved, (contention) => {
       waiting = new Waiting(key, resolved, store, metrics, askedAt, fiber, context, contention)
       waiting.begin()
     }),
@@ -114,15 +142,25 @@ export const withLease = <A, E, R, E2>(
   )
 }
 
+const notCapable = (key: string, needed: Capability): LockStoreError =>
+  new LockStoreError({
+    operation: "acquire",
+    key,
+    detail: `This store has no ${needed}: it is not among its capabilities.`,
+    transient: false
+  })
+
 /** Takes a lease into the caller's scope. */
 export const scopedLease = (
   key: string,
+  share: Share,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
   uninterruptibly((caller) =>
     withLease(
       key,
+      share,
       options,
       waitAtMost,
       caller,

@@ -75,7 +75,9 @@ const makeNamed = (name: string) => {
       Missing: lost("Missing"),
       Taken: lost("Taken"),
       Unreachable: lost("Unreachable"),
-      Released: lost("Released")
+      Released: lost("Released"),
+      Revoked: lost("Revoked"),
+      MaxHold: lost("MaxHold")
     } satisfies Record<LossReason, Metric.Metric.Counter<number>>
   }
 }

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
+import { claimOf } from "../support/stores.js"
 import {
   caller,
   environments,
@@ -87,9 +88,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that stood 
 
   const grant = (ttlMillis: number) =>
     Effect.flatMap(LockStore.LockStore, (store) =>
-      Effect.uninterruptibleMask((restore) =>
-        store.acquire({ key: "k", ttlMillis, waitMillis: 0, owner: undefined }, restore)
-      )
+      Effect.uninterruptibleMask((restore) => store.acquire(claimOf("k", { ttlMillis }), restore))
     )
 
   type Question = Effect.Effect<unknown, unknown, LockStore.LockStore>

@@ -160,7 +160,7 @@ export const controlled = (
           Effect.acquireRelease(
             Effect.orDie(
               store.acquire(
-                { key: lease.key, ttlMillis: 30_000, waitMillis: 0, owner: "somebody else" },
+                claimOf(lease.key, { ttlMillis: 30_000, owner: "somebody else" }),
                 (effect) => effect
               )
             ),
@@ -219,12 +219,22 @@ export const freshKey = (): string => `key-${process.pid}-${++keys}`
 /** Losses and unconfirmed releases are logged; tests make them on purpose. */
 export const quiet = Logger.remove(Logger.defaultLogger)
 
-/** A grant, asked of the store itself: of 10 seconds, without waiting, where nothing else is said. */
+/** A claim of a lock for 10 seconds, without waiting, where nothing else is said. */
+export const claimOf = (key: string, more?: Partial<LockStore.Claim>): LockStore.Claim => ({
+  key,
+  kind: "lock",
+  share: 1,
+  limit: 1,
+  ttlMillis: 10_000,
+  waitMillis: 0,
+  owner: undefined,
+  ...more
+})
+
+/** A grant, asked of the store itself. */
 export const ask = (key: string, more?: Partial<LockStore.Claim>) =>
   Effect.flatMap(LockStore.LockStore, (store) =>
-    Effect.uninterruptibleMask((restore) =>
-      store.acquire({ key, ttlMillis: 10_000, waitMillis: 0, owner: undefined, ...more }, restore)
-    )
+    Effect.uninterruptibleMask((restore) => store.acquire(claimOf(key, more), restore))
   )
 
 /** Waits until this many acquisitions were asked for and, since replies come in order, answered. */

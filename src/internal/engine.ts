@@ -1,0 +1,102 @@
+/**
+ * The narrow interface between the engine and a face of it. The engine (`redis`, `memory`, and what
+ * decides in a lease's life) imports nothing of Effect: times are milliseconds, errors plain classes,
+ * and what takes time calls back. A face makes scopes, fibers, options, logs and spans of it.
+ */
+import type { Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
+
+/** What a store is asked for; see `LockStore.Claim`. */
+export interface Claim {
+  readonly key: string
+  readonly kind: Kind
+  readonly share: number
+  readonly limit: number
+  readonly ttlMillis: number
+  readonly waitMillis: number
+  readonly owner: string | undefined
+  readonly maxHoldMillis?: number | undefined
+  readonly holdAtLeastMillis?: number | undefined
+  readonly adopt?: string | undefined
+  readonly tick?: number | undefined
+  readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
+}
+
+/** What is known of a key that somebody else has. */
+export interface Contention {
+  readonly owner: string | undefined
+  readonly heldForMillis: number | undefined
+  readonly foreign: boolean
+  /** `undefined`: it has no ttl, and never ends. */
+  readonly retryAfterMillis: number | undefined
+  /** `undefined`: the claim is not in the queue. */
+  readonly ahead: number | undefined
+}
+
+/** The claim does not wait, or has waited for as long as it may. */
+export class Unavailable {
+  readonly _tag = "Unavailable"
+  constructor(
+    readonly key: string,
+    readonly waitedMillis: number,
+    readonly contention: Contention
+  ) {}
+}
+
+/** The store could not be reached, did not answer in time, or refused; see `LockStoreError`. */
+export class StoreFailure {
+  readonly _tag = "StoreFailure"
+  constructor(
+    readonly operation: string,
+    readonly key: string | undefined,
+    readonly detail: string,
+    readonly transient: boolean,
+    readonly cause?: unknown
+  ) {}
+}
+
+export type AcquireExit = Granted | Unavailable | StoreFailure
+
+export class Granted {
+  readonly _tag = "Granted"
+  constructor(readonly grant: Grant) {}
+}
+
+/** Valid until then, or not ours any more. */
+export type Renewed = { readonly _tag: "Renewed"; readonly validUntil: number }
+export type RenewExit =
+  Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure
+
+export type OwnershipExit = "Ours" | NotOurs | StoreFailure
+
+/** How not to be called back. */
+export type Forget = () => void
+
+/** A lease as a store granted it; see `LockStore.Grant`. Each callback is called once at most. */
+export interface Grant {
+  readonly token: string
+  readonly fencingToken: number
+  readonly fencingFloor: number
+  readonly validUntil: number
+  readonly contention: Contention | undefined
+  renew(onExit: (exit: RenewExit) => void): Forget
+  verify(onExit: (exit: OwnershipExit) => void): Forget
+  /** `since`: when the close began that this release belongs to. */
+  release(since: number, onExit: (exit: OwnershipExit) => void): void
+  reshare?(share: number, onExit: (exit: RenewExit) => void): Forget
+  handOver?(onExit: (exit: RenewExit) => void): Forget
+  whenLost(listener: (reason: NotOurs) => void): void
+}
+
+/** A store. */
+export interface Store {
+  readonly clock: LockClock
+  readonly capabilities: ReadonlySet<Capability>
+  /**
+   * Takes a lease, waiting for it as long as the claim says. The result is how to cancel it, which works
+   * at any time: a claim that waits leaves the queue, a grant that nobody took is given back. It may
+   * call back before it returns.
+   */
+  acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void
+  /** Serves nobody any more, undoes what is to be undone, and calls back; takes a bounded time. */
+  close(onClosed: () => void): void
+}
