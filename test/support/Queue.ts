@@ -230,7 +230,7 @@ export const deadWaiter = (
     key,
     token,
     grantMillis,
-    "dead",
+    `lock/1 ${grantMillis} dead`,
     windowMillis,
     grantMillis
   ).pipe(
@@ -247,7 +247,7 @@ export const deadHolder = (
   ttlMillis: number
 ): Effect.Effect<string> => {
   const token = strangeToken()
-  return Effect.as(send(server, scripts.acquire, key, token, ttlMillis, "dead"), token)
+  return Effect.as(send(server, scripts.acquire, key, token, ttlMillis, `lock/1 ${ttlMillis} dead`), token)
 }
 
 // -----------------------------------------------------------------------------
