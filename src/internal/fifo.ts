@@ -37,6 +37,11 @@ export class Fifo<A extends Link> {
     return this.ends.stands ? (this.ends.next as A) : undefined
   }
 
+  /** What stands next in the line. */
+  after(link: A): A | undefined {
+    return link.next === this.ends ? undefined : (link.next as A)
+  }
+
   /** What stands in the line already keeps its place. */
   add(link: A): void {
     if (link.stands) return

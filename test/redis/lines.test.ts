@@ -10,6 +10,7 @@ import type { Outcome } from "../../src/internal/redis/call.js"
 import type { RedisClient } from "../../src/internal/redis/client.js"
 import { Commands } from "../../src/internal/redis/commands.js"
 import { GivenClient } from "../../src/internal/redis/given.js"
+import { lockProtocol } from "../../src/internal/redis/protocol.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import { processClock } from "../../src/internal/timers.js"
 import { awaitQueued, caller, idle, keysOf, strangeToken } from "../support/Queue.js"
@@ -28,6 +29,7 @@ import {
   turns,
   untilTogether
 } from "./support.js"
+import { inside } from "../support/inside.js"
 
 /** Whether a script was sent by its text, and which. */
 const isText =
@@ -117,9 +119,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
           readonly place: unknown
           readonly tenureWatch: unknown
         }
-        const { lines } = store as unknown as {
+        const { lines } = inside<{
           readonly lines: { readonly values: ReadonlyArray<Insides> }
-        }
+        }>(store)
         const wrong: Array<string> = []
         const look = () => {
           for (const { key, place, tenure, tenureWatch, waiters } of lines.values) {
@@ -183,7 +185,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what was granted to n
           })
           const { store, use } = yield* storeOf(RedisLockStore.layerFromClient(client))
           // a claim window of 150 ms instead of three seconds
-          Object.assign((store as unknown as { readonly around: object }).around, {
+          Object.assign(inside<{ readonly around: object }>(store).around, {
             heartbeatMillis: 50
           })
           yield* Lock.withLock("warm")(Effect.void).pipe(use)
@@ -412,14 +414,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       transport.together = true
       const tokens = [strangeToken(), strangeToken()]
       const calls = tokens.map((token, i) =>
-        commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "me"])
+        commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "lock/1 30000 me"])
       )
       yield* turns(1)
       expect(sent.map(({ script }) => script)).toEqual([scripts.batch.lua])
       emit("close")
       emit("ready")
       for (const call of calls) expect((yield* settled(call))._tag).toBe("Failed")
-      calls.forEach((call, i) => commands.giveBack(call, keysOf(`k${i}`), tokens[i]!, 1))
+      calls.forEach((call, i) =>
+        commands.giveBack(call, lockProtocol, keysOf(`k${i}`), tokens[i]!, 1)
+      )
       yield* turns(1)
       const before = sent.length
       sent[0]!.answer([null, null])
@@ -432,7 +436,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
     Effect.gen(function* () {
       const { client, emit, sent } = makeClient()
       const commands = new Commands(new GivenClient(client, processClock, patience))
-      const ask = () => commands.call(scripts.acquire, keysOf("k"), [strangeToken(), "30000", "me"])
+      const ask = () =>
+        commands.call(scripts.acquire, keysOf("k"), [strangeToken(), "30000", "lock/1 30000 me"])
       const first = ask()
       yield* turns(1)
       sent[0]!.answer(1)

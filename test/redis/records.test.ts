@@ -137,8 +137,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          const fence = String(yield* send(server, scripts.acquire, key, token, 1_000, "me"))
-          yield* send(server, scripts.pass, key, token, 20_000, "me", fence)
+          const fence = String(
+            yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+          )
+          yield* send(server, scripts.pass, key, token, 20_000, "lock/1 20000 me", fence)
           yield* renew(server, token, 1_000)
           expect(yield* pttl(server, key)).toBeGreaterThan(15_000)
           yield* setBack(server)
@@ -156,8 +158,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
           for (const again of [scripts.acquire, scripts.heartbeat]) {
             yield* server.flush
             const token = strangeToken()
-            const fence = yield* send(server, scripts.acquire, key, token, 1_000, "me")
-            expect(yield* send(server, again, key, token, 20_000, "me", 3_000, 3_000)).toBe(fence)
+            const fence = yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+            expect(
+              yield* send(server, again, key, token, 20_000, "lock/1 20000 me", 3_000, 3_000)
+            ).toBe(fence)
             yield* setBack(server)
             expect(yield* renew(server, token, 1_000)).toBe(1)
             expect(yield* pttl(server, key)).toBeGreaterThan(15_000)
@@ -172,9 +176,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          const first = String(yield* send(server, scripts.acquire, key, token, 1_000, "me"))
+          const first = String(
+            yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+          )
           const pass = (ttl: number, known: string) =>
-            Effect.map(send(server, scripts.pass, key, token, ttl, "me", known), String)
+            Effect.map(
+              send(server, scripts.pass, key, token, ttl, `lock/1 ${ttl} me`, known),
+              String
+            )
           const second = yield* pass(1_000, first)
           yield* pass(20_000, second)
           yield* pass(1_000, first)
@@ -190,7 +199,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          yield* send(server, scripts.acquire, key, token, 1_000, "me")
+          yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
           expect(yield* renew(server, token, 20_000, "1")).toBe(1)
           expect(yield* recordOf(server)).toMatch(/^\d{16} lock\/1 20000 me$/)
           yield* setBack(server)
