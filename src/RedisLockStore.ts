@@ -17,6 +17,7 @@ import { checkDefaults } from "./internal/decodeOptions.js"
 import { toMillis } from "./internal/millis.js"
 import { maxOwnerLength, show } from "./internal/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
+import { scopedStore } from "./internal/redisStore.js"
 import { LockStoreError } from "./LockError.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
@@ -89,7 +90,10 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<LockStore, LockStoreError, Scope.Scope> =>
   Effect.flatMap(decode(options), ({ url, settings }) =>
-    makeRedisStore(url, options.redis ?? {}, settings)
+    scopedStore(
+      (warn) => makeRedisStore(url, options.redis ?? {}, settings, warn),
+      options.defaults
+    )
   )
 
 /**
@@ -212,7 +216,9 @@ export const layerFromClient = (
 ): Layer.Layer<LockStore, LockStoreError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(decode(options), ({ settings }) => storeFromClient(client, settings))
+    Effect.flatMap(decode(options), ({ settings }) =>
+      scopedStore((warn) => storeFromClient(client, settings, warn), options.defaults)
+    )
   )
 
 const decode = (
@@ -303,7 +309,6 @@ const decode = (
         settings: {
           batch,
           prefix,
-          defaults: options.defaults,
           owner: options.owner,
           commandTimeoutMillis,
           foreignPollMillis,

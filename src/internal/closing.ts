@@ -28,17 +28,19 @@ const slow = 20
 /** So long after a slow release it can still be followed on by another. */
 const memory = 60_000
 
-const here = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
+export const currentFiber = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
 
-const closingHere = (): Closing | undefined => {
-  const fiber = here()
-  return fiber === undefined ? undefined : closings.get(fiber)
-}
+const closingOf = (fiber: object | undefined): Closing | undefined =>
+  fiber === undefined ? undefined : closings.get(fiber)
 
-/** Since when the running fiber has been closing, if a release begins there now. */
-export const closingSince = (now: number, lastAnswerAt: number): number => {
+/** Since when that fiber has been closing, if a release begins there now. */
+export const closingSince = (
+  fiber: object | undefined,
+  now: number,
+  lastAnswerAt: number
+): number => {
   if (now > lastEndedAt + memory) return now
-  const closing = closingHere()
+  const closing = closingOf(fiber)
   return closing !== undefined &&
     lastAnswerAt <= closing.endedAt &&
     now - closing.endedAt < Math.max(slow, closing.longest / 2)
@@ -48,6 +50,7 @@ export const closingSince = (now: number, lastAnswerAt: number): number => {
 
 /** A release that began then has ended, or is not waited for any more. */
 export const releaseEnded = (
+  fiber: object | undefined,
   since: number,
   begunAt: number,
   now: number,
@@ -55,7 +58,6 @@ export const releaseEnded = (
 ): void => {
   const isQuick = isAnswered && now - begunAt < slow
   if (isQuick && since === begunAt) return
-  const fiber = here()
   if (fiber === undefined) return
   // the store is well again
   if (isQuick) return void closings.delete(fiber)
@@ -75,7 +77,7 @@ export const closingGoesOn = (from: object, to: object): void => {
 
 /** Whether there has been a warning already that releases of this close are not confirmed. */
 export const isToldAlready = (): boolean => {
-  const closing = closingHere()
+  const closing = closingOf(currentFiber())
   if (closing === undefined) return false
   const { isTold } = closing
   closing.isTold = true

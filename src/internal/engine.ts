@@ -3,7 +3,18 @@
  * decides in a lease's life) imports nothing of Effect: times are milliseconds, errors plain classes,
  * and what takes time calls back. A face makes scopes, fibers, options, logs and spans of it.
  */
+import type { LockStoreOperation } from "../LockError.js"
 import type { Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
+
+export type {
+  Capability,
+  Kind,
+  LockClock,
+  NotOurs,
+  Ownership,
+  ScheduledCall
+} from "../LockStore.js"
+export type { LockStoreOperation } from "../LockError.js"
 
 /** What a store is asked for; see `LockStore.Claim`. */
 export interface Claim {
@@ -46,7 +57,7 @@ export class Unavailable {
 export class StoreFailure {
   readonly _tag = "StoreFailure"
   constructor(
-    readonly operation: string,
+    readonly operation: LockStoreOperation,
     readonly key: string | undefined,
     readonly detail: string,
     readonly transient: boolean,
@@ -54,7 +65,13 @@ export class StoreFailure {
   ) {}
 }
 
-export type AcquireExit = Granted | Unavailable | StoreFailure
+/** The claim cannot be meant: a mistake of the program, and no failure. */
+export class Impossible {
+  readonly _tag = "Impossible"
+  constructor(readonly message: string) {}
+}
+
+export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible
 
 export class Granted {
   readonly _tag = "Granted"
@@ -91,10 +108,13 @@ export interface Grant {
 export interface Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability>
+  /** When it last had an answer, of whichever server. Absent: it has none to wait for. */
+  readonly lastAnswerAt?: number
   /**
    * Takes a lease, waiting for it as long as the claim says. The result is how to cancel it, which works
    * at any time: a claim that waits leaves the queue, a grant that nobody took is given back. It may
-   * call back before it returns.
+   * call back before it returns; it does not after a cancellation. Who has taken the grant releases
+   * it, and does not cancel.
    */
   acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void
   /** Serves nobody any more, undoes what is to be undone, and calls back; takes a bounded time. */

@@ -1,10 +1,12 @@
 /** A store of the engine, as the service that users see: typed with Effect. */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { LockStoreError, type LockStoreOperation, LockUnavailable } from "../LockError.js"
+import { LockStoreError, LockUnavailable } from "../LockError.js"
 import type * as Public from "../LockStore.js"
 import { inContext } from "./asyncContext.js"
+import { closingSince, currentFiber, releaseEnded } from "./closing.js"
 import type * as Engine from "./engine.js"
 import { Opaque } from "./opaque.js"
 
@@ -36,8 +38,7 @@ export const lockUnavailable = ({
   })
 
 export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => {
-  const { cause, detail, key, transient } = failure
-  const operation = failure.operation as LockStoreOperation
+  const { cause, detail, key, operation, transient } = failure
   return cause === undefined
     ? new LockStoreError({ operation, key, detail, transient })
     : new LockStoreError({ operation, key, detail, transient, cause })
@@ -55,7 +56,7 @@ class PublicGrant implements Public.Grant {
   readonly release: Public.Grant["release"]
   readonly whenLost: NonNullable<Public.Grant["whenLost"]>
 
-  constructor(grant: Engine.Grant, clock: Public.LockClock) {
+  constructor(grant: Engine.Grant, store: Engine.Store) {
     this.token = grant.token
     this.fencingToken = grant.fencingToken
     this.fencingFloor = grant.fencingFloor
@@ -67,12 +68,13 @@ class PublicGrant implements Public.Grant {
     this.verify = Effect.async((resume) =>
       Effect.sync(grant.verify(inContext((exit) => resume(ownership(exit)))))
     )
-    this.release = Effect.async((resume) => {
-      grant.release(
-        clock.unsafeNow(),
+    this.release = Effect.async((resume) =>
+      release(
+        store,
+        grant,
         inContext((exit) => resume(ownership(exit)))
       )
-    })
+    )
     this.whenLost = (listener) => grant.whenLost(listener)
   }
 
@@ -81,56 +83,89 @@ class PublicGrant implements Public.Grant {
   }
 }
 
+/** Releases a lease, for the running fiber. */
+const release = (
+  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Engine.Store,
+  grant: Engine.Grant,
+  onExit: (exit: Engine.OwnershipExit) => void
+): void => {
+  const begunAt = clock.unsafeNow()
+  const closer = currentFiber()
+  const since = closingSince(closer, begunAt, lastAnswerAt)
+  let inPlace = true
+  grant.release(since, (exit) => {
+    // (in place: nothing was asked of the store's server)
+    if (!inPlace) releaseEnded(closer, since, begunAt, clock.unsafeNow(), typeof exit === "string")
+    onExit(exit)
+  })
+  inPlace = false
+}
+
 const renewal = (exit: Engine.RenewExit): Exit.Exit<Public.Renewal, LockStoreError> =>
   exit._tag === "StoreFailure" ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
 
 const ownership = (exit: Engine.OwnershipExit): Exit.Exit<Public.Ownership, LockStoreError> =>
   typeof exit === "string" ? Exit.succeed(exit) : Exit.fail(lockStoreError(exit))
 
+/** Of stores that users have: a copy of one, with other members, is not among them. */
+const engineStores = new WeakMap<object, Engine.Store>()
+
+/** What is behind a store that a user has: where it is one of ours, as we made it. */
+export const engineStoreOf = (store: Public.LockStore): Engine.Store | undefined =>
+  engineStores.get(store)
+
 class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
+  readonly acquire: Public.LockStore["acquire"]
 
   constructor(
-    private readonly store: Engine.Store,
+    store: Engine.Store,
     readonly defaults: Public.Defaults | undefined
   ) {
     super()
     this.clock = store.clock
     this.capabilities = store.capabilities
+    this.acquire = (claim, restore) => acquire(store, claim, restore)
+    engineStores.set(this, store)
   }
+}
 
-  readonly acquire: Public.LockStore["acquire"] = (claim, restore) =>
-    Effect.suspend(() => {
-      const { clock, store } = this
-      let cancel: (() => void) | undefined
-      const asked = Effect.async<Public.Grant, LockUnavailable | LockStoreError>((resume) => {
-        const { whenWaiting } = claim
-        cancel = store.acquire(
-          {
-            ...claim,
-            whenWaiting:
-              whenWaiting && ((contention) => whenWaiting(() => publicContention(contention())))
-          },
-          inContext((exit) => {
-            switch (exit._tag) {
-              case "Granted":
-                return resume(Exit.succeed(new PublicGrant(exit.grant, clock)))
-              case "Unavailable":
-                return resume(Exit.fail(lockUnavailable(exit)))
-              case "StoreFailure":
-                return resume(Exit.fail(lockStoreError(exit)))
-            }
-          })
-        )
-      })
-      return Effect.onExit(restore(asked), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isFailure(exit)) cancel?.()
+const acquire = (
+  store: Engine.Store,
+  claim: Public.Claim,
+  restore: Public.Restore
+): Effect.Effect<Public.Grant, LockUnavailable | LockStoreError> =>
+  Effect.suspend(() => {
+    let cancel: (() => void) | undefined
+    const asked = Effect.async<Public.Grant, LockUnavailable | LockStoreError>((resume) => {
+      const { whenWaiting } = claim
+      cancel = store.acquire(
+        {
+          ...claim,
+          whenWaiting:
+            whenWaiting && ((contention) => whenWaiting(() => publicContention(contention())))
+        },
+        inContext((exit) => {
+          switch (exit._tag) {
+            case "Granted":
+              return resume(Exit.succeed(new PublicGrant(exit.grant, store)))
+            case "Unavailable":
+              return resume(Exit.fail(lockUnavailable(exit)))
+            case "StoreFailure":
+              return resume(Exit.fail(lockStoreError(exit)))
+            case "Impossible":
+              return resume(Exit.die(new Cause.IllegalArgumentException(exit.message)))
+          }
         })
       )
     })
-}
+    return Effect.onExit(restore(asked), (exit) =>
+      Effect.sync(() => {
+        if (Exit.isFailure(exit)) cancel?.()
+      })
+    )
+  })
 
 export const publicStore = (
   store: Engine.Store,

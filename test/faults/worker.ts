@@ -22,6 +22,7 @@ import { blockEventLoop, seeded } from "../redis/support.js"
 import { type Event, now } from "./History.js"
 import * as Register from "./Register.js"
 import { type Place, rowNamed, type Tagged, type Way } from "./Rows.js"
+import { inside } from "../support/inside.js"
 
 export interface Workload {
   /** Where to write the history. */
@@ -257,7 +258,7 @@ interface Internals {
 
 /** What a store keeps of keys that nobody holds or waits for. */
 const keptBy = (store: LockStore.LockStore): ReadonlyArray<string> => {
-  const { around, attempts, entries, lines } = store as unknown as Internals
+  const { around, attempts, entries, lines } = inside<Internals>(store)
   return Object.entries({
     lines,
     entries,
@@ -377,7 +378,7 @@ const program = Effect.gen(function* () {
   process.on("disconnect", () => process.exit())
   tell({
     _tag: "Ready",
-    storeId: (store as unknown as Internals).around?.storeId ?? "nothing in Redis"
+    storeId: inside<Internals>(store).around?.storeId ?? "nothing in Redis"
   })
   yield* Deferred.await(closed)
   yield* Scope.close(scope, Exit.void)

@@ -28,6 +28,7 @@ import {
   turns,
   untilTogether
 } from "./support.js"
+import { inside } from "../support/inside.js"
 
 /** Whether a script was sent by its text, and which. */
 const isText =
@@ -117,9 +118,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
           readonly place: unknown
           readonly tenureWatch: unknown
         }
-        const { lines } = store as unknown as {
+        const { lines } = inside<{
           readonly lines: { readonly values: ReadonlyArray<Insides> }
-        }
+        }>(store)
         const wrong: Array<string> = []
         const look = () => {
           for (const { key, place, tenure, tenureWatch, waiters } of lines.values) {
@@ -183,7 +184,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what was granted to n
           })
           const { store, use } = yield* storeOf(RedisLockStore.layerFromClient(client))
           // a claim window of 150 ms instead of three seconds
-          Object.assign((store as unknown as { readonly around: object }).around, {
+          Object.assign(inside<{ readonly around: object }>(store).around, {
             heartbeatMillis: 50
           })
           yield* Lock.withLock("warm")(Effect.void).pipe(use)

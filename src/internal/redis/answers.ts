@@ -1,5 +1,5 @@
 /** What the scripts answer. A user's client can be set to give numbers as strings. */
-import type { Ownership } from "../../LockStore.js"
+import type { Ownership } from "../engine.js"
 import type { Outcome } from "./call.js"
 
 /** Why a lock was not granted. */

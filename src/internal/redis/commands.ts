@@ -1,9 +1,8 @@
 /**
- * Scripts on a transport, below Effect: sent together where that is possible, and undone where
- * nobody needs what they brought.
+ * Scripts on a transport: sent together where that is possible, and undone where nobody needs what
+ * they brought.
  */
-import * as Effect from "effect/Effect"
-import type { LockClock } from "../../LockStore.js"
+import type { LockClock } from "../engine.js"
 import { maxDelay } from "../timing.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
@@ -136,19 +135,17 @@ export class Commands {
   /**
    * Waits for commands that undo something, one command deadline at most; then releases the client.
    */
-  get close(): Effect.Effect<void> {
-    return Effect.async<void>((resume) => {
-      const end = () => {
-        if (this.closed) return
-        this.closed = true
-        this.transport.end()
-        resume(Effect.void)
-      }
-      if (this.undoing === 0) return end()
-      this.whenUndone.push(end)
-      // (somebody waits for it: unlike other timers of the store it keeps the process alive)
-      const atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
-      this.whenUndone.push(() => clearTimeout(atMost))
-    })
+  close(onClosed: () => void): void {
+    const end = () => {
+      if (this.closed) return
+      this.closed = true
+      this.transport.end()
+      onClosed()
+    }
+    if (this.undoing === 0) return end()
+    this.whenUndone.push(end)
+    // (somebody waits for it: unlike other timers of the store it keeps the process alive)
+    const atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
+    this.whenUndone.push(() => clearTimeout(atMost))
   }
 }

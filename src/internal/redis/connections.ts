@@ -29,7 +29,7 @@
  * A call that waits for a connection never causes one to be replaced: only what was sent and is not
  * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
  */
-import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import type { LockClock, ScheduledCall } from "../engine.js"
 import { Fifo } from "../fifo.js"
 import type { Call } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"

@@ -2,7 +2,7 @@
  * A client that the user made, and will close. It is left alone: whether a silent connection is
  * replaced, and whether commands are sent again on the next one, is its own affair.
  */
-import type { LockClock } from "../../LockStore.js"
+import type { LockClock } from "../engine.js"
 import { Fifo } from "../fifo.js"
 import type { Call } from "./call.js"
 import {

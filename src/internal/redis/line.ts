@@ -5,10 +5,13 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import * as Duration from "effect/Duration"
-import * as Exit from "effect/Exit"
-import { type LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Contention, ScheduledCall } from "../../LockStore.js"
+import {
+  type Claim,
+  type Contention,
+  type ScheduledCall,
+  type StoreFailure,
+  Unavailable
+} from "../engine.js"
 import { Fifo } from "../fifo.js"
 import { validUntil } from "../timing.js"
 import { readOwnership } from "./answers.js"
@@ -18,7 +21,7 @@ import type { LockKeys } from "./layout.js"
 import { Place, type PlaceEvents } from "./place.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, type Turn } from "./tenure.js"
+import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, type Waiter } from "./waiter.js"
 
 /**
@@ -126,21 +129,25 @@ export class Line implements PlaceEvents {
   leave(waiter: Waiter): void {
     waiter.deadline?.cancel()
     this.waiters.delete(waiter)
-    if (waiter.exit !== undefined && Exit.isSuccess(waiter.exit)) {
-      this.giveBack(waiter.exit.value.tenure)
-    }
+    if (waiter.exit instanceof Turn) this.leaveTurn(waiter.exit)
+    else this.update()
+  }
+
+  /** The caller has gone when its turn had come. */
+  leaveTurn(turn: Turn): void {
+    this.giveBack(turn.tenure)
     this.update()
   }
 
   /** The store is closed: nobody is served any more. */
-  close(error: LockStoreError): void {
+  close(error: StoreFailure): void {
     const { tenure } = this
     // it may be kept for one of them
     if (tenure?.pass !== undefined && tenure.holder === undefined) {
       const { pass, token, ttlMillis } = tenure
       this.around.commands.giveBack(pass, this.keys, token, ttlMillis)
     }
-    for (const waiter of this.waiters.drain()) waiter.settle(Exit.fail(error))
+    for (const waiter of this.waiters.drain()) waiter.settle(error)
     this.update()
   }
 
@@ -153,15 +160,7 @@ export class Line implements PlaceEvents {
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
-    waiter.settle(
-      Exit.fail(
-        new LockUnavailable({
-          key: this.key,
-          waited: Duration.millis(Math.round(this.now - waiter.askedAt)),
-          ...contention
-        })
-      )
-    )
+    waiter.settle(new Unavailable(this.key, Math.round(this.now - waiter.askedAt), contention))
     this.update()
   }
 
@@ -197,12 +196,10 @@ export class Line implements PlaceEvents {
     const { claim, grantedAt } = tenure.holder
     return {
       ahead: aheadHere,
-      retryAfter: Duration.millis(Math.max(0, Math.round(tenure.validUntil - now))),
-      holder: {
-        owner: claim.owner ?? this.around.owner,
-        heldFor: Duration.millis(Math.round(now - grantedAt)),
-        foreign: false
-      }
+      retryAfterMillis: Math.max(0, Math.round(tenure.validUntil - now)),
+      owner: claim.owner ?? this.around.owner,
+      heldForMillis: Math.round(now - grantedAt),
+      foreign: false
     }
   }
 
@@ -235,7 +232,7 @@ export class Line implements PlaceEvents {
   private cameTooLate(head: Waiter, tookMillis: number, atOnce = false): void {
     if (++head.late < 3 && !atOnce) return
     this.waiters.delete(head)
-    head.settle(Exit.fail(tooLate(head.claim, tookMillis)))
+    head.settle(tooLate(head.claim, tookMillis))
   }
 
   onUnanswered(place: Place, outcome: Outcome): number {
@@ -253,7 +250,7 @@ export class Line implements PlaceEvents {
     // whoever hears of it runs in place
     this.update()
     const error = storeError(this.around.commands, "acquire", this.key, outcome)
-    for (const waiter of given) waiter.settle(Exit.fail(error))
+    for (const waiter of given) waiter.settle(error)
     return next
   }
 
@@ -311,7 +308,7 @@ export class Line implements PlaceEvents {
 
   private giveTo(waiter: Waiter): void {
     this.waiters.delete(waiter)
-    waiter.settle(Exit.succeed(this.tenure!.turn(waiter.claim, waiter.contention, this.now)))
+    waiter.settle(this.tenure!.turn(waiter.claim, waiter.contention, this.now))
   }
 
   /** Passes the lease on within this process, if there is somebody, and it is still time. */

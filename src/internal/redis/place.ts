@@ -4,7 +4,7 @@
  *
  * A place belongs to a line of callers; the first of them when the grant comes gets it.
  */
-import type { Claim, ScheduledCall } from "../../LockStore.js"
+import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
 import { type Busy, isNowhere, readBusy, readFence } from "./answers.js"

@@ -1,18 +1,21 @@
 /** Leases in one Redis (or Sentinel group, or Cluster): one script per step. */
-import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Defaults, LockClock, LockStore, Restore } from "../../LockStore.js"
-import { inContext } from "../asyncContext.js"
 import { Dictionary } from "../dictionary.js"
+import {
+  type AcquireExit,
+  type Capability,
+  type Claim,
+  Granted,
+  Impossible,
+  type LockClock,
+  type Store,
+  StoreFailure,
+  Unavailable
+} from "../engine.js"
 import { Fifo, Link } from "../fifo.js"
-import { Opaque } from "../opaque.js"
 import { validUntil } from "../timing.js"
 import { makeToken } from "../token.js"
 import { readBusy, readFence } from "./answers.js"
-import type { Call } from "./call.js"
+import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
@@ -20,28 +23,33 @@ import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
 import * as scripts from "./scripts.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, type Turn } from "./tenure.js"
+import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, Waiter } from "./waiter.js"
 
 /** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
 const mostStrays = 16
 
-type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
+type OnExit = (exit: AcquireExit) => void
 
 /** A single attempt that is under way, and how to give back what it may bring. */
 class Attempt extends Link {
+  /** What it has brought. */
+  line: Line | undefined = undefined
+  turn: Turn | undefined = undefined
+
   constructor(
     readonly token: string,
     readonly call: Call,
-    readonly keys: LockKeys,
-    readonly ttlMillis: number
+    readonly claim: Claim,
+    readonly keys: LockKeys
   ) {
     super()
   }
 }
 
-export class RedisStore extends Opaque implements LockStore {
+export class RedisStore implements Store {
   readonly clock: LockClock
+  readonly capabilities: ReadonlySet<Capability> = new Set()
   private readonly lines = new Dictionary<Line>()
   private readonly attempts = new Fifo<Attempt>()
   private strays = 0
@@ -50,10 +58,8 @@ export class RedisStore extends Opaque implements LockStore {
 
   constructor(
     around: Omit<Surroundings, "serverTime">,
-    private readonly prefix: string,
-    readonly defaults: Defaults | undefined
+    private readonly prefix: string
   ) {
-    super()
     this.clock = around.commands.clock
     this.around = { ...around, serverTime: undefined }
     around.messages.recipient = {
@@ -62,35 +68,45 @@ export class RedisStore extends Opaque implements LockStore {
     }
   }
 
-  readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
-    Effect.suspend(() => {
-      const { keyPrefix = "" } = this.around.commands.transport.options
-      const keys = lockKeys(keyPrefix, this.prefix, claim.key)
-      if (typeof keys === "string") return Effect.die(new Cause.IllegalArgumentException(keys))
-      if (this.closed) return Effect.fail(this.closedError(claim.key))
-      return claim.waitMillis === 0
-        ? this.acquireNow(claim, keys, restore)
-        : this.acquireInTurn(claim, keys, restore)
-    })
-
-  private acquireInTurn(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
-    const line = this.line(claim.key, keys)
-    const waiter = new Waiter(claim, this.clock.unsafeNow())
-    line.join(waiter)
-    const turn = Effect.async<Turn, LockUnavailable | LockStoreError>((resume) => {
-      if (waiter.exit === undefined) waiter.resume = inContext(resume)
-      else resume(waiter.exit)
-    })
-    return Effect.matchCauseEffect(restore(turn), {
-      onFailure: (cause) => {
-        line.leave(waiter)
-        return Effect.failCause(cause)
-      },
-      onSuccess: (turn) => Effect.succeed(new RedisGrant(this.around.commands, line, turn))
-    })
+  get lastAnswerAt(): number {
+    return this.around.commands.transport.lastAnswerAt
   }
 
-  private acquireNow(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
+  acquire(claim: Claim, onExit: OnExit): () => void {
+    const { keyPrefix = "" } = this.around.commands.transport.options
+    const keys = lockKeys(keyPrefix, this.prefix, claim.key)
+    const mistake =
+      typeof keys === "string"
+        ? new Impossible(keys)
+        : this.closed
+          ? this.closedError(claim.key)
+          : undefined
+    if (mistake !== undefined) {
+      onExit(mistake)
+      return nothing
+    }
+    return claim.waitMillis === 0
+      ? this.acquireNow(claim, keys as LockKeys, onExit)
+      : this.acquireInTurn(claim, keys as LockKeys, onExit)
+  }
+
+  private acquireInTurn(claim: Claim, keys: LockKeys, onExit: OnExit): () => void {
+    const line = this.line(claim.key, keys)
+    const waiter = new Waiter(claim, this.clock.unsafeNow())
+    const resume = (exit: Turn | Unavailable | StoreFailure): void =>
+      onExit(
+        exit instanceof Turn ? new Granted(new RedisGrant(this.around.commands, line, exit)) : exit
+      )
+    line.join(waiter)
+    if (waiter.exit === undefined) waiter.resume = resume
+    else resume(waiter.exit)
+    return () => {
+      waiter.resume = undefined
+      line.leave(waiter)
+    }
+  }
+
+  private acquireNow(claim: Claim, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
     const token = makeToken(storeId)
     const call = commands.call(scripts.acquire, keys, [
@@ -98,46 +114,48 @@ export class RedisStore extends Opaque implements LockStore {
       String(claim.ttlMillis),
       claim.owner ?? owner
     ])
-    const attempt = new Attempt(token, call, keys, claim.ttlMillis)
-    const giveBack = () => this.undo(attempt)
+    const attempt = new Attempt(token, call, claim, keys)
     this.attempts.add(attempt)
-    return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
-      if (Exit.isFailure(exit)) {
-        giveBack()
-        return Effect.failCause(exit.cause)
-      }
-      // the close has given it back
-      if (this.closed) return Effect.fail(this.closedError(claim.key))
-      const outcome = exit.value
-      const reply = outcome._tag === "Answered" ? outcome.reply : undefined
-      const now = this.clock.unsafeNow()
-      const fencingToken = readFence(reply)
-      if (fencingToken !== undefined) {
-        const until = validUntil(call.sentAt, claim.ttlMillis)
-        if (now >= until) {
-          giveBack()
-          return Effect.fail(tooLate(claim, now - call.sentAt))
-        }
-        this.attempts.delete(attempt)
-        const line = this.line(claim.key, keys)
-        const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
-        return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
-      }
-      const busy = readBusy(reply)
-      if (busy === undefined) {
-        giveBack()
-        return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
+    const forget = call.within(commands.timeoutMillis, (outcome) =>
+      onExit(this.attempted(attempt, outcome))
+    )
+    return () => {
+      forget()
+      if (attempt.turn === undefined) this.undo(attempt)
+      else attempt.line!.leaveTurn(attempt.turn)
+    }
+  }
+
+  private attempted(attempt: Attempt, outcome: Outcome): AcquireExit {
+    const { commands } = this.around
+    const { call, claim, keys, token } = attempt
+    // the close has given it back
+    if (this.closed) return this.closedError(claim.key)
+    const reply = outcome._tag === "Answered" ? outcome.reply : undefined
+    const now = this.clock.unsafeNow()
+    const fencingToken = readFence(reply)
+    if (fencingToken !== undefined) {
+      if (now >= validUntil(call.sentAt, claim.ttlMillis)) {
+        this.undo(attempt)
+        return tooLate(claim, now - call.sentAt)
       }
       this.attempts.delete(attempt)
-      const contention = contentionOf(busy, undefined, 0)
-      return Effect.fail(
-        new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
-      )
-    })
+      const line = (attempt.line = this.line(claim.key, keys))
+      const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
+      attempt.turn = line.adopt(tenure, claim)
+      return new Granted(new RedisGrant(commands, line, attempt.turn))
+    }
+    const busy = readBusy(reply)
+    if (busy === undefined) {
+      this.undo(attempt)
+      return storeError(commands, "acquire", claim.key, outcome)
+    }
+    this.attempts.delete(attempt)
+    return new Unavailable(claim.key, 0, contentionOf(busy, undefined, 0))
   }
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
-  close(): void {
+  close(onClosed: () => void): void {
     this.closed = true
     const held = this.lines.values.filter((line) => line.isHeld).map(({ key }) => key)
     if (held.length > 0) {
@@ -147,11 +165,14 @@ export class RedisStore extends Opaque implements LockStore {
     }
     for (const line of this.lines.values) line.close(this.closedError(line.key))
     for (const attempt of this.attempts.all) this.undo(attempt)
+    this.around.messages.close()
+    this.around.commands.close(onClosed)
   }
 
   private undo(attempt: Attempt): void {
     if (!this.attempts.delete(attempt)) return
-    this.around.commands.giveBack(attempt.call, attempt.keys, attempt.token, attempt.ttlMillis)
+    const { call, claim, keys, token } = attempt
+    this.around.commands.giveBack(call, keys, token, claim.ttlMillis)
   }
 
   private onGrant({ fencingToken, key: stored, token, ttlMillis }: GrantMessage): void {
@@ -181,13 +202,13 @@ export class RedisStore extends Opaque implements LockStore {
     commands.giveBack(undefined, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
   }
 
-  private closedError(key: string): LockStoreError {
-    return new LockStoreError({
-      operation: "acquire",
+  private closedError(key: string): StoreFailure {
+    return new StoreFailure(
+      "acquire",
       key,
-      detail: "The store is closed: its layer's scope has ended.",
-      transient: false
-    })
+      "The store is closed: its layer's scope has ended.",
+      false
+    )
   }
 
   private line(key: string, keys: LockKeys): Line {
@@ -202,3 +223,5 @@ export class RedisStore extends Opaque implements LockStore {
     return line
   }
 }
+
+const nothing = (): void => {}

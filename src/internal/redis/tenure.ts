@@ -1,4 +1,4 @@
-import type { Claim, Contention } from "../../LockStore.js"
+import type { Claim, Contention } from "../engine.js"
 import { validUntil } from "../timing.js"
 import type { Call } from "./call.js"
 
