@@ -115,23 +115,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
         interface Insides {
           readonly key: string
           readonly waiters: ReadonlySet<unknown>
-          readonly tenure: unknown
-          readonly place: unknown
-          readonly tenureWatch: unknown
+          readonly tenures: ReadonlyArray<{ readonly watch: unknown }>
+          readonly places: ReadonlyArray<unknown>
         }
-        const { lines } = inside<{
-          readonly lines: { readonly values: ReadonlyArray<Insides> }
-        }>(store)
         const wrong: Array<string> = []
         const look = () => {
-          for (const { key, place, tenure, tenureWatch, waiters } of lines.values) {
-            const has = `${key}: ${waiters.size} waiters, place ${place !== undefined}, tenure ${tenure !== undefined}, watch ${tenureWatch !== undefined}`
-            const idleLine = waiters.size === 0 && tenure === undefined
-            const ghost = waiters.size === 0 && place !== undefined
+          const { lines } = inside<{ readonly lines: ReadonlyArray<Insides> }>(store)
+          for (const { key, places, tenures, waiters } of lines) {
+            const watched = tenures.filter(({ watch }) => watch !== undefined).length
+            const has = `${key}: ${waiters.size} waiters, ${places.length} places, ${tenures.length} tenures, ${watched} watched`
+            const idleLine = waiters.size === 0 && tenures.length === 0
+            const ghost = waiters.size < places.length
             const stuck =
-              waiters.size > 0 &&
-              place === undefined &&
-              (tenure === undefined || tenureWatch === undefined)
+              waiters.size > places.length &&
+              places.length === 0 &&
+              (tenures.length === 0 || watched < tenures.length)
             if (idleLine || ghost || stuck) wrong.push(has)
           }
         }

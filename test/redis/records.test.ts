@@ -333,8 +333,33 @@ layer(RedisServer.layer(), { excludeTestServices: true })("versions beside each 
     })
   )
 
-  for (const form of ["lock/2", "semaphore/1"]) {
-    it.scoped(`a waiter that is not of this kind and version keeps its place: ${form}`, () =>
+  it.scoped("a waiter of another kind keeps its place, and the claim fails with both kinds", () =>
+    quietly(
+      Effect.gen(function* () {
+        const { server, use } = yield* environment()
+        const lease = yield* Lock.acquire(key, { ttl }).pipe(use)
+        const { known, token } = yield* stranger(server, "semaphore/1")
+        yield* lease.release
+        // it asks by itself, and nobody comes before it
+        expect(yield* server.command("GET", lock)).toBeNull()
+        const expected = {
+          _tag: "LockStoreError",
+          transient: false,
+          detail: expect.stringMatching(/waited for as a semaphore.*asked for as a lock/) as string
+        }
+        expect(yield* Effect.flip(use(tryAcquire))).toMatchObject(expected)
+        expect(yield* Effect.flip(use(Lock.acquire(key, { ttl })))).toMatchObject(expected)
+        expect(yield* queueOf(server, key)).toEqual([token])
+        expect(yield* server.command("HGET", waiters, token)).toBe(known)
+        yield* server.command("ZREM", queue, token)
+        yield* server.command("HDEL", waiters, token)
+        yield* Lock.acquire(key, { ttl }).pipe(use)
+      })
+    )
+  )
+
+  for (const form of ["lock/2"]) {
+    it.scoped(`a waiter that is not of this version keeps its place: ${form}`, () =>
       quietly(
         Effect.gen(function* () {
           const { server, use } = yield* environment()

@@ -61,7 +61,7 @@ export const holdCommands = (proxy: FaultProxy.FaultProxy): void => {
 }
 
 interface Internals {
-  readonly lines: { readonly size: number }
+  readonly lines: ReadonlyArray<unknown>
   readonly attempts: { readonly size: number }
   readonly around: {
     readonly storeId: string
@@ -80,7 +80,7 @@ export const internals = (store: LockStore.LockStore) => {
     storeId: around.storeId,
     /** Everything that a store keeps for a key: nothing, where nobody holds it or waits for it. */
     size: () => ({
-      lines: lines.size,
+      lines: lines.length,
       attempts: attempts.size,
       foreignKeys: around.messages.foreignKeys.size
     })

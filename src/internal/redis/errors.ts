@@ -96,6 +96,10 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     "The server does not allow INFO, which ioredis uses to check that the server is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
   ],
   [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
+  [
+    /^OTHERKIND/,
+    "A key is of one kind at a time, as long as it is held or waited for: use another key."
+  ],
   [/^CROSSSLOT/, "The keys of one lock are in different Cluster slots. Please report this."],
   [
     /ECONNREFUSED|ENOENT/,
