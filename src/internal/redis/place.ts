@@ -5,8 +5,8 @@
  * A place belongs to a line of callers; the first of them when the grant comes gets it.
  */
 import type { Claim, ScheduledCall } from "../engine.js"
-import { retryDelay, validUntil } from "../timing.js"
-import { makeToken } from "../token.js"
+import { retryDelay, validUntil } from "../common/timing.js"
+import { makeToken } from "../common/token.js"
 import { type Busy, isNowhere, readBusy, readFence } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"

@@ -12,7 +12,7 @@
  * A record of a later version is left as it is, and so is a waiter of one, or of another kind.
  */
 import { createHash } from "node:crypto"
-import { tokenMark } from "../token.js"
+import { tokenMark } from "../common/token.js"
 
 export interface Script {
   readonly name: string

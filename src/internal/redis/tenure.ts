@@ -1,5 +1,5 @@
 import type { Claim, Contention } from "../engine.js"
-import { validUntil } from "../timing.js"
+import { validUntil } from "../common/timing.js"
 import type { Call } from "./call.js"
 
 /** The lock, as long as one token of this process holds it, whoever of its callers has it. */
