@@ -51,7 +51,7 @@ import {
   handle,
   ImpossibleKey,
   Turns
-} from "./internal/httpLock.js"
+} from "./internal/face/httpLock.js"
 import type { Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"

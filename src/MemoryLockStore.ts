@@ -10,7 +10,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { checkDefaults } from "./internal/decodeOptions.js"
+import { checkDefaults } from "./internal/face/decodeOptions.js"
 import { makeMemoryStore } from "./internal/memoryStore.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 

@@ -22,12 +22,12 @@ import type {
   Restore,
   ScheduledCall
 } from "../LockStore.js"
-import { inContext } from "./asyncContext.js"
-import { Dictionary } from "./dictionary.js"
-import { Fifo, Link } from "./fifo.js"
-import { maxDelay, validUntil } from "./timing.js"
-import { Opaque } from "./opaque.js"
-import { makeStoreId, makeToken } from "./token.js"
+import { inContext } from "./face/asyncContext.js"
+import { Dictionary } from "./common/dictionary.js"
+import { Fifo, Link } from "./common/fifo.js"
+import { maxDelay, validUntil } from "./common/timing.js"
+import { Opaque } from "./face/opaque.js"
+import { makeStoreId, makeToken } from "./common/token.js"
 
 interface Holding {
   readonly token: string

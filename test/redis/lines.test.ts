@@ -12,7 +12,7 @@ import { Commands } from "../../src/internal/redis/commands.js"
 import { GivenClient } from "../../src/internal/redis/given.js"
 import { lockProtocol } from "../../src/internal/redis/protocol.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
-import { processClock } from "../../src/internal/timers.js"
+import { processClock } from "../../src/internal/common/timers.js"
 import { awaitQueued, caller, idle, keysOf, strangeToken } from "../support/Queue.js"
 import {
   connectedClient,

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
-import { validUntil } from "../../src/internal/timing.js"
+import { validUntil } from "../../src/internal/common/timing.js"
 import * as Judge from "../support/Judge.js"
 import {
   awaitQueued,

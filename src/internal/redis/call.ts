@@ -3,8 +3,8 @@
  * became of it, also after its caller has gone.
  */
 import type { LockClock, ScheduledCall } from "../engine.js"
-import { Link } from "../fifo.js"
-import { isolated } from "../isolated.js"
+import { Link } from "../common/fifo.js"
+import { isolated } from "../common/isolated.js"
 import type { Script } from "./scripts.js"
 
 /** What a call needs to know of what carries it, and tells it. */

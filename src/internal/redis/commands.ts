@@ -3,7 +3,7 @@
  * they brought.
  */
 import type { LockClock } from "../engine.js"
-import { maxDelay } from "../timing.js"
+import { maxDelay } from "../common/timing.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"

@@ -30,7 +30,7 @@
  * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
  */
 import type { LockClock, ScheduledCall } from "../engine.js"
-import { Fifo } from "../fifo.js"
+import { Fifo } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"
 import { Lane, type LaneEvents, type Wire } from "./lane.js"

@@ -3,7 +3,7 @@
  * replaced, and whether commands are sent again on the next one, is its own affair.
  */
 import type { LockClock } from "../engine.js"
-import { Fifo } from "../fifo.js"
+import { Fifo } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import {
   type ClientOptions,

@@ -10,7 +10,7 @@ import type {
   RenewExit,
   StoreFailure
 } from "../engine.js"
-import { retryDelay, validUntil } from "../timing.js"
+import { retryDelay, validUntil } from "../common/timing.js"
 import { readFence, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"

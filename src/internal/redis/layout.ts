@@ -8,7 +8,7 @@
  * `prefix{012345}{key}:lock-record`.
  */
 
-import { show } from "../options.js"
+import { show } from "../common/options.js"
 
 const suffixes = [
   ":lock-record",

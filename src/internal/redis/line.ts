@@ -13,8 +13,8 @@ import {
   type StoreFailure,
   Unavailable
 } from "../engine.js"
-import { Fifo } from "../fifo.js"
-import { validUntil } from "../timing.js"
+import { Fifo } from "../common/fifo.js"
+import { validUntil } from "../common/timing.js"
 import { readFloor, readLast, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"

@@ -19,7 +19,7 @@
  * waiter of one, or of another kind.
  */
 import { createHash } from "node:crypto"
-import { tokenMark } from "../token.js"
+import { tokenMark } from "../common/token.js"
 
 export interface Script {
   readonly name: string

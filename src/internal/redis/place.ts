@@ -6,8 +6,8 @@
  * gets it.
  */
 import type { Claim, ScheduledCall } from "../engine.js"
-import { retryDelay, validUntil } from "../timing.js"
-import { makeToken } from "../token.js"
+import { retryDelay, validUntil } from "../common/timing.js"
+import { makeToken } from "../common/token.js"
 import { type Busy, isNowhere, readBusy, readFence, readFloor } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"

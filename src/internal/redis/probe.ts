@@ -8,7 +8,7 @@
  */
 import type { Call, Outcome } from "./call.js"
 import type { LockClock } from "../engine.js"
-import { makeToken } from "../token.js"
+import { makeToken } from "../common/token.js"
 import { isServerError } from "./replyErrors.js"
 import * as scripts from "./scripts.js"
 

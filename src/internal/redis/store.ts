@@ -1,5 +1,5 @@
 /** Leases in one Redis (or Sentinel group, or Cluster): one script per step. */
-import { Dictionary } from "../dictionary.js"
+import { Dictionary } from "../common/dictionary.js"
 import {
   type AcquireExit,
   type Capability,
@@ -11,9 +11,9 @@ import {
   StoreFailure,
   Unavailable
 } from "../engine.js"
-import { Fifo, Link } from "../fifo.js"
-import { validUntil } from "../timing.js"
-import { makeToken } from "../token.js"
+import { Fifo, Link } from "../common/fifo.js"
+import { validUntil } from "../common/timing.js"
+import { makeToken } from "../common/token.js"
 import { readBusy, readFence, readFloor } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"

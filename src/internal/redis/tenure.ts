@@ -1,5 +1,5 @@
 import type { Claim, Contention, NotOurs, ScheduledCall } from "../engine.js"
-import { validUntil } from "../timing.js"
+import { validUntil } from "../common/timing.js"
 import type { Call } from "./call.js"
 
 /** When a tenure is looked at next, because somebody waits for it. */

@@ -1,6 +1,6 @@
 /** A caller in the line of its process, and what it learns of the callers before it. */
 import type { Claim, Contention, ScheduledCall, StoreFailure, Unavailable } from "../engine.js"
-import { Link } from "../fifo.js"
+import { Link } from "../common/fifo.js"
 import type { Busy } from "./answers.js"
 import type { Turn } from "./tenure.js"
 

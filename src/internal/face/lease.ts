@@ -23,8 +23,8 @@ import * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import { setMaxListeners } from "node:events"
-import type { Lease } from "../Lease.js"
-import { LockLost, type LockStoreError, type LossReason } from "../LockError.js"
+import type { Lease } from "../../Lease.js"
+import { LockLost, type LockStoreError, type LossReason } from "../../LockError.js"
 import type {
   Contention,
   Grant,
@@ -32,17 +32,17 @@ import type {
   Ownership,
   Renewal,
   ScheduledCall
-} from "../LockStore.js"
+} from "../../LockStore.js"
 import { type AsyncContext, called, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { isToldAlready } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
 import type { Hold } from "./holds.js"
-import { isolated } from "./isolated.js"
-import type { LeaseOptions } from "./options.js"
+import { isolated } from "../common/isolated.js"
+import type { LeaseOptions } from "../common/options.js"
 import type { LockMetrics } from "./telemetry.js"
-import { drift, retryDelay, sentAt } from "./timing.js"
+import { drift, retryDelay, sentAt } from "../common/timing.js"
 
 type Watcher = (lease: HeldLease) => void
 type ReleaseExit = Exit.Exit<void, LockLost | LockStoreError>

@@ -12,7 +12,7 @@ import * as MetricBoundaries from "effect/MetricBoundaries"
 import * as MetricKey from "effect/MetricKey"
 import * as MetricLabel from "effect/MetricLabel"
 import * as Tracer from "effect/Tracer"
-import type { LossReason } from "../LockError.js"
+import type { LossReason } from "../../LockError.js"
 
 type Labels = ReadonlyArray<MetricLabel.MetricLabel>
 

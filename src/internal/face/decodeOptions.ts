@@ -1,9 +1,9 @@
 /** Options as users write them, those of a store included, with durations decoded. */
 import type * as Duration from "effect/Duration"
-import type { Options, WaitOptions } from "../Lease.js"
-import type { Defaults } from "../LockStore.js"
+import type { Options, WaitOptions } from "../../Lease.js"
+import type { Defaults } from "../../LockStore.js"
 import { toMillis } from "./millis.js"
-import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "./options.js"
+import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "../common/options.js"
 
 /** A sentence where one of them is impossible. */
 export const decodeOptions = (

@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
 import * as RuntimeFlags from "effect/RuntimeFlags"
-import type { Restore } from "../LockStore.js"
+import type { Restore } from "../../LockStore.js"
 
 export class Caller {
   /** Gives an effect the interruptibility that the caller had. */

@@ -10,8 +10,8 @@ import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Lease, Options } from "../Lease.js"
-import { type LockLost, LockStoreError, type LockUnavailable } from "../LockError.js"
+import type { Lease, Options } from "../../Lease.js"
+import { type LockLost, LockStoreError, type LockUnavailable } from "../../LockError.js"
 import {
   type Capability,
   type Claim,
@@ -19,13 +19,13 @@ import {
   type Grant,
   type Kind,
   LockStore
-} from "../LockStore.js"
+} from "../../LockStore.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
-import type { LeaseOptions } from "./options.js"
+import type { LeaseOptions } from "../common/options.js"
 import { isTraced, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 

@@ -2,8 +2,8 @@
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
-import type { Defaults, LockStore } from "../LockStore.js"
-import type { Store } from "./engine.js"
+import type { Defaults, LockStore } from "../../LockStore.js"
+import type { Store } from "../engine.js"
 import { publicStore } from "./publicStore.js"
 
 /** Warnings are logged with what is provided where the store is made. */

@@ -3,7 +3,7 @@
  * told. A FiberRef, since forks inherit it.
  */
 import * as FiberRef from "effect/FiberRef"
-import type { LockStore } from "../LockStore.js"
+import type { LockStore } from "../../LockStore.js"
 
 /** A lease, as far as this is concerned. (Without the rest of it, which refers to FiberRefs itself.) */
 export class Hold {

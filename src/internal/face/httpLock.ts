@@ -21,9 +21,9 @@ import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Lease } from "../Lease.js"
-import { LockLost, type LockStoreError, type LockUnavailable } from "../LockError.js"
-import type { LockClock } from "../LockStore.js"
+import type { Lease } from "../../Lease.js"
+import { LockLost, type LockStoreError, type LockUnavailable } from "../../LockError.js"
+import type { LockClock } from "../../LockStore.js"
 
 type Response = HttpServerResponse.HttpServerResponse
 
