@@ -1,27 +1,41 @@
 /** A store of the engine, as the service that users see: typed with Effect. */
+import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { LockStoreError, type LockStoreOperation, LockUnavailable } from "../LockError.js"
 import type * as Public from "../LockStore.js"
 import { inContext } from "./asyncContext.js"
 import type * as Engine from "./engine.js"
+import { StoreFailure } from "./engine.js"
 import { Opaque } from "./opaque.js"
+
+const duration = (millis: number | undefined): Duration.Duration | undefined =>
+  millis === undefined ? undefined : Duration.millis(millis)
 
 export const publicContention = (contention: Engine.Contention): Public.Contention => ({
   ahead: contention.ahead,
-  retryAfter:
-    contention.retryAfterMillis === undefined
-      ? undefined
-      : Duration.millis(contention.retryAfterMillis),
+  retryAfter: duration(contention.retryAfterMillis),
   holder: {
     owner: contention.owner,
-    heldFor:
-      contention.heldForMillis === undefined
-        ? undefined
-        : Duration.millis(contention.heldForMillis),
+    heldFor: duration(contention.heldForMillis),
     foreign: contention.foreign
   }
+})
+
+const publicLook = (look: Engine.Look): Public.Look => ({
+  ...look,
+  held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
+    ...entry,
+    heldFor: duration(heldForMillis),
+    ttlLeft: duration(ttlLeftMillis)
+  })),
+  pending: look.pending.map(({ waitedMillis, ...entry }) => ({
+    ...entry,
+    waited: duration(waitedMillis)
+  }))
 })
 
 export const lockUnavailable = ({
@@ -43,6 +57,17 @@ export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => 
     : new LockStoreError({ operation, key, detail, transient, cause })
 }
 
+/** Asks the engine, and forgets the answer where the caller does not wait for it any more. */
+const asked = <Answer, A>(
+  ask: (onExit: (answer: Answer) => void) => Engine.Forget,
+  exitOf: (answer: Answer) => Exit.Exit<A, LockStoreError>
+): Effect.Effect<A, LockStoreError> =>
+  Effect.async((resume) => Effect.sync(ask(inContext((answer: Answer) => resume(exitOf(answer))))))
+
+/** An answer that is a value, or a failure. */
+const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>
+  exit instanceof StoreFailure ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
+
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
 class PublicGrant implements Public.Grant {
   readonly token: string
@@ -54,6 +79,8 @@ class PublicGrant implements Public.Grant {
   readonly verify: Public.Grant["verify"]
   readonly release: Public.Grant["release"]
   readonly whenLost: NonNullable<Public.Grant["whenLost"]>
+  readonly reshare?: NonNullable<Public.Grant["reshare"]>
+  readonly handOver?: NonNullable<Public.Grant["handOver"]>
 
   constructor(grant: Engine.Grant, clock: Public.LockClock) {
     this.token = grant.token
@@ -61,12 +88,8 @@ class PublicGrant implements Public.Grant {
     this.fencingFloor = grant.fencingFloor
     this.validUntil = grant.validUntil
     this.contention = grant.contention && publicContention(grant.contention)
-    this.renew = Effect.async((resume) =>
-      Effect.sync(grant.renew(inContext((exit) => resume(renewal(exit)))))
-    )
-    this.verify = Effect.async((resume) =>
-      Effect.sync(grant.verify(inContext((exit) => resume(ownership(exit)))))
-    )
+    this.renew = asked((onExit) => grant.renew(onExit), renewal)
+    this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = Effect.async((resume) => {
       grant.release(
         clock.unsafeNow(),
@@ -74,6 +97,13 @@ class PublicGrant implements Public.Grant {
       )
     })
     this.whenLost = (listener) => grant.whenLost(listener)
+    // (where a store can: an object of one's own for each grant is not free)
+    if (grant.reshare !== undefined) {
+      this.reshare = (share) => asked((onExit) => grant.reshare!(share, onExit), renewal)
+    }
+    if (grant.handOver !== undefined) {
+      this.handOver = asked((onExit) => grant.handOver!(onExit), renewal)
+    }
   }
 
   toJSON(): unknown {
@@ -90,6 +120,9 @@ const ownership = (exit: Engine.OwnershipExit): Exit.Exit<Public.Ownership, Lock
 class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
+  readonly look?: NonNullable<Public.LockStore["look"]>
+  readonly keys?: NonNullable<Public.LockStore["keys"]>
+  readonly revoke?: NonNullable<Public.LockStore["revoke"]>
 
   constructor(
     private readonly store: Engine.Store,
@@ -98,6 +131,38 @@ class PublicStore extends Opaque implements Public.LockStore {
     super()
     this.clock = store.clock
     this.capabilities = store.capabilities
+    if (store.look !== undefined) {
+      this.look = (key, atMost) =>
+        Effect.map(
+          asked<Engine.Look | StoreFailure, Engine.Look>(
+            (onExit) => store.look!(key, atMost, onExit),
+            answer
+          ),
+          publicLook
+        )
+    }
+    if (store.keys !== undefined) {
+      this.keys = (prefix) =>
+        Stream.paginateChunkEffect(undefined as string | undefined, (from) =>
+          Effect.map(
+            asked<Engine.Page | StoreFailure, Engine.Page>(
+              (onExit) => store.keys!(prefix, from, onExit),
+              answer
+            ),
+            ({ keys, next }) => [
+              Chunk.unsafeFromArray(keys),
+              next === undefined ? Option.none() : Option.some(next)
+            ]
+          )
+        )
+    }
+    if (store.revoke !== undefined) {
+      this.revoke = (key, fencingToken) =>
+        asked<boolean | StoreFailure, boolean>(
+          (onExit) => store.revoke!(key, fencingToken, onExit),
+          answer
+        )
+    }
   }
 
   readonly acquire: Public.LockStore["acquire"] = (claim, restore) =>
