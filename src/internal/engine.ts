@@ -72,7 +72,7 @@ const kindNames: Record<Kind, string> = {
 
 /** What the claim needs, and a store with these capabilities does not have. */
 export const lacking = (
-  claim: Claim,
+  claim: Pick<Claim, "kind" | "adopt" | "holdAtLeastMillis" | "maxHoldMillis" | "tick">,
   has: ReadonlySet<Capability> | undefined
 ): Capability | undefined => {
   const { adopt, holdAtLeastMillis, kind, maxHoldMillis, tick } = claim

@@ -3,11 +3,12 @@ import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { LockStoreError, type LockStoreOperation, LockUnavailable } from "../LockError.js"
 import type * as Public from "../LockStore.js"
-import { inContext } from "./asyncContext.js"
+import { AsyncContext } from "./asyncContext.js"
 import type * as Engine from "./engine.js"
 import { StoreFailure } from "./engine.js"
 import { Opaque } from "./opaque.js"
@@ -57,12 +58,34 @@ export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => 
     : new LockStoreError({ operation, key, detail, transient, cause })
 }
 
-/** Asks the engine, and forgets the answer where the caller does not wait for it any more. */
-const asked = <Answer, A>(
+/**
+ * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
+ * wait for it any more is forgotten.
+ */
+const asked = <Answer, A, E>(
   ask: (onExit: (answer: Answer) => void) => Engine.Forget,
-  exitOf: (answer: Answer) => Exit.Exit<A, LockStoreError>
-): Effect.Effect<A, LockStoreError> =>
-  Effect.async((resume) => Effect.sync(ask(inContext((answer: Answer) => resume(exitOf(answer))))))
+  exitOf: (answer: Answer) => Exit.Exit<A, E>,
+  restore: Public.Restore = identity
+): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    let exit: Exit.Exit<A, E> | undefined
+    let resume: ((exit: Exit.Exit<A, E>) => void) | undefined
+    const forget = ask((answer) => {
+      exit = exitOf(answer)
+      resume?.(exit)
+    })
+    if (exit !== undefined) return exit
+    const context = new AsyncContext()
+    const turn = Effect.async<A, E>((tell) => {
+      if (exit === undefined) resume = context.bound(tell)
+      else tell(exit)
+    })
+    return Effect.onExit(restore(turn), (exit) =>
+      Exit.isFailure(exit) ? Effect.sync(forget) : Effect.void
+    )
+  })
+
+const nothing = (): void => {}
 
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>
@@ -90,12 +113,10 @@ class PublicGrant implements Public.Grant {
     this.contention = grant.contention && publicContention(grant.contention)
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
-    this.release = Effect.async((resume) => {
-      grant.release(
-        clock.unsafeNow(),
-        inContext((exit) => resume(ownership(exit)))
-      )
-    })
+    this.release = asked((onExit) => {
+      grant.release(clock.unsafeNow(), onExit)
+      return nothing
+    }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)
     // (where a store can: an object of one's own for each grant is not free)
     if (grant.reshare !== undefined) {
@@ -134,7 +155,7 @@ class PublicStore extends Opaque implements Public.LockStore {
     if (store.look !== undefined) {
       this.look = (key, atMost) =>
         Effect.map(
-          asked<Engine.Look | StoreFailure, Engine.Look>(
+          asked<Engine.Look | StoreFailure, Engine.Look, LockStoreError>(
             (onExit) => store.look!(key, atMost, onExit),
             answer
           ),
@@ -145,7 +166,7 @@ class PublicStore extends Opaque implements Public.LockStore {
       this.keys = (prefix) =>
         Stream.paginateChunkEffect(undefined as string | undefined, (from) =>
           Effect.map(
-            asked<Engine.Page | StoreFailure, Engine.Page>(
+            asked<Engine.Page | StoreFailure, Engine.Page, LockStoreError>(
               (onExit) => store.keys!(prefix, from, onExit),
               answer
             ),
@@ -158,7 +179,7 @@ class PublicStore extends Opaque implements Public.LockStore {
     }
     if (store.revoke !== undefined) {
       this.revoke = (key, fencingToken) =>
-        asked<boolean | StoreFailure, boolean>(
+        asked<boolean | StoreFailure, boolean, LockStoreError>(
           (onExit) => store.revoke!(key, fencingToken, onExit),
           answer
         )
@@ -166,35 +187,32 @@ class PublicStore extends Opaque implements Public.LockStore {
   }
 
   readonly acquire: Public.LockStore["acquire"] = (claim, restore) =>
-    Effect.suspend(() => {
-      const { clock, store } = this
-      let cancel: (() => void) | undefined
-      const asked = Effect.async<Public.Grant, LockUnavailable | LockStoreError>((resume) => {
-        const { whenWaiting } = claim
-        cancel = store.acquire(
-          {
-            ...claim,
-            whenWaiting:
-              whenWaiting && ((contention) => whenWaiting(() => publicContention(contention())))
-          },
-          inContext((exit) => {
-            switch (exit._tag) {
-              case "Granted":
-                return resume(Exit.succeed(new PublicGrant(exit.grant, clock)))
-              case "Unavailable":
-                return resume(Exit.fail(lockUnavailable(exit)))
-              case "StoreFailure":
-                return resume(Exit.fail(lockStoreError(exit)))
-            }
-          })
-        )
-      })
-      return Effect.onExit(restore(asked), (exit) =>
-        Effect.sync(() => {
-          if (Exit.isFailure(exit)) cancel?.()
-        })
-      )
-    })
+    asked(
+      (onExit: (exit: Engine.AcquireExit) => void) =>
+        this.store.acquire(engineClaim(claim), onExit),
+      (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> => {
+        switch (exit._tag) {
+          case "Granted":
+            return Exit.succeed(new PublicGrant(exit.grant, this.clock))
+          case "Unavailable":
+            return Exit.fail(lockUnavailable(exit))
+          case "StoreFailure":
+            return Exit.fail(lockStoreError(exit))
+        }
+      },
+      restore
+    )
+}
+
+const engineClaim = (claim: Public.Claim): Engine.Claim => {
+  const { whenWaiting } = claim
+  // (what does not wait differs in nothing, and is not copied)
+  return whenWaiting === undefined
+    ? (claim as Engine.Claim)
+    : {
+        ...claim,
+        whenWaiting: (contention) => whenWaiting(() => publicContention(contention()))
+      }
 }
 
 export const publicStore = (
