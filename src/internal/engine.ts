@@ -30,6 +30,7 @@ export interface Claim {
   readonly adopt?: string | undefined
   readonly tick?: number | undefined
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
+  readonly whenLimitDiffers?: ((limit: number) => void) | undefined
 }
 
 /** What is known of a key that somebody else has. */
@@ -71,6 +72,47 @@ export class Impossible {
   constructor(readonly message: string) {}
 }
 
+/** A claim of one kind, of a key that is held, or queued for, as another. */
+export const keyOfAnotherKind = (key: string, found: Kind, asked: Kind): StoreFailure =>
+  new StoreFailure(
+    "acquire",
+    key,
+    `The key is in use as a ${kindNames[found]}, and was asked for as a ${kindNames[asked]}. A key is of one kind at a time: use another key.`,
+    false
+  )
+
+const kindNames: Record<Kind, string> = {
+  lock: "lock",
+  semaphore: "semaphore",
+  readWriteLock: "read-write lock"
+}
+
+/** What the claim needs, and a store with these capabilities does not have. */
+export const lacking = (
+  claim: Pick<Claim, "kind" | "adopt" | "holdAtLeastMillis" | "maxHoldMillis" | "tick">,
+  has: ReadonlySet<Capability> | undefined
+): Capability | undefined => {
+  const { adopt, holdAtLeastMillis, kind, maxHoldMillis, tick } = claim
+  if (kind !== "lock" && has?.has(kind) !== true) return kind
+  if (adopt !== undefined && has?.has("handOver") !== true) return "handOver"
+  if (holdAtLeastMillis !== undefined && has?.has("holdAtLeast") !== true) return "holdAtLeast"
+  if (maxHoldMillis !== undefined && has?.has("maxHold") !== true) return "maxHold"
+  if (tick !== undefined && has?.has("tick") !== true) return "tick"
+  return undefined
+}
+
+export const notCapable = (
+  operation: LockStoreOperation,
+  key: string | undefined,
+  needed: Capability
+): StoreFailure =>
+  new StoreFailure(
+    operation,
+    key,
+    `This store has no ${needed}: it is not among its capabilities.`,
+    false
+  )
+
 export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible
 
 export class Granted {
@@ -104,7 +146,41 @@ export interface Grant {
   whenLost(listener: (reason: NotOurs) => void): void
 }
 
-/** A store. */
+/** A key at one moment; see `LockStore.Look`. */
+export interface Look {
+  readonly kind: Kind | undefined
+  readonly limit: number | undefined
+  readonly inUse: number
+  readonly held: ReadonlyArray<HeldEntry>
+  readonly pending: ReadonlyArray<PendingEntry>
+  readonly heldCount: number
+  readonly pendingCount: number
+}
+
+export interface HeldEntry {
+  readonly owner: string | undefined
+  readonly heldForMillis: number | undefined
+  readonly foreign: boolean
+  readonly share: number
+  readonly limit: number
+  readonly fencingToken: number | undefined
+  readonly ttlLeftMillis: number | undefined
+}
+
+export interface PendingEntry {
+  readonly owner: string | undefined
+  readonly share: number
+  readonly limit: number
+  readonly waitedMillis: number | undefined
+}
+
+/** Some of the keys, and where to go on; `undefined`: these were the last. */
+export interface Page {
+  readonly keys: ReadonlyArray<string>
+  readonly next: string | undefined
+}
+
+/** A store. Members that are optional are there if they are among its capabilities. */
 export interface Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability>
@@ -117,6 +193,14 @@ export interface Store {
    * it, and does not cancel.
    */
   acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void
+  look?(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget
+  /** Of the keys that begin with the prefix, those of the page that begins there. */
+  keys?(
+    prefix: string,
+    from: string | undefined,
+    onExit: (exit: Page | StoreFailure) => void
+  ): Forget
+  revoke?(key: string, fencingToken: number, onExit: (exit: boolean | StoreFailure) => void): Forget
   /** Serves nobody any more, undoes what is to be undone, and calls back; takes a bounded time. */
   close(onClosed: () => void): void
 }

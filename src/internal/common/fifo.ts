@@ -74,6 +74,15 @@ export class Fifo<A extends Link> {
     return all
   }
 
+  /** The first ones, so many at most, left where they are. */
+  upTo(count: number): Array<A> {
+    const some: Array<A> = []
+    for (let link = this.ends.next; link !== this.ends && some.length < count; link = link.next) {
+      some.push(link as A)
+    }
+    return some
+  }
+
   /** How many stand before it, counted from the first one on; none, where it has left. */
   before(link: A): number {
     if (!link.stands) return 0

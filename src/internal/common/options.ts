@@ -6,6 +6,7 @@ import { drift } from "./timing.js"
 export const minTtl = 10
 export const maxOwnerLength = 1_024
 export const maxKeyLength = 65_536
+export const maxLimit = 1_000_000
 
 /** Options as the user gave them, durations decoded; `undefined` where not given. */
 export interface RawOptions {
@@ -63,6 +64,17 @@ export const checkKey = (key: unknown): string | undefined => {
   }
   return undefined
 }
+
+/** Says what is wrong with a limit, or with a number of permits, or nothing. */
+export const checkPermits = (limit: unknown, permits: unknown): string | undefined =>
+  isWhole(limit, maxLimit)
+    ? isWhole(permits, limit)
+      ? undefined
+      : impossible("permits", permits, `It must be a whole number from 1 to the limit, ${limit}.`)
+    : impossible("limit", limit, `It must be a whole number from 1 to ${maxLimit}.`)
+
+const isWhole = (value: unknown, most: number): value is number =>
+  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most
 
 /** The message for a duration that cannot be read as one. */
 export const notADuration = (option: string, value: unknown): string =>

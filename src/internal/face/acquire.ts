@@ -10,36 +10,43 @@ import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { Lease, Options } from "../../Lease.js"
-import { type LockLost, LockStoreError, type LockUnavailable } from "../../LockError.js"
-import {
-  type Capability,
-  type Claim,
-  type Contention,
-  type Grant,
-  type Kind,
-  LockStore
-} from "../../LockStore.js"
+import type { Options } from "../../Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
+import { type Claim, type Contention, type Grant, type Kind, LockStore } from "../../LockStore.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { lacking, notCapable } from "../engine.js"
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
+import { limitsSeen } from "./limits.js"
 import type { LeaseOptions } from "../common/options.js"
+import { lockStoreError } from "./publicStore.js"
 import { isTraced, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
-/** How much of a key is asked for. */
-export interface Share {
+/** How much of a key is asked for, and the lease of that much. */
+export interface Share<L extends HeldLease = HeldLease> {
   readonly kind: Kind
   readonly share: number
   readonly limit: number
+  readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
+  /** Named after the module that users call. */
+  readonly spans: { readonly acquire: string; readonly hold: string }
+  readonly attributes: Readonly<Record<string, number>>
 }
 
 /** All of it. */
-export const wholeLock: Share = { kind: "lock", share: 1, limit: 1 }
+export const wholeLock: Share = {
+  kind: "lock",
+  share: 1,
+  limit: 1,
+  makeLease: (...held) => new HeldLease(...held),
+  spans: { acquire: "Lock.acquire", hold: "Lock.hold" },
+  attributes: {}
+}
 
 /** (No literal: the engine takes what hot literals make for long-lived, with all that it refers to.) */
 class Asked implements Claim {
@@ -50,12 +57,14 @@ class Asked implements Claim {
   readonly waitMillis: number
   readonly owner: string | undefined
   readonly whenWaiting: Claim["whenWaiting"]
+  readonly whenLimitDiffers: Claim["whenLimitDiffers"]
 
   constructor(
     readonly key: string,
     { kind, limit, share }: Share,
     options: LeaseOptions,
-    whenWaiting: NonNullable<Claim["whenWaiting"]>
+    whenWaiting: NonNullable<Claim["whenWaiting"]>,
+    whenLimitDiffers: Claim["whenLimitDiffers"]
   ) {
     this.kind = kind
     this.share = share
@@ -64,6 +73,7 @@ class Asked implements Claim {
     this.waitMillis = options.waitMillis
     this.owner = options.owner
     this.whenWaiting = options.waitMillis === 0 ? undefined : whenWaiting
+    this.whenLimitDiffers = whenLimitDiffers
   }
 }
 
@@ -72,13 +82,13 @@ class Asked implements Claim {
  * it succeeds with the lease still held, closes it. Whatever else happens from the grant on (a defect
  * in a tracer, a supervisor or a FiberRef, no scope, a stack that overflows) gives the lease back.
  */
-export const withLease = <A, E, R, E2>(
+export const withLease = <L extends HeldLease, A, E, R, E2>(
   key: string,
-  share: Share,
+  share: Share<L>,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
   caller: Caller,
-  use: (lease: HeldLease) => Effect.Effect<A, E, R>,
+  use: (lease: L) => Effect.Effect<A, E, R>,
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
   const { fiber } = caller
@@ -88,34 +98,41 @@ export const withLease = <A, E, R, E2>(
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
   const { clock } = store
-  if (share.kind !== "lock" && store.capabilities?.has(share.kind) !== true) {
-    return Effect.fail(notCapable(key, share.kind))
-  }
   const context = new AsyncContext()
   const metrics = metricsFor(resolved.name, fiber)
   const askedAt = clock.unsafeNow()
   let granted: Grant | undefined
-  let lease: HeldLease | undefined
+  let lease: L | undefined
   let waiting: Waiting | undefined
-  const begin = (grant: Grant): HeldLease => {
+  const begin = (grant: Grant): L => {
     // before anything that can fail
     granted = grant
     waiting?.end()
     const hold = new Hold(key, store, clock.unsafeNow())
-    lease = new HeldLease(key, resolved, grant, clock, metrics, askedAt, context, hold)
+    lease = share.makeLease(key, resolved, grant, clock, metrics, askedAt, context, hold)
     lease.begin()
     return lease
   }
-  const acquired = store.acquire(
-    new Asked(key, share, resolved, (contention) => {
+  const asked = new Asked(
+    key,
+    share,
+    resolved,
+    (contention) => {
       waiting = new Waiting(key, resolved, store, metrics, askedAt, fiber, context, contention)
       waiting.begin()
-    }),
-    caller.restore
+    },
+    share.kind === "semaphore"
+      ? (limit) => limitsSeen(key, share.limit, limit, store, fiber, context)
+      : undefined
   )
+  const needed = lacking(asked, store.capabilities)
+  if (needed !== undefined) {
+    return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
+  }
+  const acquired = store.acquire(asked, caller.restore)
   return Effect.catchAllCause(
     isTraced(fiber)
-      ? Effect.flatMap(traceAcquisition(Effect.map(acquired, begin), key, resolved), use)
+      ? Effect.flatMap(traceAcquisition(Effect.map(acquired, begin), key, share, resolved), use)
       : Effect.flatMap(acquired, (grant) => use(begin(grant))),
     (cause): Effect.Effect<A, E | E2 | LockStoreError> => {
       if (granted !== undefined) {
@@ -142,21 +159,13 @@ export const withLease = <A, E, R, E2>(
   )
 }
 
-const notCapable = (key: string, needed: Capability): LockStoreError =>
-  new LockStoreError({
-    operation: "acquire",
-    key,
-    detail: `This store has no ${needed}: it is not among its capabilities.`,
-    transient: false
-  })
-
 /** Takes a lease into the caller's scope. */
-export const scopedLease = (
+export const scopedLease = <L extends HeldLease>(
   key: string,
-  share: Share,
+  share: Share<L>,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
-): Effect.Effect<Lease, AcquireError, LockStore | Scope.Scope> =>
+): Effect.Effect<L, AcquireError, LockStore | Scope.Scope> =>
   uninterruptibly((caller) =>
     withLease(
       key,
@@ -169,7 +178,7 @@ export const scopedLease = (
         // a child scope, so that an early release takes its finalizer out of a long-lived scope
         return Effect.flatMap(
           Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
-          (scope): Effect.Effect<Lease> => {
+          (scope): Effect.Effect<L> => {
             lease.scope = scope
             return Effect.as(
               Effect.zipRight(
@@ -188,10 +197,17 @@ export const scopedLease = (
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>
   Context.get(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
 
+/** What runs under a lease. */
+export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Effect<A, E, R>)
+
+/** Whether a body comes first, and then the key: of the two forms of `withLock` and its like. */
+export const isBodyFirst = ({ 0: first }: IArguments): boolean =>
+  typeof first === "function" || Effect.isEffect(first)
+
 /** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
-export const guardAndRelease = <A, E, R>(
-  lease: HeldLease,
-  body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+export const guardAndRelease = <L extends HeldLease, A, E, R>(
+  lease: L,
+  body: Body<L, A, E, R>,
   caller: Caller
 ): Effect.Effect<A, E | LockLost, R> => {
   const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
@@ -212,14 +228,17 @@ export const guardAndRelease = <A, E, R>(
   })
 }
 
-const traceAcquisition = (
-  claim: Effect.Effect<HeldLease, AcquireError>,
+const traceAcquisition = <L extends HeldLease>(
+  claim: Effect.Effect<L, AcquireError>,
   key: string,
+  share: Share<L>,
   options: LeaseOptions
-): Effect.Effect<HeldLease, AcquireError> => {
+): Effect.Effect<L, AcquireError> => {
+  const { spans } = share
   const attributes = {
     "lock.key": key,
     "lock.name": options.name ?? "default",
+    ...share.attributes,
     ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
   }
   const told = Effect.onExit(claim, (exit) =>
@@ -235,14 +254,14 @@ const traceAcquisition = (
     )
   )
   // a span fails with its effect: for a single attempt, a lock that is taken is an answer and no error
-  const attempt: Effect.Effect<HeldLease | LockUnavailable, AcquireError> =
+  const attempt: Effect.Effect<L | LockUnavailable, AcquireError> =
     options.waitMillis === 0 ? Effect.catchTag(told, "LockUnavailable", Effect.succeed) : told
   return attempt.pipe(
-    Effect.withSpan("Lock.acquire", { attributes, captureStackTrace: false }),
+    Effect.withSpan(spans.acquire, { attributes, captureStackTrace: false }),
     Effect.flatMap((answer) => (answer instanceof HeldLease ? Effect.succeed(answer) : answer)),
     Effect.tap((lease) =>
       Effect.map(
-        Effect.makeSpan("Lock.hold", {
+        Effect.makeSpan(spans.hold, {
           attributes: { ...attributes, "lock.fencing_token": lease.fencingToken },
           captureStackTrace: false
         }),

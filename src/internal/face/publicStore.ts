@@ -1,29 +1,44 @@
 /** A store of the engine, as the service that users see: typed with Effect. */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
-import { inContext } from "./asyncContext.js"
-import { closingSince, currentFiber, releaseEnded } from "./closing.js"
 import type * as Engine from "../engine.js"
+import { StoreFailure } from "../engine.js"
+import { AsyncContext } from "./asyncContext.js"
+import { closingSince, currentFiber, releaseEnded } from "./closing.js"
 import { Opaque } from "./opaque.js"
+
+const duration = (millis: number | undefined): Duration.Duration | undefined =>
+  millis === undefined ? undefined : Duration.millis(millis)
 
 export const publicContention = (contention: Engine.Contention): Public.Contention => ({
   ahead: contention.ahead,
-  retryAfter:
-    contention.retryAfterMillis === undefined
-      ? undefined
-      : Duration.millis(contention.retryAfterMillis),
+  retryAfter: duration(contention.retryAfterMillis),
   holder: {
     owner: contention.owner,
-    heldFor:
-      contention.heldForMillis === undefined
-        ? undefined
-        : Duration.millis(contention.heldForMillis),
+    heldFor: duration(contention.heldForMillis),
     foreign: contention.foreign
   }
+})
+
+const publicLook = (look: Engine.Look): Public.Look => ({
+  ...look,
+  held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
+    ...entry,
+    heldFor: duration(heldForMillis),
+    ttlLeft: duration(ttlLeftMillis)
+  })),
+  pending: look.pending.map(({ waitedMillis, ...entry }) => ({
+    ...entry,
+    waited: duration(waitedMillis)
+  }))
 })
 
 export const lockUnavailable = ({
@@ -44,6 +59,39 @@ export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => 
     : new LockStoreError({ operation, key, detail, transient, cause })
 }
 
+/**
+ * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
+ * wait for it any more is forgotten.
+ */
+const asked = <Answer, A, E>(
+  ask: (onExit: (answer: Answer) => void) => Engine.Forget,
+  exitOf: (answer: Answer) => Exit.Exit<A, E>,
+  restore: Public.Restore = identity
+): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    let exit: Exit.Exit<A, E> | undefined
+    let resume: ((exit: Exit.Exit<A, E>) => void) | undefined
+    const forget = ask((answer) => {
+      exit = exitOf(answer)
+      resume?.(exit)
+    })
+    if (exit !== undefined) return exit
+    const context = new AsyncContext()
+    const turn = Effect.async<A, E>((tell) => {
+      if (exit === undefined) resume = context.bound(tell)
+      else tell(exit)
+    })
+    return Effect.onExit(restore(turn), (exit) =>
+      Exit.isFailure(exit) ? Effect.sync(forget) : Effect.void
+    )
+  })
+
+const nothing = (): void => {}
+
+/** An answer that is a value, or a failure. */
+const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>
+  exit instanceof StoreFailure ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
+
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
 class PublicGrant implements Public.Grant {
   readonly token: string
@@ -55,6 +103,8 @@ class PublicGrant implements Public.Grant {
   readonly verify: Public.Grant["verify"]
   readonly release: Public.Grant["release"]
   readonly whenLost: NonNullable<Public.Grant["whenLost"]>
+  readonly reshare?: NonNullable<Public.Grant["reshare"]>
+  readonly handOver?: NonNullable<Public.Grant["handOver"]>
 
   constructor(grant: Engine.Grant, store: Engine.Store) {
     this.token = grant.token
@@ -62,20 +112,20 @@ class PublicGrant implements Public.Grant {
     this.fencingFloor = grant.fencingFloor
     this.validUntil = grant.validUntil
     this.contention = grant.contention && publicContention(grant.contention)
-    this.renew = Effect.async((resume) =>
-      Effect.sync(grant.renew(inContext((exit) => resume(renewal(exit)))))
-    )
-    this.verify = Effect.async((resume) =>
-      Effect.sync(grant.verify(inContext((exit) => resume(ownership(exit)))))
-    )
-    this.release = Effect.async((resume) =>
-      release(
-        store,
-        grant,
-        inContext((exit) => resume(ownership(exit)))
-      )
-    )
+    this.renew = asked((onExit) => grant.renew(onExit), renewal)
+    this.verify = asked((onExit) => grant.verify(onExit), ownership)
+    this.release = asked((onExit) => {
+      release(store, grant, onExit)
+      return nothing
+    }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)
+    // (where a store can: an object of one's own for each grant is not free)
+    if (grant.reshare !== undefined) {
+      this.reshare = (share) => asked((onExit) => grant.reshare!(share, onExit), renewal)
+    }
+    if (grant.handOver !== undefined) {
+      this.handOver = asked((onExit) => grant.handOver!(onExit), renewal)
+    }
   }
 
   toJSON(): unknown {
@@ -117,55 +167,82 @@ export const engineStoreOf = (store: Public.LockStore): Engine.Store | undefined
 class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
-  readonly acquire: Public.LockStore["acquire"]
+  readonly look?: NonNullable<Public.LockStore["look"]>
+  readonly keys?: NonNullable<Public.LockStore["keys"]>
+  readonly revoke?: NonNullable<Public.LockStore["revoke"]>
 
   constructor(
-    store: Engine.Store,
+    private readonly store: Engine.Store,
     readonly defaults: Public.Defaults | undefined
   ) {
     super()
     this.clock = store.clock
     this.capabilities = store.capabilities
-    this.acquire = (claim, restore) => acquire(store, claim, restore)
     engineStores.set(this, store)
+    if (store.look !== undefined) {
+      this.look = (key, atMost) =>
+        Effect.map(
+          asked<Engine.Look | StoreFailure, Engine.Look, LockStoreError>(
+            (onExit) => store.look!(key, atMost, onExit),
+            answer
+          ),
+          publicLook
+        )
+    }
+    if (store.keys !== undefined) {
+      this.keys = (prefix) =>
+        Stream.paginateChunkEffect(undefined as string | undefined, (from) =>
+          Effect.map(
+            asked<Engine.Page | StoreFailure, Engine.Page, LockStoreError>(
+              (onExit) => store.keys!(prefix, from, onExit),
+              answer
+            ),
+            ({ keys, next }) => [
+              Chunk.unsafeFromArray(keys),
+              next === undefined ? Option.none() : Option.some(next)
+            ]
+          )
+        )
+    }
+    if (store.revoke !== undefined) {
+      this.revoke = (key, fencingToken) =>
+        asked<boolean | StoreFailure, boolean, LockStoreError>(
+          (onExit) => store.revoke!(key, fencingToken, onExit),
+          answer
+        )
+    }
   }
+
+  readonly acquire: Public.LockStore["acquire"] = (claim, restore) =>
+    asked(
+      (onExit: (exit: Engine.AcquireExit) => void) =>
+        this.store.acquire(engineClaim(claim), onExit),
+      (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> => {
+        switch (exit._tag) {
+          case "Granted":
+            return Exit.succeed(new PublicGrant(exit.grant, this.store))
+          case "Unavailable":
+            return Exit.fail(lockUnavailable(exit))
+          case "StoreFailure":
+            return Exit.fail(lockStoreError(exit))
+          case "Impossible":
+            return Exit.die(new Cause.IllegalArgumentException(exit.message))
+        }
+      },
+      restore
+    )
 }
 
-const acquire = (
-  store: Engine.Store,
-  claim: Public.Claim,
-  restore: Public.Restore
-): Effect.Effect<Public.Grant, LockUnavailable | LockStoreError> =>
-  Effect.suspend(() => {
-    let cancel: (() => void) | undefined
-    const asked = Effect.async<Public.Grant, LockUnavailable | LockStoreError>((resume) => {
-      const { whenWaiting } = claim
-      cancel = store.acquire(
-        {
-          ...claim,
-          whenWaiting:
-            whenWaiting && ((contention) => whenWaiting(() => publicContention(contention())))
-        },
-        inContext((exit) => {
-          switch (exit._tag) {
-            case "Granted":
-              return resume(Exit.succeed(new PublicGrant(exit.grant, store)))
-            case "Unavailable":
-              return resume(Exit.fail(lockUnavailable(exit)))
-            case "StoreFailure":
-              return resume(Exit.fail(lockStoreError(exit)))
-            case "Impossible":
-              return resume(Exit.die(new Cause.IllegalArgumentException(exit.message)))
-          }
-        })
-      )
-    })
-    return Effect.onExit(restore(asked), (exit) =>
-      Effect.sync(() => {
-        if (Exit.isFailure(exit)) cancel?.()
-      })
-    )
-  })
+const engineClaim = (claim: Public.Claim): Engine.Claim => {
+  const { whenWaiting } = claim
+  // (what does not wait differs in nothing, and is not copied)
+  return whenWaiting === undefined
+    ? (claim as Engine.Claim)
+    : {
+        ...claim,
+        whenWaiting: (contention) => whenWaiting(() => publicContention(contention()))
+      }
+}
 
 export const publicStore = (
   store: Engine.Store,

@@ -1,10 +1,7 @@
 /** A caller that waits for a lock: counted while it waits, and logged when that takes long. */
 import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as FiberId from "effect/FiberId"
-import * as FiberRefs from "effect/FiberRefs"
-import * as Runtime from "effect/Runtime"
+import type * as FiberRefs from "effect/FiberRefs"
 import { LockUnavailable } from "../../LockError.js"
 import type { Contention, LockStore, ScheduledCall } from "../../LockStore.js"
 import type { AsyncContext } from "./asyncContext.js"
@@ -12,6 +9,7 @@ import { fiberRefsOf } from "./fiberRefs.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { LockMetrics } from "./telemetry.js"
+import { warnAs } from "./warning.js"
 
 export class Waiting {
   private readonly refs: FiberRefs.FiberRefs
@@ -79,25 +77,11 @@ export class Waiting {
     )
   }
 
-  /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
   private warn(message: string): void {
-    const { caller, key, options } = this
-    const warning = Effect.annotateLogs(Effect.logWarning(message), {
+    const { caller, key, options, refs } = this
+    warnAs(caller, refs, message, {
       "lock.key": key,
       ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
     })
-    const runtime = Runtime.make({
-      context: caller.currentContext as never,
-      fiberRefs: FiberRefs.empty(),
-      runtimeFlags: Runtime.defaultRuntimeFlags
-    })
-    try {
-      Runtime.runFork(runtime)(
-        Effect.catchAllCause(warning, () => Effect.void),
-        { updateRefs: (_, id: FiberId.Runtime) => FiberRefs.forkAs(this.refs, id) }
-      )
-    } catch {
-      // a logger, a FiberRef or a supervisor that throws: nobody waits any less for that
-    }
   }
 }
