@@ -14,6 +14,8 @@ export interface Busy {
   readonly micros: number
   /** How many stand before the asker in the queue; -1 if it does not stand there. */
   readonly rank: number
+  /** The smallest limit among the holders; `undefined` where that is not told, or there are none. */
+  readonly limit: number | undefined
 }
 
 /** A whole number that is one here as well, as a number or as its digits. */
@@ -30,7 +32,10 @@ const asFence = (reply: unknown): number | undefined => {
   return fence !== undefined && fence >= 100_000 ? fence : undefined
 }
 
-/** The parts of a grant: `<fencing token>`, `<…>:<smallest of all holders>`, `<…>:<…>:<last of all>`. */
+/**
+ * The parts of a grant: its fencing token; and where several can hold the key the smallest fencing token
+ * and limit of all holders, and where it was kept the last fencing token of anybody before.
+ */
 const partOf = (reply: unknown, index: number): unknown => {
   if (typeof reply !== "string" || !reply.includes(":")) return index === 0 ? reply : undefined
   return reply.split(":")[index]
@@ -44,13 +49,16 @@ export const readFloor = (reply: unknown, fencingToken: number): number =>
   asFence(partOf(reply, 1)) ?? fencingToken
 
 /** The last one of anybody before that of a grant; `undefined` where that is not told. */
-export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
+export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
+
+/** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
+export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
 
 /** Of a heartbeat: the token is neither queued nor granted. */
 export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0
 
 export const readBusy = (reply: unknown): Busy | undefined => {
-  if (!Array.isArray(reply) || (reply.length !== 5 && reply.length !== 6)) return undefined
+  if (!Array.isArray(reply) || (reply.length !== 5 && reply.length !== 7)) return undefined
   const [left, ours, micros, rank] = [reply[0], reply[1], reply[3], reply[4]].map(readNumber)
   if (left === undefined || ours === undefined || micros === undefined || rank === undefined) {
     return undefined
@@ -66,7 +74,8 @@ export const readBusy = (reply: unknown): Busy | undefined => {
     heldForMillis: record === null ? undefined : Math.max(0, (micros - Number(record[1])) / 1_000),
     lastFence: readNumber(reply[5]) ?? Number(last?.[1] ?? 0),
     micros,
-    rank
+    rank,
+    limit: readNumber(reply[6]) || undefined
   }
 }
 

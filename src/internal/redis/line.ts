@@ -6,13 +6,7 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import {
-  type Claim,
-  type Contention,
-  type ScheduledCall,
-  type StoreFailure,
-  Unavailable
-} from "../engine.js"
+import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { readFloor, readLast, readOwnership } from "./answers.js"
@@ -23,7 +17,7 @@ import { Place, type PlaceEvents, type Told } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
-import { contentionOf, type Waiter } from "./waiter.js"
+import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /**
  * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
@@ -231,6 +225,8 @@ export class Line implements PlaceEvents {
   }
 
   onBusy(place: Place): void {
+    const claim = this.claimFor(place)
+    if (claim !== undefined) tellLimit(claim, place.busy?.limit)
     this.around.messages.foreign(this.keys[0], this.key, place.busy)
     this.answer()
   }
@@ -295,7 +291,8 @@ export class Line implements PlaceEvents {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)
       const { limit, share, token } = place
-      const { fencingFloor, fencingToken } = told
+      const { fencingFloor, fencingToken, leastLimit } = told
+      tellLimit(head.claim, leastLimit)
       const tenure = new Tenure(
         token,
         share,

@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readFence, readFloor } from "./answers.js"
+import { type Busy, readFence, readFloor, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -14,6 +14,7 @@ export interface GrantMessage {
   readonly key: string
   readonly fencingToken: number
   readonly fencingFloor: number
+  readonly leastLimit: number | undefined
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -140,10 +141,19 @@ export class Messages {
     tokens.split(",").forEach((token, index) => {
       // (what is no number is no reason to believe anything, but to ask)
       const fencingToken = readFence(ofGrants[index]) ?? Number.POSITIVE_INFINITY
+      const leastLimit = readLimit(ofGrants[index])
       const fencingFloor = readFloor(ofGrants[index], fencingToken)
       const ttlMillis = Number(ofTtls[index])
       const several = grants.includes(":")
-      this.recipient?.onGrant({ token, key, fencingToken, fencingFloor, ttlMillis, several })
+      this.recipient?.onGrant({
+        token,
+        key,
+        fencingToken,
+        fencingFloor,
+        leastLimit,
+        ttlMillis,
+        several
+      })
     })
   }
 

@@ -8,7 +8,7 @@
 import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { type Busy, isNowhere, readBusy, readFence, readFloor } from "./answers.js"
+import { type Busy, isNowhere, readBusy, readFence, readFloor, readLimit } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
@@ -35,6 +35,8 @@ export interface PlaceEvents {
 export interface Told {
   readonly fencingToken: number
   readonly fencingFloor: number
+  /** The smallest limit of all holders; `undefined` where that is not told. */
+  readonly leastLimit: number | undefined
 }
 
 /** How a caller's ttl shapes its waiting, in milliseconds. */
@@ -293,7 +295,8 @@ export class Place {
 
 const toldBy = (reply: unknown, fencingToken: number): Told => ({
   fencingToken,
-  fencingFloor: readFloor(reply, fencingToken)
+  fencingFloor: readFloor(reply, fencingToken),
+  leastLimit: readLimit(reply)
 })
 
 const replyOf = (outcome: Outcome): unknown =>

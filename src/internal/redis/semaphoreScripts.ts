@@ -72,11 +72,17 @@ local function holds(now, token)
   return ends and tonumber(ends) > millis(now)
 end
 
+-- The smallest limit of all holders.
+local function leastLimit()
+  local least = redis.call('ZRANGEBYLEX', KEYS[k + 6], '[l', '(m', 'LIMIT', 0, 1)[1]
+  return least and tonumber(string.sub(least, 2, 8)) or 0
+end
+
 -- Whether there is room for a claim; without one, for the smallest.
 local function room(claim)
   local used = tonumber(redis.call('HGET', KEYS[k + 5], 'in-use') or 0)
   if used == 0 then return true end
-  local least = tonumber(string.sub(redis.call('ZRANGEBYLEX', KEYS[k + 6], '[l', '(m', 'LIMIT', 0, 1)[1], 2, 8))
+  local least = leastLimit()
   if not claim then return used < least end
   local share, limit = shareOf(claim)
   return used + share <= math.min(limit, least)
@@ -91,10 +97,11 @@ local function put(token, fence, claim, ttl, now)
   keep()
 end
 
--- A grant, as it is told: its fencing token, and the smallest of all holders.
+-- A grant, as it is told: its fencing token, and the smallest fencing token and limit of all holders.
 local function told(fence)
   local least = redis.call('ZRANGEBYLEX', KEYS[k + 6], '[f', '(g', 'LIMIT', 0, 1)[1]
-  return fence .. ':' .. (least and string.format('%.0f', tonumber(string.sub(least, 2, 17))) or fence)
+  least = least and string.format('%.0f', tonumber(string.sub(least, 2, 17))) or fence
+  return fence .. ':' .. least .. ':' .. leastLimit()
 end
 `
 
@@ -127,15 +134,17 @@ local function claimed(now)
   return told(string.match(known, '^%d+'))
 end
 
--- As of a lock: the holder whose ttl ends first; and the number of the last grant.
+-- As of a lock: of the holder whose ttl ends first; then the number of the last grant, and the smallest
+-- limit of all holders.
 local function busy(now, foreign, rank)
   local time = string.format('%.0f', now)
   local known = redis.call('GET', KEYS[k + 2]) or ''
   local last = string.match(known, '^%d+') or '0'
-  if foreign then return { redis.call('PTTL', KEYS[k + 1]), 0, known, time, rank, last } end
+  if foreign then return { redis.call('PTTL', KEYS[k + 1]), 0, known, time, rank, last, 0 } end
   local first, ends = unpack(redis.call('ZRANGE', KEYS[k + 1], 0, 0, 'WITHSCORES'))
-  if not first then return { 0, 1, known, time, rank, last } end
-  return { math.max(0, ends - millis(now)), 1, redis.call('HGET', KEYS[k + 5], first) or '', time, rank, last }
+  if not first then return { 0, 1, known, time, rank, last, 0 } end
+  known = redis.call('HGET', KEYS[k + 5], first) or ''
+  return { math.max(0, ends - millis(now)), 1, known, time, rank, last, leastLimit() }
 end
 
 -- Why it cannot be had: what stands there is of another kind. A foreign program's key is waited for.

@@ -5,8 +5,10 @@ import {
   type Capability,
   type Claim,
   Granted,
+  type Forget,
   Impossible,
   type LockClock,
+  type Look,
   type Store,
   StoreFailure,
   Unavailable
@@ -14,17 +16,19 @@ import {
 import { Fifo, Link } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { readBusy, readFence, readFloor } from "./answers.js"
+import { readBusy, readFence, readFloor, readLimit } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
 import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
+import { readLook } from "./look.js"
+import { look } from "./lookScript.js"
 import { lockProtocol, type Protocol, protocolOf, semaphoreProtocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
-import { contentionOf, Waiter } from "./waiter.js"
+import { contentionOf, tellLimit, Waiter } from "./waiter.js"
 
 /** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
 const mostStrays = 16
@@ -50,7 +54,7 @@ class Attempt extends Link {
 
 export class RedisStore implements Store {
   readonly clock: LockClock
-  readonly capabilities: ReadonlySet<Capability> = new Set(["semaphore"])
+  readonly capabilities: ReadonlySet<Capability> = new Set(["semaphore", "look"])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
     lock: new Dictionary<Line>(),
@@ -168,6 +172,7 @@ export class RedisStore implements Store {
         undefined
       )
       attempt.turn = line.adopt(tenure, claim)
+      tellLimit(claim, readLimit(reply))
       return new Granted(new RedisGrant(commands, line, attempt.turn))
     }
     const busy = readBusy(reply)
@@ -176,7 +181,25 @@ export class RedisStore implements Store {
       return storeError(commands, "acquire", claim.key, outcome)
     }
     this.attempts.delete(attempt)
+    tellLimit(claim, busy.limit)
     return new Unavailable(claim.key, 0, contentionOf(busy, undefined, 0))
+  }
+
+  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
+    const { commands } = this.around
+    const { keyPrefix = "" } = commands.transport.options
+    const keys = lockKeys(keyPrefix, this.prefix, key, true)
+    if (typeof keys === "string") {
+      onExit(new StoreFailure("look", key, keys, false))
+      return nothing
+    }
+    const call = commands.call(look, keys, [String(atMost)])
+    return call.within(commands.timeoutMillis, (outcome) =>
+      onExit(
+        (outcome._tag === "Answered" ? readLook(outcome.reply) : undefined) ??
+          storeError(commands, "look", key, outcome)
+      )
+    )
   }
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */

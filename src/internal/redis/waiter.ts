@@ -34,6 +34,11 @@ export class Waiter extends Link {
   }
 }
 
+/** Others may have another limit: a smaller one counts. */
+export const tellLimit = (claim: Claim, limit: number | undefined): void => {
+  if (limit !== undefined && limit !== claim.limit) claim.whenLimitDiffers?.(limit)
+}
+
 /** What an answer said, so many milliseconds later. */
 export const contentionOf = (
   busy: Busy | undefined,
