@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import type { RedisOptions } from "ioredis"
+import { LockStoreError } from "../../LockError.js"
 import type { Defaults, LockClock, LockStore } from "../../LockStore.js"
 import { processClock } from "../timers.js"
 import { maxDelay } from "../timing.js"
@@ -14,6 +15,8 @@ import { Connections } from "./connections.js"
 import { GivenClient } from "./given.js"
 import { Messages } from "./messages.js"
 import { networkOf } from "./network.js"
+import { messageOf } from "./replyErrors.js"
+import { withoutSecrets } from "./secrets.js"
 import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
 
@@ -32,12 +35,25 @@ export const makeRedisStore = (
   url: string | undefined,
   options: Omit<RedisOptions, "replyMapping">,
   settings: Settings
-): Effect.Effect<LockStore, never, Scope.Scope> =>
-  scopedStore(() => {
-    const { commandTimeoutMillis } = settings
-    const network = networkOf(url, options, commandTimeoutMillis)
-    return new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
-  }, settings)
+): Effect.Effect<LockStore, LockStoreError, Scope.Scope> => {
+  const { commandTimeoutMillis } = settings
+  return Effect.flatMap(
+    Effect.try({
+      try: () => networkOf(url, options, commandTimeoutMillis),
+      catch: (error) =>
+        new LockStoreError({
+          operation: "configure",
+          detail: `Impossible option redis: ioredis does not take it. ${messageOf(withoutSecrets(options, error))}`,
+          transient: false
+        })
+    }),
+    (network) =>
+      scopedStore(
+        () => new Connections(network, processClock, commandTimeoutMillis, scheduleAlive),
+        settings
+      )
+  )
+}
 
 /** While there is no connection, only this keeps alive a process that waits for a lock. */
 const scheduleAlive: LockClock["unsafeSchedule"] = (at, callback) => {
