@@ -1,48 +1,13 @@
 /** A store of the engine, as the service that users see: typed with Effect. */
-import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import { inContext } from "./asyncContext.js"
-import { closingSince, currentFiber, releaseEnded } from "./closing.js"
+import { inClosing } from "./closing.js"
 import type * as Engine from "../engine.js"
+import { acquireExit, causeOf, publicContention } from "./answers.js"
 import { Opaque } from "./opaque.js"
-
-export const publicContention = (contention: Engine.Contention): Public.Contention => ({
-  ahead: contention.ahead,
-  retryAfter:
-    contention.retryAfterMillis === undefined
-      ? undefined
-      : Duration.millis(contention.retryAfterMillis),
-  holder: {
-    owner: contention.owner,
-    heldFor:
-      contention.heldForMillis === undefined
-        ? undefined
-        : Duration.millis(contention.heldForMillis),
-    foreign: contention.foreign
-  }
-})
-
-export const lockUnavailable = ({
-  contention,
-  key,
-  waitedMillis
-}: Engine.Unavailable): LockUnavailable =>
-  new LockUnavailable({
-    key,
-    waited: Duration.millis(waitedMillis),
-    ...publicContention(contention)
-  })
-
-export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => {
-  const { cause, detail, key, operation, transient } = failure
-  return cause === undefined
-    ? new LockStoreError({ operation, key, detail, transient })
-    : new LockStoreError({ operation, key, detail, transient, cause })
-}
 
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
 class PublicGrant implements Public.Grant {
@@ -69,9 +34,9 @@ class PublicGrant implements Public.Grant {
       Effect.sync(grant.verify(inContext((exit) => resume(ownership(exit)))))
     )
     this.release = Effect.async((resume) =>
-      release(
+      inClosing<Engine.OwnershipExit>(
         store,
-        grant,
+        (since, onExit) => grant.release(since, onExit),
         inContext((exit) => resume(ownership(exit)))
       )
     )
@@ -83,29 +48,13 @@ class PublicGrant implements Public.Grant {
   }
 }
 
-/** Releases a lease, for the running fiber. */
-const release = (
-  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Engine.Store,
-  grant: Engine.Grant,
-  onExit: (exit: Engine.OwnershipExit) => void
-): void => {
-  const begunAt = clock.unsafeNow()
-  const closer = currentFiber()
-  const since = closingSince(closer, begunAt, lastAnswerAt)
-  let inPlace = true
-  grant.release(since, (exit) => {
-    // (in place: nothing was asked of the store's server)
-    if (!inPlace) releaseEnded(closer, since, begunAt, clock.unsafeNow(), typeof exit === "string")
-    onExit(exit)
-  })
-  inPlace = false
-}
-
 const renewal = (exit: Engine.RenewExit): Exit.Exit<Public.Renewal, LockStoreError> =>
-  exit._tag === "StoreFailure" ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
+  exit._tag === "Renewed" || exit._tag === "NotOurs"
+    ? Exit.succeed(exit)
+    : Exit.failCause(causeOf(exit))
 
 const ownership = (exit: Engine.OwnershipExit): Exit.Exit<Public.Ownership, LockStoreError> =>
-  typeof exit === "string" ? Exit.succeed(exit) : Exit.fail(lockStoreError(exit))
+  typeof exit === "string" ? Exit.succeed(exit) : Exit.failCause(causeOf(exit))
 
 /** Of stores that users have: a copy of one, with other members, is not among them. */
 const engineStores = new WeakMap<object, Engine.Store>()
@@ -147,16 +96,7 @@ const acquire = (
             whenWaiting && ((contention) => whenWaiting(() => publicContention(contention())))
         },
         inContext((exit) => {
-          switch (exit._tag) {
-            case "Granted":
-              return resume(Exit.succeed(new PublicGrant(exit.grant, store)))
-            case "Unavailable":
-              return resume(Exit.fail(lockUnavailable(exit)))
-            case "StoreFailure":
-              return resume(Exit.fail(lockStoreError(exit)))
-            case "Impossible":
-              return resume(Exit.die(new Cause.IllegalArgumentException(exit.message)))
-          }
+          resume(Exit.map(acquireExit(exit), (grant) => new PublicGrant(grant, store)))
         })
       )
     })

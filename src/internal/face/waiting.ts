@@ -2,13 +2,13 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import type * as FiberId from "effect/FiberId"
-import * as FiberRefs from "effect/FiberRefs"
+import type * as FiberRefs from "effect/FiberRefs"
 import * as Runtime from "effect/Runtime"
 import { LockUnavailable } from "../../LockError.js"
 import type { Contention, LockStore, ScheduledCall } from "../../LockStore.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { fiberRefsOf } from "./fiberRefs.js"
+import { Inherited, startLike } from "./fork.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { LockMetrics } from "./telemetry.js"
@@ -86,15 +86,12 @@ export class Waiting {
       "lock.key": key,
       ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
     })
-    const runtime = Runtime.make({
-      context: caller.currentContext as never,
-      fiberRefs: FiberRefs.empty(),
-      runtimeFlags: Runtime.defaultRuntimeFlags
-    })
     try {
-      Runtime.runFork(runtime)(
+      startLike(
+        caller,
+        Runtime.defaultRuntimeFlags,
         Effect.catchAllCause(warning, () => Effect.void),
-        { updateRefs: (_, id: FiberId.Runtime) => FiberRefs.forkAs(this.refs, id) }
+        new Inherited(this.refs)
       )
     } catch {
       // a logger, a FiberRef or a supervisor that throws: nobody waits any less for that
