@@ -81,8 +81,11 @@ describe("a lock that is taken by a finalizer", () => {
 describe("a lease that is held for long", () => {
   /** The frames on the stack of the renewal fiber (Effect keeps them to itself). */
   const frames = (lease: Lease.Lease): number =>
-    (lease as unknown as { readonly renewal: { readonly _stack: ReadonlyArray<unknown> } }).renewal
-      ._stack.length
+    (
+      lease as unknown as {
+        readonly renewal: { readonly fiber: { readonly _stack: ReadonlyArray<unknown> } }
+      }
+    ).renewal.fiber._stack.length
 
   it.effect("its renewal fiber does not grow", () =>
     Effect.gen(function* () {
