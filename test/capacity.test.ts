@@ -34,7 +34,7 @@ const tell = (options: Stories, atLeast: number) =>
         grants += played.grants
         together += played.together
       }),
-      { numRuns: runs(100), ...replay() }
+      { numRuns: runs(60), ...replay() }
     )
     if (replay().path !== undefined) return
     expect(grants).toBeGreaterThan(atLeast)
@@ -44,7 +44,7 @@ const tell = (options: Stories, atLeast: number) =>
 describe("a key's capacity in memory", () => {
   it.live(
     "is given to claims in their order, whatever they weigh, and whoever leaves, dies or expires",
-    () => tell({ kinds: ["semaphore"], withTime: true, withShares: false }, 500),
+    () => tell({ kinds: ["semaphore"], withTime: true, withShares: false }, 300),
     runs(60_000)
   )
 

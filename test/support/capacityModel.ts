@@ -40,7 +40,7 @@ export interface Stories {
   readonly withShares: boolean
 }
 
-const tens = (max: number) => fc.integer({ min: 1, max }).map((n) => n * 10)
+const hundreds = (max: number) => fc.integer({ min: 1, max }).map((n) => n * 100)
 const constant = <const A>(value: A) => fc.constant(value)
 const who = fc.nat({ max: 30 })
 
@@ -57,10 +57,7 @@ const shares: Record<LockStore.Kind, fc.Arbitrary<Pick<Ask, "kind" | "share" | "
     .map((share) => ({ kind: "readWriteLock", share, limit: writers }))
 }
 
-/**
- * Times are multiples of 10, but for the ends of waits, which lie between: so no two things happen in
- * the same moment whose order is not fixed.
- */
+/** Times are multiples of 100, but for the ends of waits; see `patience`. */
 export const stories = ({
   kinds,
   withShares,
@@ -68,12 +65,8 @@ export const stories = ({
 }: Stories): fc.Arbitrary<ReadonlyArray<Command>> => {
   const times = withTime
     ? {
-        ttl: tens(40),
-        wait: fc.oneof(
-          constant(0),
-          constant(Number.POSITIVE_INFINITY),
-          tens(20).map((n) => n + 5)
-        )
+        ttl: hundreds(40),
+        wait: fc.oneof(constant(0), constant(Number.POSITIVE_INFINITY), hundreds(20))
       }
     : { ttl: constant(60_000), wait: fc.constantFrom(0, Number.POSITIVE_INFINITY) }
   // mostly the first kind: where several meet, little happens
@@ -103,11 +96,14 @@ export const stories = ({
   if (withTime) {
     commands.push({
       weight: 3,
-      arbitrary: fc.record({ _tag: constant("Advance"), millis: tens(12) })
+      arbitrary: fc.record({ _tag: constant("Advance"), millis: hundreds(12) })
     })
   }
   return fc.array(fc.oneof(...commands), { minLength: 10, maxLength: 50, size: "max" })
 }
+
+/** How long a caller waits: no two things happen in the same moment whose order is not fixed. */
+export const patience = (who: number, { wait }: Ask): number => (wait === 0 ? 0 : wait + 1 + who)
 
 export type State = "waiting" | "granted" | "unavailable" | "refused" | "cancelled"
 
@@ -161,14 +157,15 @@ export class Model {
   }
 
   arrive(ask: Ask): void {
+    const who = this.callers.length
     const caller: Caller = {
       ...ask,
-      deadline: this.now + ask.wait,
+      deadline: this.now + patience(who, ask),
       state: "waiting",
       expiresAt: 0,
       floor: undefined
     }
-    const who = this.callers.push(caller) - 1
+    this.callers.push(caller)
     let room = this.room(ask.key)
     if (room === undefined) {
       room = { kind: ask.kind, holders: [], queue: [] }
@@ -207,13 +204,19 @@ export class Model {
   }
 
   advance(millis: number): void {
-    for (const end = this.now + millis; this.now < end;) {
-      this.now += 5
-      for (const who of this.waiting) {
-        if (this.callers[who]!.deadline <= this.now) this.leave(who, "unavailable")
-      }
-      for (const who of this.holders) {
-        if (this.callers[who]!.expiresAt <= this.now) this.end(who)
+    for (const end = this.now + millis; ;) {
+      const { holders, waiting } = this
+      const next = Math.min(
+        ...waiting.map((who) => this.callers[who]!.deadline),
+        ...holders.map((who) => this.callers[who]!.expiresAt)
+      )
+      this.now = Math.min(end, next)
+      if (next > end) return
+      const late = waiting.find((who) => this.callers[who]!.deadline <= next)
+      if (late !== undefined) this.leave(late, "unavailable")
+      for (const room of this.rooms.values()) {
+        room.holders = room.holders.filter((who) => this.callers[who]!.expiresAt > next)
+        this.serve(room)
       }
     }
   }

@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { LockError, LockStore } from "effect-redis-lock"
 import { expect } from "vitest"
-import { type Command, Model, type State } from "./capacityModel.js"
+import { type Command, Model, patience, type State } from "./capacityModel.js"
 import { claimOf } from "./stores.js"
 
 /** Where a story is played. */
@@ -64,7 +64,7 @@ export const play = (
       switch (command._tag) {
         case "Arrive": {
           model.arrive(command)
-          const { key, kind, limit, share, ttl, wait } = command
+          const { key, kind, limit, share, ttl } = command
           const who = fibers.length
           const store = stores[who % stores.length]!
           const claim = claimOf(keyOf(key), {
@@ -72,7 +72,7 @@ export const play = (
             share,
             limit,
             ttlMillis: ttl,
-            waitMillis: wait,
+            waitMillis: patience(who, command),
             owner: `caller ${who}`
           })
           const asked = Effect.uninterruptibleMask((restore) => store.acquire(claim, restore))
