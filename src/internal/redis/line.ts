@@ -1,7 +1,8 @@
 /**
  * One key, as one process sees it: the callers that want it stand in a line here. The line has tenures,
  * as many as the process holds shares of the key, and places in the queue in Redis, for as many of its
- * first callers as could be granted beside them. (For a lock, that is one tenure, or one place.)
+ * first callers as could be granted at once: or none, where they wait for its own tenures. (For a lock,
+ * that is one tenure, or one place.)
  *
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
@@ -83,8 +84,8 @@ export class Line implements PlaceEvents {
       if (tenures.length === 0) this.onIdle()
       return
     }
-    let inUse = 0
-    for (const { share } of tenures) inUse += share
+    const waitsHere = this.waitsForOwn(waiters.first!.claim)
+    let asked = 0
     let placed = 0
     for (
       let waiter = waiters.first;
@@ -92,18 +93,31 @@ export class Line implements PlaceEvents {
       waiter = waiters.after(waiter)
     ) {
       const { claim } = waiter
-      inUse += claim.share
+      asked += claim.share
       // who asked for something else is not here any more
       while (places[placed]?.isFor(claim) === false) places.splice(placed, 1)[0]!.withdraw()
       const place = places[placed]
       if (place !== undefined) place.reshape(claim)
-      else if (inUse <= claim.limit) places.push(this.newPlace(claim))
+      else if (!waitsHere && asked <= claim.limit) places.push(this.newPlace(claim))
       else break
       placed++
     }
     this.withdrawFrom(placed)
     // the others wait for what this process has
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
+  }
+
+  /**
+   * Whether this process has all of the key, in shares as the next caller asks for: then nobody else can
+   * come before that one until a share is given back, and it need not stand in the queue.
+   */
+  private waitsForOwn(claim: Claim): boolean {
+    let inUse = 0
+    for (const tenure of this.tenures) {
+      if (!tenure.isFor(claim)) return false
+      inUse += tenure.share
+    }
+    return inUse >= claim.limit
   }
 
   private newPlace(claim: Claim): Place {
