@@ -36,6 +36,9 @@ const waiter = (key: string, options: Semaphore.WaitOptions) =>
 const lookAt = (key: string) =>
   Effect.flatMap(LockStore.LockStore, ({ look }) => Effect.orDie(look!(key, 100)))
 
+/** Long before a ttl has passed, at which everything comes right by itself. */
+const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.timeout(effect, "2 seconds")
+
 /** Waits until something is so; a test that waits in vain runs into its timeout. */
 const until = <R>(condition: Effect.Effect<boolean, never, R>): Effect.Effect<void, never, R> =>
   Effect.asVoid(
@@ -192,7 +195,7 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
         }
         yield* whole.release
         // none of them ends: they are inside together
-        const inside = yield* Effect.forEach(crowd.slice(0, 4), Fiber.join)
+        const inside = yield* soon(Effect.forEach(crowd.slice(0, 4), Fiber.join))
         expect(inside.map(({ lease }) => lease.permits)).toEqual([1, 2, 1, 1])
         const fences = inside.map(({ lease }) => lease.fencingToken)
         expect(fences).toEqual([...fences].sort((a, b) => a - b))
@@ -213,7 +216,7 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
         expect(yield* Effect.flip(Fiber.join(impatient))).toEqual(unavailable)
         expect(yield* isPending(small)).toBe(true)
         yield* Fiber.interrupt(cut)
-        yield* Fiber.join(small)
+        yield* soon(Fiber.join(small))
         expect(yield* Semaphore.inUse(key)).toBe(2)
       })
     )
@@ -288,9 +291,9 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
       Effect.gen(function* () {
         const key = freshKey()
         const { until } = yield* StoreControls
-        const short = yield* holder(key, { limit: 2, ttl: 200 })
+        const short = yield* holder(key, { limit: 2, ttl: 1_000, renewEvery: 100 })
         const long = yield* holder(key, { limit: 2, ttl: "20 seconds" })
-        yield* until(key, "renewed", 6)
+        yield* Effect.raceFirst(until(key, "renewed", 15), short.lease.awaitLost)
         yield* short.lease.verify
         yield* long.lease.verify
         expect(yield* Effect.flip(Semaphore.tryAcquire(key, { limit: 2 }))).toEqual(unavailable)
@@ -598,6 +601,30 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
   })
 
   layer(store, { excludeTestServices: true })("interruption", (it) => {
+    it.scoped("waiters that are interrupted just as permits become free leave nothing", () =>
+      Effect.gen(function* () {
+        for (let round = 0; round < 40; round++) {
+          const key = freshKey()
+          const options = { limit: 3, ttl: "1 minute" } as const
+          const whole = yield* holder(key, { ...options, permits: 3 })
+          const waiters = yield* Effect.forEach([0, 1, 2, 3], (behind) =>
+            waiter(key, options, behind)
+          )
+          const releasing = yield* Effect.fork(whole.release)
+          if (round % 2 === 0) yield* Effect.replicateEffect(Effect.yieldNow(), round / 2)
+          else yield* Effect.sleep(round / 20)
+          yield* Fiber.interruptAll(waiters)
+          yield* Fiber.join(releasing)
+          // those that had been granted permits by then have them until the end of the test
+          for (const one of waiters) {
+            const exit = yield* Fiber.await(one)
+            if (Exit.isSuccess(exit)) yield* exit.value.release
+          }
+          yield* soon(until(Effect.map(lookAt(key), ({ kind }) => kind === undefined)))
+        }
+      })
+    )
+
     it.scoped(
       "thousands of callers that are interrupted at random moments leave nothing",
       () =>
