@@ -3,14 +3,14 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
-import * as Runtime from "effect/Runtime"
 import { LockUnavailable } from "../../LockError.js"
 import type { Contention, LockStore, ScheduledCall } from "../../LockStore.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { fiberRefsOf } from "./fiberRefs.js"
-import { Inherited, startLike } from "./fork.js"
+import { Inherited, interruptible, startLike } from "./fork.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
 import type { LeaseOptions } from "../common/options.js"
+import { quietly } from "./logs.js"
 import type { LockMetrics } from "./telemetry.js"
 
 export class Waiting {
@@ -82,17 +82,9 @@ export class Waiting {
   /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
   private warn(message: string): void {
     const { caller, key, options } = this
-    const warning = Effect.annotateLogs(Effect.logWarning(message), {
-      "lock.key": key,
-      ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
-    })
+    const warning = quietly(key, options.owner, Effect.logWarning(message))
     try {
-      startLike(
-        caller,
-        Runtime.defaultRuntimeFlags,
-        Effect.catchAllCause(warning, () => Effect.void),
-        new Inherited(this.refs)
-      )
+      startLike(caller, interruptible, warning, new Inherited(this.refs))
     } catch {
       // a logger, a FiberRef or a supervisor that throws: nobody waits any less for that
     }
