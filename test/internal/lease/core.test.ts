@@ -289,8 +289,11 @@ describe("a release", () => {
 
   it("of a lease that was lost before is asked for as well, and stays that loss", () => {
     const world = held()
-    world.clock.advance(proof)
+    world.clock.advance(proof - 500)
+    expect(world.core.provenMillis).toBe(500)
     const exits = releasing(world)
+    // from here on somebody else can have it
+    expect(world.core.provenMillis).toBe(0)
     world.grant.releases[0]!("Ours")
     expect(exits).toEqual([new Loss("Unreachable", true, "Ours")])
     expect(world.told.slice(3)).toEqual([])
