@@ -149,6 +149,14 @@ export const control = (row: string): Bug => ({
   scripts: [...new Set(bugs.filter((bug) => bug.row === row).flatMap(({ scripts }) => scripts))]
 })
 
+/** The same runs without the bug. A check that fails in these as well has not found the bug. */
+export const unplanted = (bug: Bug): Bug => ({
+  ...bug,
+  name: `nothing, in the runs of "${bug.name}"`,
+  replace: bug.find,
+  also: []
+})
+
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
 export const editsOf = ({ also = [], file, find, replace }: Bug): ReadonlyArray<Edit> => [
