@@ -607,9 +607,7 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
           const key = freshKey()
           const options = { limit: 3, ttl: "1 minute" } as const
           const whole = yield* holder(key, { ...options, permits: 3 })
-          const waiters = yield* Effect.forEach([0, 1, 2, 3], (behind) =>
-            waiter(key, options, behind)
-          )
+          const waiters = yield* Effect.forEach([0, 1, 2, 3], () => waiter(key, options))
           const releasing = yield* Effect.fork(whole.release)
           if (round % 2 === 0) yield* Effect.replicateEffect(Effect.yieldNow(), round / 2)
           else yield* Effect.sleep(round / 20)
