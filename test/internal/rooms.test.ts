@@ -54,14 +54,7 @@ describe("the rooms", () => {
   })
 
   it("are all there", () => {
-    expect(new Set(inRooms.map(room))).toEqual(
-      new Set([
-        "common",
-        "lease",
-        "redis",
-        ...inRooms.filter((file) => room(file) === "memory").map(room)
-      ])
-    )
+    expect(new Set(inRooms.map(room))).toEqual(new Set(Object.keys(rooms)))
   })
 
   it("are known to the public modules, and to the face only as far as it needs them", () => {
@@ -78,17 +71,21 @@ describe("the rooms", () => {
 /** What Effect has in its third version only, and the files that may use it. */
 const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
   "withFiberRuntime|interruptedCause": ["face/caller", "face/httpLock"],
-  "RuntimeFlags\\b": ["face/caller", "face/fork", "face/guard", "memoryStore"],
+  "RuntimeFlags\\b": ["face/caller", "face/fork", "face/guard", "face/effectClock"],
   "getFiberRefs|_fiberRefs": ["face/fiberRefs"],
-  "Runtime\\.(make|runFork|defaultRuntimeFlags)": ["face/fork", "face/redisStore", "memoryStore"],
+  "Runtime\\.(make|runFork|defaultRuntimeFlags)": [
+    "face/fork",
+    "face/redisStore",
+    "face/effectClock"
+  ],
   "FiberRefs\\.\\w+\\(": ["face/fork", "face/guard"],
   "unsafePoll|inheritAll": ["face/guard"],
-  unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "memoryStore"],
+  unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "face/effectClock"],
   "Scheduler\\.make|updateFiberRefs": ["face/fork"],
   "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
   "FiberRef\\.unsafeMake": ["face/holds"],
   "currentPreResponseHandlers|Scope\\.extend": ["face/httpLock"],
-  "Effect\\.runtime\\b": ["face/redisStore", "memoryStore"]
+  "Effect\\.runtime\\b": ["face/redisStore", "MemoryLockStore"]
 }
 
 describe("what Effect 4 does not have", () => {
