@@ -119,12 +119,13 @@ it("no file knows, by way of others, itself", () => {
 })
 
 /** (One is a table of scripts; the public modules are mostly documentation.) */
-const longer = ["internal/redis/scripts.ts", "internal/redis/line.ts"]
+const longer = ["internal/redis/scripts.ts", "internal/redis/semaphoreScripts.ts", "internal/redis/line.ts"]
 
 it("no file is long", () => {
   const long = files.filter(
     (file) =>
       !longer.includes(file) &&
+      file.includes("/") &&
       Fs.readFileSync(Path.join(source, file), "utf8").split("\n").length > 351
   )
   expect(long).toEqual([])
