@@ -228,7 +228,14 @@ export class Line implements PlaceEvents {
   // ---------------------------------------------------------------- what becomes of the place
 
   claimFor(place: Place): Claim | undefined {
-    return this.waiterFor(place)?.claim
+    // (each place asks with the ttl of the caller that has as many before it)
+    let waiter = this.waiters.first
+    for (let index = this.places.indexOf(place); index > 0 && waiter !== undefined; index--) {
+      waiter = this.waiters.after(waiter)
+    }
+    return waiter !== undefined && place.isFor(waiter.claim)
+      ? waiter.claim
+      : this.waiterFor(place)?.claim
   }
 
   /** The first caller that asks for what the place stands for. */
@@ -471,7 +478,8 @@ export class Line implements PlaceEvents {
       // (timers may come a little early)
       if (now + 10 >= askAt && now < tenure.validUntil) {
         tenure.watch = undefined
-        if (this.waiters.size > 0 && this.has(tenure)) this.checkTenure(tenure)
+        // (of several, one tells whether the server has lost them)
+        if (this.waiters.size > 0 && this.tenures[0] === tenure) this.checkTenure(tenure)
       } else if (now < tenure.validUntil) {
         // it was renewed, or it is not over yet
         tenure.watch = { askAt, at: Number.POSITIVE_INFINITY, timer }
