@@ -5,7 +5,7 @@
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { hashed, lockKeys } from "../../src/internal/redis/layout.js"
-import * as locks from "../../src/internal/redis/scripts.js"
+import type * as locks from "../../src/internal/redis/scripts.js"
 import * as scripts from "../../src/internal/redis/semaphoreScripts.js"
 import { strangeToken } from "../support/Queue.js"
 import { leftovers, RedisServer, serverMicros } from "./support.js"
@@ -410,28 +410,49 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
     })
   )
 
-  it.scoped("operations that travel together serve no more than one by itself", () =>
+  it.scoped(
+    "what travels together does not serve: what somebody waits for is asked by itself",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* from("held by ours, and others wait")
+        const other = allKeys("other")
+        const args = [
+          2,
+          0,
+          2,
+          ours,
+          strangeToken(),
+          third,
+          ttl,
+          claim(1, 3),
+          third,
+          ttl,
+          claim(1, 3)
+        ]
+        const own = [...keys, ...other, ...keys, ...other]
+        const once = yield* stateOf(server)
+        const answers = yield* server.command(
+          "EVAL",
+          scripts.batch.lua,
+          own.length,
+          ...own,
+          ...args
+        )
+        expect(answers).toEqual([null, null, null, expect.stringMatching(/^\d{16}:\d{16}:3$/)])
+        yield* server.command("DEL", ...other)
+        expect(yield* stateOf(server)).toEqual(once)
+      })
+  )
+
+  it.scoped("what travels together is done as each by itself", () =>
     Effect.gen(function* () {
-      const server = yield* from("a free key")
-      const releases: Array<string> = []
-      const ofAll: Array<string> = []
-      for (let n = 0; n < 4; n++) {
-        const own = allKeys(`k-${n}`)
-        const on = (script: locks.Script, ...args: ReadonlyArray<string | number>) =>
-          server.command("EVAL", script.lua, own.length, ...own, ...args)
-        const holder = strangeToken()
-        yield* on(scripts.acquire, holder, ttl, claim(40, 40))
-        for (let n = 0; n < 40; n++) {
-          yield* on(scripts.acquire, strangeToken(), ttl, claim(1, 40), window, window)
-        }
-        releases.push("release", holder, "", "", "", "")
-        ofAll.push(...own)
-      }
-      yield* server.command("EVAL", scripts.batch.lua, ofAll.length, ...ofAll, ...releases)
-      const granted = yield* Effect.forEach([0, 1, 2, 3], (n) =>
-        Effect.map(server.command("ZCARD", `k-${n}`), Number)
-      )
-      expect(granted).toEqual([40, 24, 0, 0])
+      const server = yield* from("held by ours and another")
+      const own = [...keys, ...keys, ...keys, ...keys]
+      const args = [1, 1, 2, ours, theirs, ttl, third, ttl, claim(2, 3), ours, ttl, claim(1, 3)]
+      const answers = yield* server.command("EVAL", scripts.batch.lua, own.length, ...own, ...args)
+      expect(answers).toEqual([1, 1, expect.stringMatching(/^\d{16}:\d{16}:3$/), null])
+      yield* checkConsistent(server)
+      expect(yield* server.command("HGET", holders, "in-use")).toBe("3")
     })
   )
 

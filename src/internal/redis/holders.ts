@@ -20,10 +20,9 @@ end
 
 /** To be followed by `queue`, for which it says whether there is room, and makes holders. */
 export const holders = `
--- What a claim (or the entry of a holder, from there on) needs, and within which limit.
+-- What a claim (or the entry of a holder) needs, and within which limit: as it stands there.
 local function shareOf(claim)
-  local share, limit = string.match(claim, '%l+/1 %d+ (%d+) (%d+) ')
-  return tonumber(share), tonumber(limit)
+  return string.match(claim, '%l+/1 %d+ (%d+) (%d+) ')
 end
 
 -- In the index: of 16 digits, and of 7.
@@ -36,11 +35,11 @@ local function ofLimit(limit, token)
 end
 
 -- Of all holders of the key that is read: what is in use, the smallest fencing token and limit, and the
--- end of the last one's ttl. One that holds it alone stands in no index: \`alone\` is what would.
+-- end of the last one's ttl. One that holds it \`alone\` (token, fencing token, limit) stands in no index.
 local read, used, floor, least, last, alone
 
 local function nobody()
-  read, used, floor, least, last, alone = k, 0, math.huge, math.huge, 0, {}
+  read, used, floor, least, last, alone = k, 0, nil, math.huge, 0, nil
 end
 
 local function all()
@@ -53,12 +52,12 @@ local function all()
   local first = redis.call('ZRANGEBYLEX', KEYS[k + 6], '[f', '(g', 'LIMIT', 0, 1)[1]
   local known = not first and not held[3] and redis.call('HGET', KEYS[k + 5], token)
   if first then
-    floor = tonumber(string.sub(first, 2, 17))
+    floor = string.match(first, '^f0*(%d+)')
     least = tonumber(string.sub(redis.call('ZRANGEBYLEX', KEYS[k + 6], '[l', '(m', 'LIMIT', 0, 1)[1], 2, 8))
   elseif known then
-    local fence, _ = string.match(known, '^%d+')
-    _, least = shareOf(known)
-    floor, alone = tonumber(fence), { 0, ofFence(fence, token), 0, ofLimit(least, token) }
+    local _, limit = shareOf(known)
+    floor, least = string.match(known, '^%d+'), tonumber(limit)
+    alone = { token, floor, limit }
   else
     -- somebody has deleted what stands beside the key: nobody can tell how much is in use
     least = 0
@@ -94,10 +93,9 @@ end
 
 local toRemove = ${mostRemoved}
 
--- Whether what stands at the key is not ours; holders whose ttl has ended are removed. Answers also who
--- holds it alone.
+-- Whether what stands at the key is not ours; holders whose ttl has ended are removed.
 local function look()
-  local held = redis.pcall('ZRANGE', KEYS[k + 1], 0, 1, 'WITHSCORES')
+  local held = redis.pcall('ZRANGE', KEYS[k + 1], 0, 0, 'WITHSCORES')
   if held.err then
     -- (any other error comes again)
     if not string.find(held.err, 'WRONGTYPE') then redis.call('ZRANGE', KEYS[k + 1], 0, 0) end
@@ -109,8 +107,7 @@ local function look()
     return false
   end
   if not isOurs(held[1]) then return true end
-  if tonumber(held[2]) > millis then return false, not held[3] and held[1] end
-  if toRemove > 0 then
+  if tonumber(held[2]) <= millis and toRemove > 0 then
     local gone = redis.call('ZRANGEBYSCORE', KEYS[k + 1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, toRemove)
     for i = 1, #gone do drop(gone[i]) end
     toRemove = toRemove - #gone
@@ -130,24 +127,30 @@ end
 -- (of whoever there was room for)
 local function put(token, fence, claim, ttl)
   local share, limit = shareOf(claim)
-  local ends, several = millis + ttl, used > 0
-  redis.call('ZADD', KEYS[k + 1], string.format('%.0f', ends), token)
-  redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', used + share)
-  local isNew = #alone > 0
-  local entries = { 0, ofFence(fence, token), 0, ofLimit(limit, token), unpack(alone) }
-  alone = several and {} or entries
-  if several then redis.call('ZADD', KEYS[k + 6], unpack(entries)) end
-  used, floor, least = used + share, math.min(floor, tonumber(fence)), math.min(least, limit)
-  if ends > last or isNew then
-    last = math.max(last, ends)
-    expire(string.format('%.0f', last), several)
+  local ends, before = millis + ttl, used
+  local at = string.format('%.0f', ends)
+  redis.call('ZADD', KEYS[k + 1], at, token)
+  used = before + share
+  redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', before == 0 and share or used)
+  if before == 0 then
+    floor, least, last, alone = fence, tonumber(limit), ends, { token, fence, limit }
+    return expire(at)
   end
+  redis.call('ZADD', KEYS[k + 6], 0, ofFence(fence, token), 0, ofLimit(limit, token))
+  least = math.min(least, limit)
+  if tonumber(fence) < tonumber(floor) then floor = fence end
+  if alone then redis.call('ZADD', KEYS[k + 6], 0, ofFence(alone[2], alone[1]), 0, ofLimit(alone[3], alone[1])) end
+  if ends > last or alone then
+    last = math.max(last, ends)
+    expire(string.format('%.0f', last), true)
+  end
+  alone = nil
 end
 
 -- A grant, as it is told: its fencing token, and the smallest fencing token and limit of all holders.
 local function told(fence)
   all()
-  return string.format('%s:%.0f:%d', fence, math.min(floor, tonumber(fence)), least)
+  return fence .. ':' .. (floor or fence) .. ':' .. least
 end
 `
 

@@ -1,8 +1,6 @@
 /**
  * The scripts of kinds that several can hold at once: semaphores, and what else has a capacity. What
- * KEYS and claims are is said in `lua.ts`. Each operation takes six keys and five arguments (token, ttl,
- * claim, window, ttl of a grant by handoff), empty where it needs none, so that any of them can travel
- * together.
+ * KEYS and claims are is said in `lua.ts`.
  */
 import { holders, holding, time } from "./holders.js"
 import { clock, isOurs, queue, record, script } from "./lua.js"
@@ -28,54 +26,34 @@ local function take()
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
 
-local function acquire()
+-- A grant, where nobody waits and there is room; otherwise nothing, and whether the key is not ours.
+local function attempt()
   -- (by far the most)
   if redis.call('EXISTS', KEYS[k + 1], KEYS[k + 3], KEYS[k + 5], KEYS[k + 6]) == 0 then
     nobody()
     return take()
   end
-  local foreign = look()
-  if foreign then
-    local why = stranger()
-    if why then return why end
-  else
-    local ends = endOf(ARGV[a + 1])
-    if ends then return claimed(ends) end
-    -- its ttl has ended, and it comes again
-    drop(ARGV[a + 1])
-    local other, queued = false, redis.call('EXISTS', KEYS[k + 3]) == 1
-    if queued then
-      other = serve(now)
-      ends = endOf(ARGV[a + 1])
-      if ends then return claimed(ends) end
-      queued = other or redis.call('EXISTS', KEYS[k + 3]) == 1
-    end
-    if not queued and room(ARGV[a + 3]) then return take() end
-  end
-  local later = refusal(redis.call('GET', KEYS[k + 2]) or '')
-  if later then return redis.error_reply(later) end
-  local rank = join(now)
-  if type(rank) == 'table' then return rank end
-  return busy(foreign, rank)
+  if look() then return nil, true end
+  local ends = endOf(ARGV[a + 1])
+  if ends then return claimed(ends) end
+  -- its ttl has ended, and it comes again
+  drop(ARGV[a + 1])
+  if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end
 end
 `
 
 const releaseOne = `
-local function release()
-  local foreign, only = look()
-  if only == ARGV[a + 1] and redis.call('EXISTS', KEYS[k + 3]) == 0 then
+-- 1, where it holds it and nobody waits; otherwise nothing.
+local function leave()
+  local ends = redis.pcall('ZSCORE', KEYS[k + 1], ARGV[a + 1])
+  if type(ends) ~= 'string' or tonumber(ends) <= millis or redis.call('EXISTS', KEYS[k + 3]) == 1 then return end
+  if redis.call('ZCARD', KEYS[k + 1]) == 1 then
     redis.call('DEL', KEYS[k + 1], KEYS[k + 5], KEYS[k + 6])
-    return 1
-  end
-  local mine = not foreign and endOf(ARGV[a + 1])
-  if mine then
+  else
     drop(ARGV[a + 1])
     keep()
-  elseif redis.call('ZREM', KEYS[k + 3], ARGV[a + 1]) == 1 then
-    redis.call('HDEL', KEYS[k + 4], ARGV[a + 1])
   end
-  if not foreign then serve(now) end
-  return mine and 1 or foreign and 2 or 0
+  return 1
 end
 `
 
@@ -98,10 +76,50 @@ end
 `
 
 /** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
-export const acquire = script("acquire", ...lib, holding, acquireOne, "return acquire()")
+export const acquire = script(
+  "acquire",
+  ...lib,
+  holding,
+  acquireOne,
+  `
+local answer, foreign = attempt()
+if answer then return answer end
+if foreign then
+  local why = stranger()
+  if why then return why end
+elseif redis.call('EXISTS', KEYS[3]) == 1 then
+  local other = serve(now)
+  local ends = endOf(ARGV[1])
+  if ends then return claimed(ends) end
+  if not other and redis.call('EXISTS', KEYS[3]) == 0 and room(ARGV[3]) then return take() end
+end
+local later = refusal(redis.call('GET', KEYS[2]) or '')
+if later then return redis.error_reply(later) end
+local rank = join(now)
+if type(rank) == 'table' then return rank end
+return busy(foreign, rank)
+`
+)
 
 /** ARGV: token. */
-export const release = script("release", ...lib, releaseOne, "return release()")
+export const release = script(
+  "release",
+  ...lib,
+  releaseOne,
+  `
+if leave() then return 1 end
+local foreign = look()
+local ends = not foreign and endOf(ARGV[1])
+if ends then
+  drop(ARGV[1])
+  keep()
+elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HDEL', KEYS[4], ARGV[1])
+end
+if not foreign then serve(now) end
+return ends and 1 or foreign and 2 or 0
+`
+)
 
 /** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
 export const renew = script(
@@ -200,25 +218,38 @@ return told(first) .. ':' .. most
 )
 
 /**
- * Several of them in one call, each by itself: what fails is answered with nothing, and asked again.
+ * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
+ * answered with nothing and asked again by itself.
  *
- * KEYS: six for each. ARGV: for each `acquire`, `renew` or `release` and its five arguments.
+ * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
+ * ttl of each renewal; token, ttl, claim of each acquire.
  */
 export const batch = script(
   "batch",
-  ...lib,
+  clock,
+  time,
+  isOurs,
+  record(mark),
+  holders,
   holding,
   acquireOne,
   releaseOne,
   unlessHeld,
   renewOne,
   `
-local operations, answers = { acquire = acquire, release = release, renew = renew }, {}
-for i = 1, #KEYS / 6 do
-  k, a, read = 6 * (i - 1), 6 * (i - 1) + 1, nil
-  local ok, answer = pcall(operations[ARGV[a]])
-  answers[i] = ok and not (type(answer) == 'table' and answer.err) and answer
+local answers = {}
+local function each(operation, count, args)
+  for _ = 1, count do
+    read = nil
+    local ok, answer = pcall(operation)
+    answers[#answers + 1] = ok and type(answer) ~= 'table' and answer or false
+    k, a = k + 6, a + args
+  end
 end
+a = 3
+each(leave, ARGV[1], 1)
+each(renew, ARGV[2], 2)
+each(attempt, ARGV[3], 3)
 return answers
 `
 )
