@@ -302,7 +302,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
             const random = seeded(7)
             const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
             const inside = new Map<string, number>()
-            const fences = new Set<number>()
+            const fences = new Set<string>()
             let most = 0
             let granted = 0
             const one = Effect.suspend(() => {
@@ -318,8 +318,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
                     inside.set(key, now)
                     most = Math.max(most, now)
                     expect(now).toBeLessThanOrEqual(limit)
-                    expect(fences.has(lease.fencingToken)).toBe(false)
-                    fences.add(lease.fencingToken)
+                    const fence = `${key} ${lease.fencingToken}`
+                    expect(fences.has(fence)).toBe(false)
+                    fences.add(fence)
                     expect(lease.fencingFloor).toBeLessThanOrEqual(lease.fencingToken)
                   }),
                   () => pick(Effect.void, Effect.yieldNow(), Effect.sleep(pick(1, 3))),

@@ -414,20 +414,20 @@ export class Line implements PlaceEvents {
       tenure.token,
       String(claim.ttlMillis),
       this.protocol.claimOf(claim, owner),
-      String(tenure.reservedUntil),
+      String(tenure.entryToken),
       String(queued)
     ])
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
 
-  /** Redis has kept the lease for this process, and fencing tokens up to this one. */
-  kept(tenure: Tenure, last: number, reply: unknown, call: Call, ttlMillis: number): void {
+  /** Redis has kept the lease for this process, with that fencing token, and others beside it. */
+  kept(tenure: Tenure, granted: number, reply: unknown, call: Call, ttlMillis: number): void {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(readLast(reply), last, fencingBlock)
-    tenure.fencingFloor = Math.min(readFloor(reply, last), tenure.fencingToken)
+    tenure.reserve(granted, readLast(reply), fencingBlock)
+    tenure.fencingFloor = Math.min(readFloor(reply, granted), tenure.fencingToken)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now
     const isTime = this.has(tenure) && now < tenure.validUntil

@@ -18,6 +18,8 @@ export class Tenure {
   validUntil: number
   /** The last of the fencing tokens that were reserved for it. */
   reservedUntil: number
+  /** The one that stands in Redis, in the record or in the holder's entry. */
+  entryToken: number
   /** The last question whether it may be passed on within this process. */
   pass: Call | undefined = undefined
   /** The last question whether it is still there. */
@@ -45,6 +47,7 @@ export class Tenure {
   ) {
     this.recordedMillis = ttlMillis
     this.reservedUntil = fencingToken
+    this.entryToken = fencingToken
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
@@ -68,12 +71,15 @@ export class Tenure {
   }
 
   /**
-   * The numbers between the last one of anybody (of its own, where nobody else can have had one since)
-   * and this one: so many at most, and the first is given out.
+   * Where several can hold the key, the numbers from the one that was granted to `last`. Where nobody else
+   * can have had one since the last one of its own, those from there to the one that was granted: so many
+   * at most. The first is given out.
    */
-  reserve(lastOfAll: number | undefined, last: number, most: number): void {
-    this.fencingToken = Math.max((lastOfAll ?? this.reservedUntil) + 1, last - most + 1)
-    this.reservedUntil = Math.max(this.fencingToken, last)
+  reserve(granted: number, last: number | undefined, most: number): void {
+    const first = last === undefined ? granted - most + 1 : granted
+    this.fencingToken = Math.max(this.reservedUntil + 1, first)
+    this.reservedUntil = Math.max(this.fencingToken, last ?? granted)
+    this.entryToken = granted
   }
 
   /** Gives it to a caller. */
