@@ -15,12 +15,13 @@ import { Heap } from "../../../src/internal/memory/heap.js"
 import { MemoryStore } from "../../../src/internal/memory/store.js"
 
 const makeStore = () => {
-  let now = 0
+  let [now, scheduled] = [0, 0]
   const timers = new Set<{ readonly at: number; readonly callback: () => void }>()
   const store = new MemoryStore(
     {
       unsafeNow: () => now,
       unsafeSchedule: (at, callback) => {
+        scheduled++
         const timer = { at, callback }
         timers.add(timer)
         return { cancel: () => timers.delete(timer) }
@@ -31,6 +32,7 @@ const makeStore = () => {
   return {
     store,
     timers,
+    scheduled: () => scheduled,
     advance: (millis: number) => {
       for (const end = now + millis; ;) {
         const due = [...timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0]
@@ -187,6 +189,34 @@ describe("the memory store", () => {
     expect(first.exits).toEqual([])
     advance(1)
     expect(first.exits).toHaveLength(1)
+  })
+
+  it("a handoff needs no new timer: an old one that comes too early looks again", () => {
+    const { scheduled, store } = makeStore()
+    let holder = granted(store, { share: 3 })
+    for (let i = 0; i < 100; i++) {
+      const next = ask(store, { ...patient, share: 3 })
+      ask(store, { ...patient, share: 3 }).cancel()
+      const other = ask(store, { ...patient, share: 3 })
+      holder.release(0, () => {})
+      holder = (next.exits[0] as Granted).grant
+      other.cancel()
+    }
+    // one each time when somebody waits again, where nobody did
+    expect(scheduled()).toBeLessThanOrEqual(100)
+  })
+
+  it("keeps nothing of a key that nobody has, nor waits for", () => {
+    const { advance, store } = makeStore()
+    for (let i = 0; i < 100; i++) {
+      const holder = granted(store, { key: `key-${i}`, share: 3 })
+      ask(store, { key: `key-${i}`, ...patient }).cancel()
+      ask(store, { key: `key-${i}`, waitMillis: 10 })
+      advance(10)
+      holder.release(0, () => {})
+    }
+    const { entries } = store as unknown as { readonly entries: { readonly size: number } }
+    expect(entries.size).toBe(0)
   })
 
   it("an expired one is gone before its timer: it does not count, and is not listed", () => {
