@@ -7,7 +7,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Lease, Options } from "../../Lease.js"
@@ -25,6 +24,7 @@ import { AdaptedGrant } from "./adaptedGrant.js"
 import { acquireExit, publicContention } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { updateFiberRef } from "./fiberRefs.js"
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -88,16 +88,16 @@ class Acquisition implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
-  /** The lease, begun. It belongs to whoever runs this: in an uninterruptible region. */
-  get taken(): Effect.Effect<HeldLease, AcquireError> {
+  /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
+  take<A, E, R>(
+    use: (lease: HeldLease) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | AcquireError, R> {
     const { caller, key, options } = this
-    return isTraced(caller.fiber)
-      ? traceAcquisition(
-          Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant))),
-          key,
-          options
-        )
-      : Effect.map(this.asked(), (grant) => this.begin(grant))
+    if (!isTraced(caller.fiber)) {
+      return Effect.flatMap(this.asked(), (grant) => use(this.begin(grant)))
+    }
+    const taken = Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant)))
+    return Effect.flatMap(traceAcquisition(taken, key, options), use)
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
@@ -235,7 +235,7 @@ export const withLease = <A, E, R, E2>(
     return Effect.fail(notCapable(key, share.kind))
   }
   const acquisition = new Acquisition(key, share, resolved, store, caller)
-  return Effect.catchAllCause(Effect.flatMap(acquisition.taken, use), (cause) =>
+  return Effect.catchAllCause(acquisition.take(use), (cause) =>
     acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
@@ -269,13 +269,11 @@ export const scopedLease = (
           Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
           (scope): Effect.Effect<Lease> => {
             lease.scope = scope
-            return Effect.as(
-              Effect.zipRight(
-                Scope.addFinalizer(scope, lease.closeQuietly),
-                FiberRef.update(currentHolds, (holds) => adding(lease.hold, false, holds))
-              ),
-              lease
+            const added = Scope.addFinalizer(scope, lease.closeQuietly)
+            const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
+              adding(lease.hold, false, holds)
             )
+            return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
           }
         )
       },
