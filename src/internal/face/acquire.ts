@@ -7,7 +7,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Options } from "../../Lease.js"
@@ -24,7 +23,11 @@ import { AdaptedGrant } from "./adaptedGrant.js"
 import { acquireExit, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+<<<<<<< HEAD
 import { lacking, notCapable } from "../engine.js"
+=======
+import { updateFiberRef } from "./fiberRefs.js"
+>>>>>>> engine
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -97,6 +100,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+<<<<<<< HEAD
   /** The lease, begun. It belongs to whoever runs this: in an uninterruptible region. */
   get taken(): Effect.Effect<L, AcquireError> {
     const { asks, caller, key, options } = this
@@ -108,6 +112,18 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
           options
         )
       : Effect.map(this.asked(), (grant) => this.begin(grant))
+=======
+  /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
+  take<A, E, R>(
+    use: (lease: HeldLease) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | AcquireError, R> {
+    const { caller, key, options } = this
+    if (!isTraced(caller.fiber)) {
+      return Effect.flatMap(this.asked(), (grant) => use(this.begin(grant)))
+    }
+    const taken = Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant)))
+    return Effect.flatMap(traceAcquisition(taken, key, options), use)
+>>>>>>> engine
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
@@ -248,11 +264,15 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
   const acquisition = new Acquisition(key, share, resolved, store, caller)
+<<<<<<< HEAD
   const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
     return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
   }
   return Effect.catchAllCause(Effect.flatMap(acquisition.taken, use), (cause) =>
+=======
+  return Effect.catchAllCause(acquisition.take(use), (cause) =>
+>>>>>>> engine
     acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
@@ -278,13 +298,11 @@ export const scopedLease = <L extends HeldLease>(
           Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
           (scope): Effect.Effect<L> => {
             lease.scope = scope
-            return Effect.as(
-              Effect.zipRight(
-                Scope.addFinalizer(scope, lease.closeQuietly),
-                FiberRef.update(currentHolds, (holds) => adding(lease.hold, false, holds))
-              ),
-              lease
+            const added = Scope.addFinalizer(scope, lease.closeQuietly)
+            const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
+              adding(lease.hold, false, holds)
             )
+            return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
           }
         )
       },
