@@ -23,11 +23,8 @@ import { AdaptedGrant } from "./adaptedGrant.js"
 import { acquireExit, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
-<<<<<<< HEAD
-import { lacking, notCapable } from "../engine.js"
-=======
 import { updateFiberRef } from "./fiberRefs.js"
->>>>>>> engine
+import { lacking, notCapable } from "../engine.js"
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -100,30 +97,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
-<<<<<<< HEAD
-  /** The lease, begun. It belongs to whoever runs this: in an uninterruptible region. */
-  get taken(): Effect.Effect<L, AcquireError> {
-    const { asks, caller, key, options } = this
-    return isTraced(caller.fiber)
-      ? traceAcquisition(
-          Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant))),
-          key,
-          asks,
-          options
-        )
-      : Effect.map(this.asked(), (grant) => this.begin(grant))
-=======
   /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
-  take<A, E, R>(
-    use: (lease: HeldLease) => Effect.Effect<A, E, R>
-  ): Effect.Effect<A, E | AcquireError, R> {
-    const { caller, key, options } = this
+  take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
+    const { asks, caller, key, options } = this
     if (!isTraced(caller.fiber)) {
       return Effect.flatMap(this.asked(), (grant) => use(this.begin(grant)))
     }
     const taken = Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant)))
-    return Effect.flatMap(traceAcquisition(taken, key, options), use)
->>>>>>> engine
+    return Effect.flatMap(traceAcquisition(taken, key, asks, options), use)
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
@@ -133,7 +114,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     if (this.exit !== undefined) return acquireExit(this.exit)
     return caller.restore(
       Effect.async((resume) => {
-        this.resume = resume
+        // (the fiber can have yielded in between)
+        if (this.exit === undefined) this.resume = resume
+        else resume(acquireExit(this.exit))
       })
     )
   }
@@ -264,15 +247,11 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
   const acquisition = new Acquisition(key, share, resolved, store, caller)
-<<<<<<< HEAD
   const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
     return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
   }
-  return Effect.catchAllCause(Effect.flatMap(acquisition.taken, use), (cause) =>
-=======
   return Effect.catchAllCause(acquisition.take(use), (cause) =>
->>>>>>> engine
     acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
