@@ -455,10 +455,11 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
           expect(yield* received(send(port, `/${path}/${key}`))).toEqual([200, "ok"])
         }
         const whenWaiting: unknown = expect.any(Function)
+        const whole = { key, kind: "lock", share: 1, limit: 1 }
         expect(claims).toEqual([
-          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
-          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
-          { key, ttlMillis: 7_000, waitMillis: 0, owner: "me" }
+          { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
+          { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
+          { ...whole, ttlMillis: 7_000, waitMillis: 0, owner: "me" }
         ])
       })
     )
