@@ -335,6 +335,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
     })
   )
 
+  it.scoped("a holder whose ttl was ended by hand holds nothing, and its permits are free", () =>
+    Effect.gen(function* () {
+      const server = yield* from("held by ours and another")
+      yield* stand(server, third, 2)
+      yield* server.command("ZADD", held, "XX", 0, ours)
+      expect(yield* verify(server, ours)).toBe(0)
+      expect(yield* renew(server, ours)).toBe(0)
+      yield* release(server, ours)
+      expect(strings(yield* server.command("ZRANGE", held, 0, -1)).sort()).toEqual(
+        [theirs, third].sort()
+      )
+      yield* checkConsistent(server)
+    })
+  )
+
   it.scoped(
     "where what stands beside the key was deleted, nobody enters until the holders end",
     () =>
