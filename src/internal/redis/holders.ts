@@ -11,10 +11,10 @@ export const time = `
 local now = micros()
 local millis = math.floor(now / 1000)
 
--- The end of a holder's ttl, if that is still to come.
+-- The end of a holder's ttl, if that is still to come; and whether the token is there at all.
 local function endOf(token)
-  local ends = tonumber(redis.call('ZSCORE', KEYS[k + 1], token) or 0)
-  return ends > millis and ends
+  local ends = redis.call('ZSCORE', KEYS[k + 1], token)
+  return ends and tonumber(ends) > millis and tonumber(ends), ends
 end
 `
 

@@ -34,10 +34,10 @@ local function attempt()
     return take()
   end
   if look() then return nil, true end
-  local ends = endOf(ARGV[a + 1])
+  local ends, known = endOf(ARGV[a + 1])
   if ends then return claimed(ends) end
   -- its ttl has ended, and it comes again
-  drop({ ARGV[a + 1] })
+  if known then drop({ ARGV[a + 1] }) end
   if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end
 end
 `
