@@ -111,7 +111,7 @@ local function look()
   end
   if not held[1] then
     -- (somebody may have deleted the key alone)
-    redis.call('DEL', KEYS[k + 5], KEYS[k + 6])
+    redis.call('UNLINK', KEYS[k + 5], KEYS[k + 6])
     return false
   end
   if not isOurs(held[1]) then return true end
