@@ -164,6 +164,16 @@ const toHolder = (fault: FaultName, millis = 0): Plan =>
 const toAnother = (fault: FaultName, millis = 0): Plan =>
   scripted(`${fault}: a waiter`, { fault, target: "another", for: millis })
 
+/** What the dead had is there again while the others go on. */
+const oneAfterTheOther: Plan = {
+  ...scripted(
+    "killed: one after the other",
+    { fault: "killed", target: "holder", for: 0 },
+    { at: 500, fault: "killed", target: "holder", for: 0 }
+  ),
+  millis: 8 * ttl
+}
+
 const longer = 1.8 * ttl
 const shorter = 0.5 * ttl
 
@@ -194,6 +204,7 @@ const everyScript: ReadonlyArray<Plan> = [
   patient,
   toHolder("killed"),
   toAnother("killed"),
+  oneAfterTheOther,
   toHolder("stopped", longer),
   toAnother("stopped", longer),
   toHolder("blocked", longer),

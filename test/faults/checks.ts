@@ -12,10 +12,11 @@ export interface Terms {
   /** In milliseconds. */
   readonly ttl: number
   readonly renewEvery: number
-  /** How much of a key may be held at a time: 1 for a mutex. */
-  readonly capacity: number
-  /** Whether the register refuses a smaller token than it has seen. */
-  readonly fenced: boolean
+  /**
+   * By how many milliseconds, as fencing tokens count, a token can be behind one that was granted
+   * before it was asked for: where several hold a key, and numbers are reserved.
+   */
+  readonly behind: number
   /** First come, first served between processes. */
   readonly inOrder: boolean
   /** Whether every worker that is alive must have had a turn. */
@@ -42,14 +43,15 @@ type Check = (history: History, terms: Terms) => ReadonlyArray<string>
 const grace = 150
 
 // -----------------------------------------------------------------------------
-// one holder at a time
+// as many holders at a time as there is room for
 // -----------------------------------------------------------------------------
 
 /**
- * Two sections whose leases were both proven. The only excuse is a fault by which the store forgot
- * the first one's lease (a flush, a restart without the data) before it granted the second one.
+ * Sections whose leases were proven at the same time, and together had more of a key than the limit of
+ * one of them (of a mutex: two). The only excuse is a fault by which the store forgot the first one's
+ * lease (a flush, a restart without the data) before it granted the second one.
  */
-const exclusion: Check = (history, { capacity }) => {
+const exclusion: Check = (history) => {
   const sections = sectionsOf(history)
   const forgets = forgettings(history)
   const forgotten = (earlier: Section, later: Section) =>
@@ -74,11 +76,10 @@ const exclusion: Check = (history, { capacity }) => {
           !forgotten(section, interval.section) &&
           !forgotten(interval.section, section)
       )
-      const weight = others.reduce((sum, { section }) => sum + section.asked.weight, 0)
-      if (weight + interval.section.asked.weight > capacity && others.length > 0) {
-        const { section, to } = others[0]!
+      if (others.length > 0 && isTooMuch([interval, ...others].map(({ section }) => section))) {
+        const [{ section, to } = interval, ...more] = others
         violations.push(
-          `${show(section)} was proven until ${time(to)}, ${show(interval.section)} from ${time(interval.from)}, both at the same time`
+          `${show(section)} was proven until ${time(to)}, ${show(interval.section)} from ${time(interval.from)}, both at the same time${more.map((other) => `, and ${show(other.section)} until ${time(other.to)}`).join("")}`
         )
       }
       active.push(interval)
@@ -86,6 +87,13 @@ const exclusion: Check = (history, { capacity }) => {
   }
   return violations
 }
+
+const weightOf = (sections: ReadonlyArray<Section>): number =>
+  sections.reduce((sum, { asked }) => sum + asked.weight, 0)
+
+/** Nobody's limit is exceeded while it holds. */
+const isTooMuch = (sections: ReadonlyArray<Section>): boolean =>
+  weightOf(sections) > Math.min(...sections.map(({ asked }) => asked.limit))
 
 /**
  * When the store granted it, by the machine's wall clock, in milliseconds: what the holder hears of
@@ -101,30 +109,34 @@ const clockSlack = 5
 // -----------------------------------------------------------------------------
 
 /**
- * The register never accepts a write with a smaller token than it has seen, a token belongs to one
- * section, and a refusal meets only those who could not know better: whose process had been stalled,
- * or whose lease the store had forgotten.
+ * The register never accepts a write below the greatest floor that it has seen, a token belongs to one
+ * section, no floor is above its own token, and a refusal meets only those who could not know better:
+ * whose process had been stalled, or whose lease the store had forgotten.
  */
-const fencing: Check = (history, { fenced }) => {
-  if (!fenced) return []
+const fencing: Check = (history) => {
   const violations: Array<string> = []
-  const highest = new Map<string, { readonly fence: number; readonly section: string }>()
+  const floors = new Map<string, number>()
+  const owners = new Map<string, string>()
   const sections = new Map(sectionsOf(history).map((section) => [section.id, section]))
   const forgets = forgettings(history)
   const stalls = stallsOf(history)
   for (const write of eventsOf(history, "Write")) {
-    const { accepted, fence, key, phase, section } = write
-    const seen = highest.get(key)
+    const { accepted, fence, floor, key, phase, section } = write
+    const seen = floors.get(key) ?? 0
+    const token = `${key} ${fence}`
+    const owner = owners.get(token) ?? section
+    if (owner !== section) {
+      violations.push(`${section} and ${owner} both had the fencing token ${fence}`)
+    }
+    owners.set(token, owner)
+    if (floor > fence) violations.push(`${section} had ${fence}, and the floor ${floor} above it`)
     if (accepted) {
-      if (seen !== undefined && fence < seen.fence) {
+      if (fence < seen) {
         violations.push(
-          `the register accepted the ${phase} of ${section} with ${fence} behind ${seen.fence}`
+          `the register accepted the ${phase} of ${section} with ${fence} behind ${seen}`
         )
       }
-      if (seen !== undefined && fence === seen.fence && section !== seen.section) {
-        violations.push(`${section} and ${seen.section} both had the fencing token ${fence}`)
-      }
-      if (seen === undefined || fence > seen.fence) highest.set(key, { fence, section })
+      floors.set(key, Math.max(seen, floor))
       continue
     }
     const writer = sections.get(section)
@@ -135,7 +147,7 @@ const fencing: Check = (history, { fenced }) => {
       forgets.some((fault) => fault.forgets.includes(key) && fault.at <= write.at)
     if (!excused) {
       violations.push(
-        `the register refused the ${phase} of ${show(writer)}, behind ${seen?.fence}: its process had not been stalled`
+        `the register refused the ${phase} of ${show(writer)}, behind ${seen}: its process had not been stalled`
       )
     }
   }
@@ -146,7 +158,7 @@ const fencing: Check = (history, { fenced }) => {
  * Who asked after another one's grant has a greater token: also across a flush and a restart. While a
  * failover goes on, and a ttl longer, two masters give tokens of their own.
  */
-const growing: Check = (history, { ttl }) => {
+const growing: Check = (history, { behind, ttl }) => {
   const violations: Array<string> = []
   const failovers = eventsOf(history, "Fault").filter(({ fault }) => fault === "failover")
   const ofTwoMasters = (one: Section, other: Section) =>
@@ -168,7 +180,7 @@ const growing: Check = (history, { ttl }) => {
       }
       if (
         greatest !== undefined &&
-        section.granted!.fence <= greatest.granted!.fence &&
+        section.granted!.fence <= greatest.granted!.fence - behind * 1_000 &&
         !ofTwoMasters(section, greatest)
       ) {
         violations.push(
@@ -208,15 +220,14 @@ const interruption: Check = (history) => {
         .map(({ at }) => at)
     )
     if (ended.until === 0 && overrun > 0 && !toldByStore) {
-      const harmless =
-        overrun < 25 &&
-        !sections.some(
+      const meanwhile = () =>
+        sections.filter(
           (other) =>
+            other !== section &&
             other.asked.key === asked.key &&
-            other.granted !== undefined &&
-            other.granted.at > proven &&
-            other.granted.at < ended.at
+            provenOf(other).some(({ from, to }) => from < ended.at && to > proven)
         )
+      const harmless = overrun < 25 && !isTooMuch([section, ...meanwhile()])
       if (!harmless && ended.at - lastStall > grace) {
         violations.push(
           `${show(section)} went on for ${overrun.toFixed(1)} ms after its validity, and its event loop turned`
@@ -395,35 +406,74 @@ const answered: Check = (history, { everyoneServed }) => {
   return [...forgotten, ...[...starved].map((worker) => `${worker} never had a turn`)]
 }
 
+/** Of a process: leases and places run out, and then all is as if it had never been. */
+const ofProcesses = new Set(["killed", "stopped", "blocked", "clock moved"])
+
 /**
- * Without faults no key is idle while somebody waits for it: a release hands it over at once, and a
- * lost message costs a heartbeat, a third of the ttl. So it is where messages are all that is lost.
+ * Without faults no key is idle while somebody waits for it, and there is room for whoever is the first
+ * in line: a release hands it over at once, and a lost message costs a heartbeat, a third of the ttl.
+ * So it is where messages are all that is lost. And what a process had that died or stood still is
+ * missing for a ttl, or, if it was granted to one that had died in the queue, for its claim window and
+ * a ttl.
  */
 const idle: Check = (history, { handoff, ttl }) => {
-  if (handoff === undefined && eventsOf(history, "Fault").length > 0) return []
+  const faults = eventsOf(history, "Fault")
+  const known = faults.every(({ fault }) => ofProcesses.has(fault))
+  if (handoff === undefined && !known) return []
   const most = handoff ?? ttl / 3
+  const disturbed = faults
+    .filter(({ fault }) => ofProcesses.has(fault))
+    .map(({ at, until }) => ({ at, until: until + 2 * ttl + most }))
   const violations: Array<string> = []
   const stalls = eventsOf(history, "Stalled")
+  const killed = killedAt(history)
   for (const ofKey of byKey(sectionsOf(history))) {
-    const granted = ofKey
-      .filter((section) => section.granted !== undefined)
-      .sort((a, b) => a.granted!.at - b.granted!.at)
-    let freeSince = 0
-    for (const section of granted) {
-      const { asked } = section
-      const waitedFrom = Math.max(freeSince, asked.at)
-      const waitedUntil = section.granted!.at
-      freeSince = Math.max(freeSince, section.ended?.at ?? Number.POSITIVE_INFINITY)
-      const of = new Map<string, number>()
-      for (const { at, from, worker } of stalls) {
-        if (at > waitedFrom && from < waitedUntil) of.set(worker, (of.get(worker) ?? 0) + at - from)
+    const waiting = new Set<Section>()
+    const inside = new Set<Section>()
+    // since when there is room for all that wait, whoever of them is the first
+    let openSince: number | undefined = 0
+    const steps = ofKey.flatMap((section) => {
+      const { asked, ended, granted, settled } = section
+      const death = killed.get(asked.worker)
+      const end = ended?.at ?? (death === undefined ? undefined : death + ttl)
+      const step = (at: number, run: () => void, isGrant = false) => ({ at, run, isGrant, section })
+      return [
+        step(asked.at, () => waiting.add(section)),
+        ...(granted === undefined
+          ? [step(settled?.at ?? death ?? Number.POSITIVE_INFINITY, () => waiting.delete(section))]
+          : [
+              step(
+                granted.at,
+                () => {
+                  waiting.delete(section)
+                  inside.add(section)
+                },
+                true
+              ),
+              step(end ?? Number.POSITIVE_INFINITY, () => inside.delete(section))
+            ])
+      ]
+    })
+    for (const { at, isGrant, run, section } of steps.sort((one, other) => one.at - other.at)) {
+      if (isGrant && openSince !== undefined) {
+        const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
+        const waitedFrom = Math.max(openSince, section.asked.at, ...last)
+        const of = new Map<string, number>()
+        for (const stall of stalls) {
+          if (stall.at <= waitedFrom || stall.from >= at) continue
+          of.set(stall.worker, (of.get(stall.worker) ?? 0) + stall.at - stall.from)
+        }
+        const stalled = Math.max(0, ...of.values())
+        const waited = at - waitedFrom - stalled
+        if (waited > most + 2 * grace) {
+          violations.push(
+            `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had, or that had room`
+          )
+        }
       }
-      const stalled = Math.max(0, ...of.values())
-      const waited = waitedUntil - waitedFrom - stalled
-      if (waited <= most + 2 * grace) continue
-      violations.push(
-        `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had`
-      )
+      run()
+      const isOpen = [...waiting].every((one) => !isTooMuch([one, ...inside]))
+      openSince = isOpen ? (openSince ?? at) : undefined
     }
   }
   return violations
@@ -431,10 +481,10 @@ const idle: Check = (history, { handoff, ttl }) => {
 
 /**
  * First come, first served between processes: a process that has been waiting at the head of its own
- * line for a while before another one began to is served before it.
+ * line for a while before another one began to is served before it, in the order of fencing tokens.
  *
- * Only for patient callers, and without faults. Who stands in the queue is a process, not a
- * fiber, from when its first caller asks, or its last turn ends.
+ * Only for patient callers, and without faults. Who stands in the queue is a process, with so many of
+ * its first callers as could hold the key together with those of it that hold it.
  */
 const order: Check = (history, { inOrder }) => {
   if (!inOrder) return []
@@ -445,16 +495,19 @@ const order: Check = (history, { inOrder }) => {
   /** For a command to reach the store, on a busy machine. */
   const underWay = 250
   for (const ofKey of byKey(sections)) {
-    const granted = ofKey
-      .filter((section) => section.granted !== undefined)
-      .sort((a, b) => a.granted!.at - b.granted!.at)
-    const lastEnd = new Map<string, number>()
-    const turns = granted.map((section) => {
-      const { worker } = section.asked
-      const inLineSince = Math.max(section.asked.at, lastEnd.get(worker) ?? 0)
-      lastEnd.set(worker, section.ended?.at ?? Number.POSITIVE_INFINITY)
-      return { section, worker, inLineSince }
-    })
+    const granted = ofKey.filter((section) => section.granted !== undefined)
+    const inLine = new Map<string, { readonly before: Array<Section>; since: number }>()
+    const turns = granted
+      .sort((a, b) => a.asked.at - b.asked.at)
+      .map((section) => {
+        const { worker } = section.asked
+        const line = inLine.get(worker) ?? { before: [], since: 0 }
+        inLine.set(worker, line)
+        line.since = Math.max(section.asked.at, line.since, roomSince(section, line.before))
+        line.before.push(section)
+        return { section, worker, inLineSince: line.since }
+      })
+      .sort((a, b) => a.section.granted!.fence - b.section.granted!.fence)
     turns.forEach((early, index) => {
       for (const late of turns.slice(index + 1)) {
         // `late` was served after `early`: had it been in line before it?
@@ -473,6 +526,24 @@ const order: Check = (history, { inOrder }) => {
     })
   }
   return violations
+}
+
+/** When it would have fitted beside those of its own process that had asked before it. */
+const roomSince = (section: Section, before: ReadonlyArray<Section>): number => {
+  const { limit, weight } = section.asked
+  let left = weightOf(before)
+  if (left + weight <= limit) return 0
+  const ends = before
+    .map(({ asked, ended }) => ({
+      at: ended?.at ?? Number.POSITIVE_INFINITY,
+      weight: asked.weight
+    }))
+    .sort((a, b) => a.at - b.at)
+  for (const end of ends) {
+    left -= end.weight
+    if (left + weight <= limit) return end.at
+  }
+  return Number.POSITIVE_INFINITY
 }
 
 // -----------------------------------------------------------------------------

@@ -26,12 +26,15 @@ export interface Bug {
 
 const proxied = "mutex, one Redis through proxies"
 const strict = "mutex without local handoff, through proxies"
+const permits = "semaphore, one Redis through proxies"
+const strictPermits = "semaphore without local handoff, through proxies"
+const inMemory = "semaphore in memory"
 
 export const bugs: ReadonlyArray<Bug> = [
   {
     name: "a release does not check the token",
     file: "internal/redis/scripts.ts",
-    find: `local token = redis.call('GET', KEYS[1])
+    find: `local token = redis.pcall('GET', KEYS[1])
 if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     replace: `local token = ARGV[1]
 if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
@@ -75,16 +78,16 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (this.believes(fencingToken, ttl) && left > enough) {
-      return this.granted(fencingToken, this.provenAt, ttl)`,
-    replace: `if (this.believes(fencingToken, ttl)) {
-      return this.granted(fencingToken, this.now, ttl)`,
+    find: `if (this.believes(told.fencingToken, ttl) && left > enough) {
+      return this.granted(told, this.provenAt, ttl)`,
+    replace: `if (this.believes(told.fencingToken, ttl)) {
+      return this.granted(told, this.now, ttl)`,
     row: strict,
     scripts: ["later and later", "a partition"]
   },
   {
     name: "a renewal that is not answered has no deadline",
-    file: "internal/lease.ts",
+    file: "internal/face/lease.ts",
     find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)`,
     replace: ``,
     row: proxied,
@@ -92,16 +95,17 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   },
   {
     name: "a handoff skips the head of the queue",
-    file: "internal/redis/scripts.ts",
-    find: `local first, place = unpack(redis.call('ZPOPMIN', queue))`,
-    replace: `local place, first = 0, redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
+    file: "internal/redis/lua.ts",
+    find: `local first, place = unpack(redis.call('ZPOPMIN', KEYS[k + 3]))`,
+    replace: `local queue, place = KEYS[k + 3], 0
+    local first = redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
     if first then redis.call('ZREM', queue, first) end`,
     row: strict,
     scripts: ["calm and patient"]
   },
   {
     name: "the fencing counter starts again when its record is lost",
-    file: "internal/redis/scripts.ts",
+    file: "internal/redis/lua.ts",
     find: `local function mint(now, claim, least)`,
     replace: `local function mint(now, claim, least)
   now = 1000000`,
@@ -111,25 +115,85 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a cancelled wait does not leave the queue",
     file: "internal/redis/place.ts",
-    find: `this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)`,
+    find: `this.around.commands.giveBack(call, protocol, keys, token, longestTtl)`,
     replace: ``,
     row: strict,
     scripts: ["calm, few fibers"]
   },
   {
     name: "a dead waiter is served",
-    file: "internal/redis/scripts.ts",
+    file: "internal/redis/lua.ts",
     find: `if beat and now / 1000 - beat <= tonumber(window) then`,
     replace: `if beat then`,
     row: strict,
     scripts: ["killed: a waiter"]
+  },
+  {
+    name: "a count that is read before it is changed",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `local function room(claim)
+  local used = tonumber(redis.call('HGET', KEYS[k + 5], 'in-use') or 0)`,
+    replace: `local counted
+local function room(claim)
+  counted = counted or tonumber(redis.call('HGET', KEYS[k + 5], 'in-use') or 0)
+  local used = counted`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "a release that frees two",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share)`,
+    replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share - 1)`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "an expired holder that still counts",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `for i = 1, #gone do drop(gone[i]) end`,
+    replace: ``,
+    row: permits,
+    scripts: ["killed"]
+  },
+  {
+    name: "a limit that is forgotten",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `return used + share <= math.min(limit, least)`,
+    replace: `return used + share <= limit`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "a limit that is forgotten in memory",
+    file: "internal/memory/entry.ts",
+    find: `return this.inUse + share <= Math.min(limit, this.leastLimit ?? limit)`,
+    replace: `return this.inUse + share <= limit`,
+    row: inMemory,
+    scripts: ["calm"]
+  },
+  {
+    name: "what is small overtakes the queue",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `if not queued and not foreign and room(ARGV[a + 3]) then`,
+    replace: `if not foreign and room(ARGV[a + 3]) then`,
+    row: strictPermits,
+    scripts: ["calm and patient"]
+  },
+  {
+    name: "a floor above a number that is reserved",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `local first = string.format('%.0f', math.max(before + 1, tonumber(fence) - \${fencingBlock - 1}))`,
+    replace: `local first = fence`,
+    row: permits,
+    scripts: ["calm"]
   }
 ]
 
 /** A copy without a bug, hunted with the plans of all bugs of that row: it has to get away. */
 export const control = (row: string): Bug => ({
   name: `nothing (${row})`,
-  file: "internal/timing.ts",
+  file: "internal/common/timing.ts",
   find: "export const drift",
   replace: "export const drift",
   row,

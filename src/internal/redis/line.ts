@@ -9,21 +9,16 @@
 import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
-import { readFloor, readLast, readOwnership } from "./answers.js"
+import { readFirst, readFloor, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
+import { fencingBlock } from "./lua.js"
 import { Place, type PlaceEvents, type Told } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
-
-/**
- * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
- * before the answer: so many also say how far a token can be behind the server's time at that moment.
- */
-const fencingBlock = 256
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
@@ -394,7 +389,8 @@ export class Line implements PlaceEvents {
       String(claim.ttlMillis),
       this.protocol.claimOf(claim, owner),
       String(tenure.reservedUntil),
-      String(queued)
+      String(queued),
+      String(tenure.reservedFrom)
     ])
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
@@ -405,7 +401,7 @@ export class Line implements PlaceEvents {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(readLast(reply), last, fencingBlock)
+    tenure.reserve(readFirst(reply), last, fencingBlock)
     tenure.fencingFloor = Math.min(readFloor(reply, last), tenure.fencingToken)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now

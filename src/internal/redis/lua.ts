@@ -9,7 +9,8 @@
  * KEYS[2]  the record of the last grant, `<fencing token> <claim>`, kept for a day after it
  * KEYS[3]  the queue: a sorted set of waiters' tokens, by arrival
  * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <claim>`, in ms
- * KEYS[5]  of each holder `<fencing token> <claim>`, and under `in-use` the sum of their shares
+ * KEYS[5]  of each holder `<fencing token> <claim>`, and under `in-use` the sum of their shares. (Of
+ *          numbers that are reserved for one process, the first: it may be the one in use)
  * KEYS[6]  the holders' fencing tokens and limits, in lexical order: `f<fencing token> <token>` and
  *          `l<limit> <token>`
  *
@@ -34,6 +35,12 @@ export const script = (name: string, ...parts: ReadonlyArray<string>): Script =>
 
 /** Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. */
 const queueTtl = 10_000
+
+/**
+ * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
+ * before the answer: so many also say how far a token can be behind the server's time at that moment.
+ */
+export const fencingBlock = 256
 
 /** So many are served in one call, and then the next one is told to ask: a call is short. */
 const mostServed = 64

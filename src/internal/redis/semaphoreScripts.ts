@@ -4,7 +4,7 @@
  * claim, window, ttl of a grant by handoff), empty where it needs none, so that any of them can travel
  * together.
  */
-import { clock, isOurs, queue, record, script } from "./lua.js"
+import { clock, fencingBlock, isOurs, queue, record, script } from "./lua.js"
 
 const mark = "semaphore/1 "
 
@@ -276,10 +276,12 @@ return busy(now, foreign, redis.call('ZRANK', KEYS[3], ARGV[1]))
 )
 
 /**
- * ARGV: token, ttl, claim, the fencing token that this tenure is known to have, how many places of its
- * process are in the queue. As of a lock: if another process waits, the share is given back, and who
- * waits is served (1). If nobody does, it is kept for the next caller of this process, and answered is a
- * grant with a new fencing token, and the last one before it: all between the two are for this process.
+ * ARGV: token, ttl, claim, the last fencing token that is reserved for this tenure, how many places of
+ * its process are in the queue, the first fencing token that is reserved. As of a lock: if another
+ * process waits, the share is given back, and who waits is served (1). If nobody does, it is kept for
+ * the next caller of this process, and answered is a grant with a new fencing token, and the first of
+ * those up to it that are reserved now. That is the one that others must know of: a floor above it would
+ * shut out its holder.
  */
 export const pass = script(
   "pass",
@@ -293,7 +295,7 @@ if foreign or not holds(now, ARGV[1]) then
   return foreign and 2 or 0
 end
 local known = redis.call('HGET', KEYS[5], ARGV[1])
-if string.match(known, '^%d+') == ARGV[4] and redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
+if string.match(known, '^%d+') == ARGV[6] and redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
   drop(ARGV[1])
   keep()
   serve(now)
@@ -304,10 +306,11 @@ local before = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^%d+')) 
 before = math.max(before, tonumber(ARGV[4]))
 local claim = string.gsub(ARGV[3], '^(%l+/1 )%d+', '%1' .. string.format('%.0f', most))
 local fence = mint(now, claim, before)
+local first = string.format('%.0f', math.max(before + 1, tonumber(fence) - ${fencingBlock - 1}))
 redis.call('ZREM', KEYS[6], ofFence(string.match(known, '^%d+'), ARGV[1]))
-redis.call('ZADD', KEYS[6], 0, ofFence(fence, ARGV[1]))
-redis.call('HSET', KEYS[5], ARGV[1], fence .. ' ' .. claim)
-return told(fence) .. ':' .. string.format('%.0f', before)
+redis.call('ZADD', KEYS[6], 0, ofFence(first, ARGV[1]))
+redis.call('HSET', KEYS[5], ARGV[1], first .. ' ' .. claim)
+return told(fence) .. ':' .. first
 `
 )
 

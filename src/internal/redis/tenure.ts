@@ -16,7 +16,8 @@ export class Tenure {
   /** The present holder. */
   holder: Turn | undefined = undefined
   validUntil: number
-  /** The last of the fencing tokens that were reserved for it. */
+  /** The first and the last of the fencing tokens that were reserved for it. */
+  reservedFrom: number
   reservedUntil: number
   /** The last question whether it may be passed on within this process. */
   pass: Call | undefined = undefined
@@ -44,7 +45,7 @@ export class Tenure {
     readonly pending: Call | undefined
   ) {
     this.recordedMillis = ttlMillis
-    this.reservedUntil = fencingToken
+    this.reservedFrom = this.reservedUntil = fencingToken
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
@@ -68,11 +69,12 @@ export class Tenure {
   }
 
   /**
-   * The numbers between the last one of anybody (of its own, where nobody else can have had one since)
-   * and this one: so many at most, and the first is given out.
+   * The numbers up to this one, from the first that Redis said, or (where nobody else can have had one
+   * since) from the last one of its own: so many at most, and the first is given out.
    */
-  reserve(lastOfAll: number | undefined, last: number, most: number): void {
-    this.fencingToken = Math.max((lastOfAll ?? this.reservedUntil) + 1, last - most + 1)
+  reserve(first: number | undefined, last: number, most: number): void {
+    this.fencingToken = first ?? Math.max(this.reservedUntil + 1, last - most + 1)
+    this.reservedFrom = this.fencingToken
     this.reservedUntil = Math.max(this.fencingToken, last)
   }
 
