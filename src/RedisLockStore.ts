@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -18,6 +18,7 @@ import { toMillis } from "./internal/face/millis.js"
 import { maxOwnerLength, show } from "./internal/common/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
 import { scopedStore } from "./internal/face/redisStore.js"
+import { unwrapConfig } from "./internal/face/unwrapConfig.js"
 import { LockStoreError } from "./LockError.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
@@ -115,7 +116,8 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
 
 /**
  * A layer whose options come from `Config`. It has all options of `layer`: each of them is a
- * `Config`, or all together are one. Use `Config.redacted` for the URL and for passwords.
+ * `Config`, or all together are one. Use `Config.redacted` for the URL and for passwords. A constant is
+ * `Config.succeed(…)`; where types are not checked, a plain value works as well.
  *
  * @example
  * ```ts
@@ -140,34 +142,44 @@ export const layerConfig = (
 ): Layer.Layer<LockStore, ConfigError.ConfigError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(Config.unwrap(options), ({ host, password, port, redis, username, ...rest }) =>
-      Effect.mapError(
-        make({
-          ...rest,
-          redis: {
-            ...revealed(redis),
-            ...(host === undefined ? {} : { host }),
-            ...(port === undefined ? {} : { port }),
-            ...(username === undefined ? {} : { username }),
-            ...(password === undefined ? {} : { password: Redacted.value(password) })
-          }
-        }),
-        (error) => ConfigError.InvalidData(["RedisLockStore"], error.detail)
+    Effect.flatMap(unwrapConfig(options), (given) =>
+      Effect.mapError(Effect.flatMap(withShortForms(given), make), (error) =>
+        ConfigError.InvalidData(["RedisLockStore"], error.detail)
       )
     )
   )
 
+/** Types are not checked everywhere: what is spread here must be an object, or it would get lost. */
+const withShortForms = (given: ConfigOptions): Either.Either<Options, LockStoreError> => {
+  if (!isObject(given)) {
+    return Either.left(impossible("(all of them)", given, "They must be an object."))
+  }
+  const { host, password, port, redis, username, ...rest } = given
+  if (!isObject(redis ?? {})) return Either.left(impossible("redis", redis, objectExpected))
+  return Either.right({
+    ...rest,
+    redis: {
+      ...revealed(redis ?? {}),
+      ...(host === undefined ? {} : { host }),
+      ...(port === undefined ? {} : { port }),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password: reveal(password) })
+    }
+  })
+}
+
 /** The options as ioredis needs them. */
-const revealed = (options: ConfigRedisOptions = {}): Omit<RedisOptions, "replyMapping"> => {
+const revealed = (options: ConfigRedisOptions): Omit<RedisOptions, "replyMapping"> => {
   const { password, sentinelPassword, ...rest } = options
-  const reveal = (secret: string | Redacted.Redacted) =>
-    Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
   return {
     ...rest,
     ...(password === undefined ? {} : { password: reveal(password) }),
     ...(sentinelPassword === undefined ? {} : { sentinelPassword: reveal(sentinelPassword) })
   }
 }
+
+const reveal = (secret: string | Redacted.Redacted): string =>
+  Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
 
 /**
  * Options for ioredis, as `layerConfig` reads them: passwords can be `Redacted`.
@@ -221,6 +233,17 @@ export const layerFromClient = (
     )
   )
 
+const impossible = (option: string, value: unknown, why: string): LockStoreError =>
+  new LockStoreError({
+    operation: "configure",
+    detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
+    transient: false
+  })
+
+const isObject = (value: unknown): boolean => typeof value === "object" && value !== null
+
+const objectExpected = "It must be an object, with options for ioredis."
+
 const decode = (
   options: Options
 ): Effect.Effect<
@@ -228,12 +251,6 @@ const decode = (
   LockStoreError
 > =>
   Effect.suspend(() => {
-    const impossible = (option: string, value: unknown, why: string) =>
-      new LockStoreError({
-        operation: "configure",
-        detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
-        transient: false
-      })
     const millis = (
       option: string,
       input: Duration.DurationInput | undefined,
@@ -283,6 +300,9 @@ const decode = (
             "It must be redis://host:port, or rediss://host:port for TLS. A user and a password go before the host, with @ behind them; the number of the database goes after the port, with / before it."
           )
         )
+      }
+      if (!isObject(options.redis ?? {})) {
+        return yield* Either.left(impossible("redis", options.redis, objectExpected))
       }
       const prefix: unknown = options.prefix ?? ""
       if (typeof prefix !== "string") {

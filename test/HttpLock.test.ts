@@ -180,7 +180,7 @@ const logs = Logger.replace(
 layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it) => {
   // ---------------------------------------------------------------------------
   describe("a turn", () => {
-    it.scoped("is had by one request of a key at a time, in the order of their coming", () =>
+    it.scoped("is held by one request of a key at a time, in the order in which they came", () =>
       Effect.gen(function* () {
         const { until } = yield* StoreControls
         const [key, other] = [freshKey(), freshKey()]

@@ -14,7 +14,7 @@ export type {
   Ownership,
   ScheduledCall
 } from "../LockStore.js"
-export type { LockStoreOperation } from "../LockError.js"
+export type { LockStoreOperation, LossReason } from "../LockError.js"
 
 /** What a store is asked for; see `LockStore.Claim`. */
 export interface Claim {
@@ -64,6 +64,12 @@ export class StoreFailure {
     readonly transient: boolean,
     readonly cause?: unknown
   ) {}
+}
+
+/** The store has a bug: what it ended with is none of its answers. */
+export class Died {
+  readonly _tag = "Died"
+  constructor(readonly cause: unknown) {}
 }
 
 /** The claim cannot be meant: a mistake of the program, and no failure. */
@@ -123,9 +129,9 @@ export class Granted {
 /** Valid until then, or not ours any more. */
 export type Renewed = { readonly _tag: "Renewed"; readonly validUntil: number }
 export type RenewExit =
-  Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure
+  Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure | Died
 
-export type OwnershipExit = "Ours" | NotOurs | StoreFailure
+export type OwnershipExit = "Ours" | NotOurs | StoreFailure | Died
 
 /** How not to be called back. */
 export type Forget = () => void

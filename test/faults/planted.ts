@@ -1,6 +1,6 @@
 /**
  * What the fault suite is worth: mistakes that lock libraries have made, each planted into a copy of
- * `src` by one textual edit, and hunted with the suite's own plans.
+ * `src` by a textual edit or two, and hunted with the suite's own plans.
  */
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
@@ -11,13 +11,18 @@ import * as Plan from "./Plan.js"
 import { type Row, rowNamed } from "./Rows.js"
 import * as Soak from "./Soak.js"
 
-export interface Bug {
-  readonly name: string
+export interface Edit {
   /** Below `src`. */
   readonly file: string
   /** Occurs exactly once. */
   readonly find: string
   readonly replace: string
+}
+
+export interface Bug extends Edit {
+  readonly name: string
+  /** Where the library has more than one way to do what the bug leaves undone: the others. */
+  readonly also?: ReadonlyArray<Edit>
   /** Where it is hunted. */
   readonly row: string
   /** With what, before anything else. */
@@ -72,6 +77,14 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     file: "internal/redis/connections.ts",
     find: `if (call.isWanted) calls.push(call)`,
     replace: `if (call.isWanted && this.lines.length === 1) calls.push(call)`,
+    // or it is sent there after all, when the first connection is given up: a round trip later
+    also: [
+      {
+        file: "internal/redis/connections.ts",
+        find: `else this.lines.find((line) => line.greeted)?.lane.send(alone(call))`,
+        replace: ``
+      }
+    ],
     row: proxied,
     scripts: ["connections lead nowhere", "idle connections lead nowhere"]
   },
@@ -200,28 +213,43 @@ export const control = (row: string): Bug => ({
   scripts: [...new Set(bugs.filter((bug) => bug.row === row).flatMap(({ scripts }) => scripts))]
 })
 
+/** The same runs without the bug. A check that fails in these as well has not found the bug. */
+export const unplanted = (bug: Bug): Bug => ({
+  ...bug,
+  name: `nothing, in the runs of "${bug.name}"`,
+  replace: bug.find,
+  also: []
+})
+
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
+export const editsOf = ({ also = [], file, find, replace }: Bug): ReadonlyArray<Edit> => [
+  { file, find, replace },
+  ...also
+]
+
 /** A copy of `src` with the bug in it; gives the environment in which workers run it. */
-export const plant = (bug: Pick<Bug, "name" | "file" | "find" | "replace">) =>
+const plant = (bug: Bug) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const cache = Path.join(root, ".cache/faults")
       Fs.mkdirSync(cache, { recursive: true })
       const dir = Fs.mkdtempSync(Path.join(cache, "planted-"))
       Fs.cpSync(Path.join(root, "src"), Path.join(dir, "src"), { recursive: true })
-      const file = Path.join(dir, "src", bug.file)
-      const source = Fs.readFileSync(file, "utf8")
-      const times = source.split(bug.find).length - 1
-      if (times !== 1) {
-        throw new Error(
-          `"${bug.name}" cannot be planted: src/${bug.file} has its place ${times} times, and not once`
+      for (const edit of editsOf(bug)) {
+        const file = Path.join(dir, "src", edit.file)
+        const source = Fs.readFileSync(file, "utf8")
+        const times = source.split(edit.find).length - 1
+        if (times !== 1) {
+          throw new Error(
+            `"${bug.name}" cannot be planted: src/${edit.file} has its place ${times} times, and not once`
+          )
+        }
+        Fs.writeFileSync(
+          file,
+          source.replace(edit.find, () => edit.replace)
         )
       }
-      Fs.writeFileSync(
-        file,
-        source.replace(bug.find, () => bug.replace)
-      )
       const tsconfig = Path.join(dir, "tsconfig.json")
       Fs.writeFileSync(
         tsconfig,

@@ -48,7 +48,7 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.timeout(effect,
 layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten", (it) => {
   // the handoff within the process overtakes the second try of an acquire
   for (const variant of ["in a batch", "forgotten by the server"] as const) {
-    it.scoped(`who got another's lease while the own acquire was on its way, ${variant}`, () =>
+    it.scoped(`who were passed a lease while their own acquire was under way, ${variant}`, () =>
       Effect.gen(function* () {
         const { proxy, server, store, use } = yield* environment()
         yield* untilTogether({ store, use })

@@ -5,7 +5,7 @@
 import { expect, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { Lock, type LockStore } from "effect-redis-lock"
+import { Lock, LockError, type LockStore } from "effect-redis-lock"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import {
   awaitQueued,
@@ -409,4 +409,53 @@ layer(RedisServer.layer(), { excludeTestServices: true })("versions beside each 
       expect(yield* leftovers(server)).toEqual([])
     })
   )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a holder's description", (it) => {
+  it.scoped(
+    "is not known where the record is gone, is another's name, or is that it has none",
+    () =>
+      Effect.gen(function* () {
+        const { server, use } = yield* environment()
+        const refusal = Effect.map(
+          Effect.flip(Effect.scoped(Lock.tryAcquire(key))).pipe(use),
+          ({ message }) => message.replace(/\d+m?s( \d+ms)?/g, "…")
+        )
+        const busy = 'Lock "k" is not available:'
+        const until = "It expires in … unless it is renewed."
+        for (const [owner, said] of [
+          ["worker 7", "held by worker 7, for … so far."],
+          ["", "held by a holder without a name, for … so far."]
+        ] as const) {
+          yield* server.flush
+          yield* send(server, scripts.acquire, key, strangeToken(), 20_000, owner)
+          yield* Effect.sleep(5)
+          expect(yield* refusal).toBe(`${busy} ${said} ${until}`)
+        }
+        yield* server.command("DEL", record)
+        expect(yield* refusal).toBe(`${busy} it is not known who holds it. ${until}`)
+        yield* server.command("SET", lock, "theirs", "PX", 20_000)
+        expect(yield* refusal).toBe(
+          `${busy} held by a program that does not use this library. ${until}`
+        )
+      })
+  )
+  it("between two holders there is nothing to say of one, nor of its ttl", () => {
+    const holder = { owner: undefined, heldFor: undefined, foreign: false }
+    const error = new LockError.LockUnavailable({
+      key,
+      holder,
+      retryAfter: Duration.zero,
+      ahead: 2,
+      waited: Duration.seconds(1)
+    })
+    expect(error.message).toBe(
+      'Lock "k" is not available after waiting 1s: it is not known who holds it. In the queue before this caller: 2.'
+    )
+    const foreign = new LockError.LockUnavailable({
+      ...error,
+      holder: { ...holder, foreign: true }
+    })
+    expect(foreign.message).toContain("does not use this library. It expires in 0 unless")
+  })
 })

@@ -3,7 +3,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
@@ -12,7 +12,16 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Options } from "../../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
-import { type Claim, type Contention, type Grant, type Kind, LockStore } from "../../LockStore.js"
+import {
+  type Claim,
+  type Contention,
+  type Kind,
+  type LockClock,
+  LockStore
+} from "../../LockStore.js"
+import type * as Engine from "../engine.js"
+import { AdaptedGrant } from "./adaptedGrant.js"
+import { acquireExit, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { lacking, notCapable } from "../engine.js"
@@ -21,21 +30,19 @@ import { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
 import { limitsSeen } from "./limits.js"
 import type { LeaseOptions } from "../common/options.js"
-import { lockStoreError } from "./publicStore.js"
-import { isTraced, metricsFor } from "./telemetry.js"
+import { engineStoreOf } from "./publicStore.js"
+import { type Named, traceAcquisition } from "./spans.js"
+import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
 /** How much of a key is asked for, and the lease of that much. */
-export interface Share<L extends HeldLease = HeldLease> {
+export interface Share<L extends HeldLease = HeldLease> extends Named {
   readonly kind: Kind
   readonly share: number
   readonly limit: number
   readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
-  /** Named after the module that users call. */
-  readonly spans: { readonly acquire: string; readonly hold: string }
-  readonly attributes: Readonly<Record<string, number>>
 }
 
 /** All of it. */
@@ -48,34 +55,178 @@ export const wholeLock: Share = {
   attributes: {}
 }
 
-/** (No literal: the engine takes what hot literals make for long-lived, with all that it refers to.) */
-class Asked implements Claim {
+/**
+ * A claim on its way to a lease. (No literal, and with its state: the engine takes what hot literals
+ * make for long-lived, with all that it refers to.)
+ */
+class Acquisition<L extends HeldLease> implements Engine.Claim {
   readonly kind: Kind
   readonly share: number
   readonly limit: number
   readonly ttlMillis: number
   readonly waitMillis: number
   readonly owner: string | undefined
-  readonly whenWaiting: Claim["whenWaiting"]
-  readonly whenLimitDiffers: Claim["whenLimitDiffers"]
+  lease: L | undefined = undefined
+
+  private readonly engine: Engine.Store | undefined
+  private readonly metrics: LockMetrics
+  private readonly askedAt: number
+  /** Where it was asked for: there it goes on. */
+  private readonly context = new AsyncContext()
+  private granted: Engine.Grant | undefined = undefined
+  private waiting: Waiting | undefined = undefined
+  private exit: Engine.AcquireExit | undefined = undefined
+  private resume: ((exit: ReturnType<typeof acquireExit>) => void) | undefined = undefined
+  private cancel: (() => void) | undefined = undefined
 
   constructor(
     readonly key: string,
-    { kind, limit, share }: Share,
-    options: LeaseOptions,
-    whenWaiting: NonNullable<Claim["whenWaiting"]>,
-    whenLimitDiffers: Claim["whenLimitDiffers"]
+    private readonly asks: Share<L>,
+    private readonly options: LeaseOptions,
+    private readonly store: LockStore,
+    private readonly caller: Caller
   ) {
-    this.kind = kind
-    this.share = share
-    this.limit = limit
+    this.kind = asks.kind
+    this.share = asks.share
+    this.limit = asks.limit
     this.ttlMillis = options.ttlMillis
     this.waitMillis = options.waitMillis
     this.owner = options.owner
-    this.whenWaiting = options.waitMillis === 0 ? undefined : whenWaiting
-    this.whenLimitDiffers = whenLimitDiffers
+    this.engine = engineStoreOf(store)
+    this.metrics = metricsFor(options.name, caller.fiber)
+    this.askedAt = store.clock.unsafeNow()
+  }
+
+  /** The lease, begun. It belongs to whoever runs this: in an uninterruptible region. */
+  get taken(): Effect.Effect<L, AcquireError> {
+    const { asks, caller, key, options } = this
+    return isTraced(caller.fiber)
+      ? traceAcquisition(
+          Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant))),
+          key,
+          asks,
+          options
+        )
+      : Effect.map(this.asked(), (grant) => this.begin(grant))
+  }
+
+  private asked(): Effect.Effect<Engine.Grant, AcquireError> {
+    const { caller, engine } = this
+    if (engine === undefined) return this.askedOfOther()
+    this.cancel = engine.acquire(this, this.onExit)
+    if (this.exit !== undefined) return acquireExit(this.exit)
+    return caller.restore(
+      Effect.async((resume) => {
+        this.resume = resume
+      })
+    )
+  }
+
+  private readonly onExit = (exit: Engine.AcquireExit): void => {
+    this.exit = exit
+    if (this.resume !== undefined) {
+      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit))
+    }
+  }
+
+  /** Of a store that is not of the engine, or whose members somebody has replaced. */
+  private askedOfOther(): Effect.Effect<Engine.Grant, AcquireError> {
+    const { caller, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
+    const claim: Claim = {
+      key,
+      kind,
+      share,
+      limit,
+      ttlMillis,
+      waitMillis,
+      owner,
+      whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(() => contention()),
+      whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
+    }
+    return Effect.map(store.acquire(claim, caller.restore), (grant) => {
+      // before anything that can fail
+      return (this.granted = new AdaptedGrant(grant))
+    })
+  }
+
+  whenWaiting(contention: () => Engine.Contention): void {
+    this.waits(() => publicContention(contention()))
+  }
+
+  whenLimitDiffers(other: number): void {
+    const { caller, context, key, limit, store } = this
+    limitsSeen(key, limit, other, store, caller.fiber, context)
+  }
+
+  private waits(contention: () => Contention): void {
+    const { askedAt, caller, context, key, metrics, options, store } = this
+    this.waiting = new Waiting(
+      key,
+      options,
+      store,
+      metrics,
+      askedAt,
+      caller.fiber,
+      context,
+      contention
+    )
+    this.waiting.begin()
+  }
+
+  private begin(grant: Engine.Grant): L {
+    // before anything that can fail
+    this.granted = grant
+    this.waiting?.end()
+    const { askedAt, context, engine, key, metrics, options, store } = this
+    const hold = new Hold(key, store, store.clock.unsafeNow())
+    this.lease = this.asks.makeLease(
+      key,
+      options,
+      grant,
+      engine,
+      store.clock,
+      metrics,
+      askedAt,
+      context,
+      hold
+    )
+    this.lease.begin()
+    return this.lease
+  }
+
+  /** Something has failed: whatever there is of a grant is given back. */
+  failed<A, E, A2, E2>(
+    cause: Cause.Cause<E | AcquireError>,
+    orElse: (error: LockUnavailable) => Effect.Effect<A2, E2>
+  ): Effect.Effect<A | A2, E | E2 | LockStoreError> {
+    const { granted, lease, metrics } = this
+    if (granted !== undefined) {
+      const error = cause as Cause.Cause<E>
+      if (lease?.isClosed === true) return Effect.failCause(error)
+      const giveBack = lease?.closeQuietly ?? releaseOf(granted, this.store.clock)
+      // on a stack of its own: this one may be what overflowed
+      return Effect.zipRight(
+        Effect.yieldNow(),
+        Effect.zipRight(Effect.exit(giveBack), Effect.failCause(error))
+      )
+    }
+    this.waiting?.end()
+    // a grant can be on its way to a caller that has gone
+    if (this.exit === undefined || this.exit._tag === "Granted") this.cancel?.()
+    const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
+    if (Option.isSome(failure)) {
+      if (failure.value._tag === "LockUnavailable") {
+        metrics.unavailable(this.store.clock.unsafeNow() - this.askedAt)
+        return orElse(failure.value)
+      }
+      metrics.failed()
+    }
+    return Effect.failCause(cause as Cause.Cause<LockStoreError>)
   }
 }
+
+const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
+  Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void)))
 
 /**
  * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless
@@ -91,71 +242,18 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   use: (lease: L) => Effect.Effect<A, E, R>,
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
-  const { fiber } = caller
-  const store = Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
+  const store = Context.get(caller.fiber.currentContext as Context.Context<LockStore>, LockStore)
   const resolved = decodeOptions(key, options, waitAtMost, store.defaults)
   if (typeof resolved === "string") {
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
-  const { clock } = store
-  const context = new AsyncContext()
-  const metrics = metricsFor(resolved.name, fiber)
-  const askedAt = clock.unsafeNow()
-  let granted: Grant | undefined
-  let lease: L | undefined
-  let waiting: Waiting | undefined
-  const begin = (grant: Grant): L => {
-    // before anything that can fail
-    granted = grant
-    waiting?.end()
-    const hold = new Hold(key, store, clock.unsafeNow())
-    lease = share.makeLease(key, resolved, grant, clock, metrics, askedAt, context, hold)
-    lease.begin()
-    return lease
-  }
-  const asked = new Asked(
-    key,
-    share,
-    resolved,
-    (contention) => {
-      waiting = new Waiting(key, resolved, store, metrics, askedAt, fiber, context, contention)
-      waiting.begin()
-    },
-    share.kind === "semaphore"
-      ? (limit) => limitsSeen(key, share.limit, limit, store, fiber, context)
-      : undefined
-  )
-  const needed = lacking(asked, store.capabilities)
+  const acquisition = new Acquisition(key, share, resolved, store, caller)
+  const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
     return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
   }
-  const acquired = store.acquire(asked, caller.restore)
-  return Effect.catchAllCause(
-    isTraced(fiber)
-      ? Effect.flatMap(traceAcquisition(Effect.map(acquired, begin), key, share, resolved), use)
-      : Effect.flatMap(acquired, (grant) => use(begin(grant))),
-    (cause): Effect.Effect<A, E | E2 | LockStoreError> => {
-      if (granted !== undefined) {
-        const error = cause as Cause.Cause<E>
-        if (lease?.isClosed === true) return Effect.failCause(error)
-        const giveBack = lease?.closeQuietly ?? Effect.ignore(granted.release)
-        // on a stack of its own: this one may be what overflowed
-        return Effect.zipRight(
-          Effect.yieldNow(),
-          Effect.zipRight(Effect.exit(giveBack), Effect.failCause(error))
-        )
-      }
-      waiting?.end()
-      const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
-      if (Option.isSome(failure)) {
-        if (failure.value._tag === "LockUnavailable") {
-          metrics.unavailable(clock.unsafeNow() - askedAt)
-          return orElse(failure.value)
-        }
-        metrics.failed()
-      }
-      return Effect.failCause(cause as Cause.Cause<LockStoreError>)
-    }
+  return Effect.catchAllCause(Effect.flatMap(acquisition.taken, use), (cause) =>
+    acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
 
@@ -227,70 +325,3 @@ export const guardAndRelease = <L extends HeldLease, A, E, R>(
     onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
   })
 }
-
-const traceAcquisition = <L extends HeldLease>(
-  claim: Effect.Effect<L, AcquireError>,
-  key: string,
-  share: Share<L>,
-  options: LeaseOptions
-): Effect.Effect<L, AcquireError> => {
-  const { spans } = share
-  const attributes = {
-    "lock.key": key,
-    "lock.name": options.name ?? "default",
-    ...share.attributes,
-    ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
-  }
-  const told = Effect.onExit(claim, (exit) =>
-    Effect.annotateCurrentSpan(
-      Exit.isSuccess(exit)
-        ? {
-            "lock.outcome": "acquired",
-            "lock.wait_ms": exit.value.waitedMillis,
-            "lock.fencing_token": exit.value.fencingToken,
-            ...(exit.value.contention === undefined ? {} : contended(exit.value.contention))
-          }
-        : outcomeOf(exit.cause)
-    )
-  )
-  // a span fails with its effect: for a single attempt, a lock that is taken is an answer and no error
-  const attempt: Effect.Effect<L | LockUnavailable, AcquireError> =
-    options.waitMillis === 0 ? Effect.catchTag(told, "LockUnavailable", Effect.succeed) : told
-  return attempt.pipe(
-    Effect.withSpan(spans.acquire, { attributes, captureStackTrace: false }),
-    Effect.flatMap((answer) => (answer instanceof HeldLease ? Effect.succeed(answer) : answer)),
-    Effect.tap((lease) =>
-      Effect.map(
-        Effect.makeSpan(spans.hold, {
-          attributes: { ...attributes, "lock.fencing_token": lease.fencingToken },
-          captureStackTrace: false
-        }),
-        (span) => {
-          lease.span = span
-        }
-      )
-    )
-  )
-}
-
-const outcomeOf = (cause: Cause.Cause<AcquireError>): Record<string, unknown> => {
-  const failure = Option.getOrUndefined(Cause.failureOption(cause))
-  if (failure === undefined) {
-    return { "lock.outcome": Cause.isInterrupted(cause) ? "interrupted" : "died" }
-  }
-  return failure._tag === "LockUnavailable"
-    ? {
-        "lock.outcome": "unavailable",
-        "lock.wait_ms": Duration.toMillis(failure.waited),
-        ...contended(failure)
-      }
-    : { "lock.outcome": "failed" }
-}
-
-const contended = ({ ahead, holder, retryAfter }: Contention): Record<string, unknown> => ({
-  "lock.contended": true,
-  "lock.ahead": ahead,
-  "lock.holder": holder.foreign ? "foreign" : holder.owner,
-  "lock.held_for_ms": holder.heldFor && Duration.toMillis(holder.heldFor),
-  "lock.retry_after_ms": retryAfter && Duration.toMillis(retryAfter)
-})

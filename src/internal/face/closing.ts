@@ -9,6 +9,7 @@
 
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import type { Store } from "../engine.js"
 
 class Closing {
   /** The longest that one of its releases took. */
@@ -28,17 +29,13 @@ const slow = 20
 /** So long after a slow release it can still be followed on by another. */
 const memory = 60_000
 
-export const currentFiber = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
+const currentFiber = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
 
 const closingOf = (fiber: object | undefined): Closing | undefined =>
   fiber === undefined ? undefined : closings.get(fiber)
 
 /** Since when that fiber has been closing, if a release begins there now. */
-export const closingSince = (
-  fiber: object | undefined,
-  now: number,
-  lastAnswerAt: number
-): number => {
+const closingSince = (fiber: object | undefined, now: number, lastAnswerAt: number): number => {
   if (now > lastEndedAt + memory) return now
   const closing = closingOf(fiber)
   return closing !== undefined &&
@@ -49,7 +46,7 @@ export const closingSince = (
 }
 
 /** A release that began then has ended, or is not waited for any more. */
-export const releaseEnded = (
+const releaseEnded = (
   fiber: object | undefined,
   since: number,
   begunAt: number,
@@ -67,6 +64,31 @@ export const releaseEnded = (
   closing.endedAt = lastEndedAt = now
   closings.set(fiber, closing)
 }
+
+/**
+ * Releases a lease of that store, for the running fiber: tells since when that has been closing, and
+ * notes what was slow.
+ */
+export const inClosing = <A>(
+  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Store,
+  release: (since: number, onExit: (exit: A) => void) => void,
+  onExit: (exit: A) => void
+): void => {
+  const begunAt = clock.unsafeNow()
+  const fiber = currentFiber()
+  const since = closingSince(fiber, begunAt, lastAnswerAt)
+  let inPlace = true
+  release(since, (exit) => {
+    // (in place: nothing was asked of the store's server)
+    if (!inPlace) releaseEnded(fiber, since, begunAt, clock.unsafeNow(), isAnswer(exit))
+    onExit(exit)
+  })
+  inPlace = false
+}
+
+/** An answer of the store, and not what stands for the missing of one. */
+const isAnswer = (exit: unknown): boolean =>
+  typeof exit === "string" || (exit as { readonly _tag: string })._tag === "Loss"
 
 /** A fiber has ended that another one waited for: what that one closes now follows on it. */
 export const closingGoesOn = (from: object, to: object): void => {

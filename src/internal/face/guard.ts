@@ -14,13 +14,13 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
-import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { LockLost } from "../../LockError.js"
 import { inContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { closingGoesOn } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
+import { type Given, startLike } from "./fork.js"
 import { adding, currentHolds, type Hold } from "./holds.js"
 
 /** The part of a lease that guarding needs. */
@@ -29,7 +29,7 @@ export interface Losable {
   readonly checkHeld: () => boolean
   readonly loss: LockLost
   readonly hold: Hold
-  readonly watch: (watcher: (_: unknown) => void) => () => void
+  readonly onEnd: (callback: () => void) => () => void
 }
 
 export const guard = <A, E, R>(
@@ -49,17 +49,11 @@ export const startGuarded = <A, E, R>(
 ): Effect.Effect<A, E | LockLost> => {
   if (!lease.checkHeld()) return Exit.fail(lease.loss)
   const refs = new ChildRefs(fiberRefsOf(fiber), lease.hold)
-  const fork = Runtime.runFork(
-    Runtime.make({
-      context: fiber.currentContext as never,
-      fiberRefs: noFiberRefs,
-      runtimeFlags
-    })
-  )
   let child: Fiber.RuntimeFiber<A, E>
   depth++
   try {
-    child = fork(depth < maxDepth ? effect : Effect.zipRight(Effect.yieldNow(), effect), refs)
+    const body = depth < maxDepth ? effect : Effect.zipRight(Effect.yieldNow(), effect)
+    child = startLike(fiber, runtimeFlags, body, refs)
   } finally {
     depth--
   }
@@ -98,7 +92,7 @@ const end = <A, E>(
 ): Effect.Effect<Exit.Exit<A, E>> =>
   Effect.async((resume) => {
     const interrupt = () => child.unsafeInterruptAsFork(lossInterruption)
-    const unwatch = lease.watch(inContext(interrupt))
+    const unwatch = lease.onEnd(inContext<void>(interrupt))
     // the lease can have ended while the effect ran its first, synchronous stretch
     if (!lease.checkHeld()) interrupt()
     child.addObserver((exit) => {
@@ -107,11 +101,8 @@ const end = <A, E>(
     })
   })
 
-/**
- * What a fork of the caller is given, by way of `runFork`, which would first make a copy for nothing.
- * And it holds the lease.
- */
-class ChildRefs {
+/** What a fork of the caller is given; and it holds the lease. */
+class ChildRefs implements Given {
   given: FiberRefs.FiberRefs | undefined = undefined
 
   constructor(
@@ -128,8 +119,6 @@ class ChildRefs {
     return this.given
   }
 }
-
-const noFiberRefs = FiberRefs.empty()
 
 /** The interruptor at a loss: it tells this interruption from all others. */
 const lossInterruption = FiberId.unsafeMake()

@@ -5,7 +5,7 @@ import type { LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { notCapable } from "../engine.js"
 import { checkKey } from "../common/options.js"
-import { lockStoreError } from "./publicStore.js"
+import { lockStoreError } from "./answers.js"
 
 export const lookAt = (
   key: string,

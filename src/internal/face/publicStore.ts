@@ -1,63 +1,18 @@
 /** A store of the engine, as the service that users see: typed with Effect. */
-import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { StoreFailure } from "../engine.js"
+import { acquireExit, causeOf, publicContention, publicLook } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
-import { closingSince, currentFiber, releaseEnded } from "./closing.js"
+import { inClosing } from "./closing.js"
 import { Opaque } from "./opaque.js"
-
-const duration = (millis: number | undefined): Duration.Duration | undefined =>
-  millis === undefined ? undefined : Duration.millis(millis)
-
-export const publicContention = (contention: Engine.Contention): Public.Contention => ({
-  ahead: contention.ahead,
-  retryAfter: duration(contention.retryAfterMillis),
-  holder: {
-    owner: contention.owner,
-    heldFor: duration(contention.heldForMillis),
-    foreign: contention.foreign
-  }
-})
-
-const publicLook = (look: Engine.Look): Public.Look => ({
-  ...look,
-  held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
-    ...entry,
-    heldFor: duration(heldForMillis),
-    ttlLeft: duration(ttlLeftMillis)
-  })),
-  pending: look.pending.map(({ waitedMillis, ...entry }) => ({
-    ...entry,
-    waited: duration(waitedMillis)
-  }))
-})
-
-export const lockUnavailable = ({
-  contention,
-  key,
-  waitedMillis
-}: Engine.Unavailable): LockUnavailable =>
-  new LockUnavailable({
-    key,
-    waited: Duration.millis(waitedMillis),
-    ...publicContention(contention)
-  })
-
-export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => {
-  const { cause, detail, key, operation, transient } = failure
-  return cause === undefined
-    ? new LockStoreError({ operation, key, detail, transient })
-    : new LockStoreError({ operation, key, detail, transient, cause })
-}
 
 /**
  * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
@@ -90,7 +45,7 @@ const nothing = (): void => {}
 
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>
-  exit instanceof StoreFailure ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
+  exit instanceof StoreFailure ? Exit.failCause(causeOf(exit)) : Exit.succeed(exit)
 
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
 class PublicGrant implements Public.Grant {
@@ -115,7 +70,7 @@ class PublicGrant implements Public.Grant {
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = asked((onExit) => {
-      release(store, grant, onExit)
+      inClosing<Engine.OwnershipExit>(store, (since, tell) => grant.release(since, tell), onExit)
       return nothing
     }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)
@@ -133,29 +88,13 @@ class PublicGrant implements Public.Grant {
   }
 }
 
-/** Releases a lease, for the running fiber. */
-const release = (
-  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Engine.Store,
-  grant: Engine.Grant,
-  onExit: (exit: Engine.OwnershipExit) => void
-): void => {
-  const begunAt = clock.unsafeNow()
-  const closer = currentFiber()
-  const since = closingSince(closer, begunAt, lastAnswerAt)
-  let inPlace = true
-  grant.release(since, (exit) => {
-    // (in place: nothing was asked of the store's server)
-    if (!inPlace) releaseEnded(closer, since, begunAt, clock.unsafeNow(), typeof exit === "string")
-    onExit(exit)
-  })
-  inPlace = false
-}
-
 const renewal = (exit: Engine.RenewExit): Exit.Exit<Public.Renewal, LockStoreError> =>
-  exit._tag === "StoreFailure" ? Exit.fail(lockStoreError(exit)) : Exit.succeed(exit)
+  exit._tag === "Renewed" || exit._tag === "NotOurs"
+    ? Exit.succeed(exit)
+    : Exit.failCause(causeOf(exit))
 
 const ownership = (exit: Engine.OwnershipExit): Exit.Exit<Public.Ownership, LockStoreError> =>
-  typeof exit === "string" ? Exit.succeed(exit) : Exit.fail(lockStoreError(exit))
+  typeof exit === "string" ? Exit.succeed(exit) : Exit.failCause(causeOf(exit))
 
 /** Of stores that users have: a copy of one, with other members, is not among them. */
 const engineStores = new WeakMap<object, Engine.Store>()
@@ -167,18 +106,25 @@ export const engineStoreOf = (store: Public.LockStore): Engine.Store | undefined
 class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
+  readonly acquire: Public.LockStore["acquire"]
   readonly look?: NonNullable<Public.LockStore["look"]>
   readonly keys?: NonNullable<Public.LockStore["keys"]>
   readonly revoke?: NonNullable<Public.LockStore["revoke"]>
 
   constructor(
-    private readonly store: Engine.Store,
+    store: Engine.Store,
     readonly defaults: Public.Defaults | undefined
   ) {
     super()
     this.clock = store.clock
     this.capabilities = store.capabilities
-    engineStores.set(this, store)
+    this.acquire = (claim, restore) =>
+      asked(
+        (onExit: (exit: Engine.AcquireExit) => void) => store.acquire(engineClaim(claim), onExit),
+        (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> =>
+          Exit.map(acquireExit(exit), (grant) => new PublicGrant(grant, store)),
+        restore
+      )
     if (store.look !== undefined) {
       this.look = (key, atMost) =>
         Effect.map(
@@ -211,26 +157,8 @@ class PublicStore extends Opaque implements Public.LockStore {
           answer
         )
     }
+    engineStores.set(this, store)
   }
-
-  readonly acquire: Public.LockStore["acquire"] = (claim, restore) =>
-    asked(
-      (onExit: (exit: Engine.AcquireExit) => void) =>
-        this.store.acquire(engineClaim(claim), onExit),
-      (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> => {
-        switch (exit._tag) {
-          case "Granted":
-            return Exit.succeed(new PublicGrant(exit.grant, this.store))
-          case "Unavailable":
-            return Exit.fail(lockUnavailable(exit))
-          case "StoreFailure":
-            return Exit.fail(lockStoreError(exit))
-          case "Impossible":
-            return Exit.die(new Cause.IllegalArgumentException(exit.message))
-        }
-      },
-      restore
-    )
 }
 
 const engineClaim = (claim: Public.Claim): Engine.Claim => {

@@ -1,7 +1,7 @@
 /** A store from options, or from a client. */
 import { hostname } from "node:os"
 import type { RedisOptions } from "ioredis"
-import type { LockClock, Store } from "../engine.js"
+import { type LockClock, type Store, StoreFailure } from "../engine.js"
 import { processClock } from "../common/timers.js"
 import { maxDelay } from "../common/timing.js"
 import { makeStoreId } from "../common/token.js"
@@ -11,6 +11,8 @@ import { Connections } from "./connections.js"
 import { GivenClient } from "./given.js"
 import { Messages } from "./messages.js"
 import { networkOf } from "./network.js"
+import { messageOf } from "./replyErrors.js"
+import { withoutSecrets } from "./secrets.js"
 import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
 
@@ -31,14 +33,23 @@ export const makeRedisStore = (
   options: Omit<RedisOptions, "replyMapping">,
   settings: Settings,
   warn: Warn
-): Store => {
+): Store | StoreFailure => {
   const { commandTimeoutMillis } = settings
-  const network = networkOf(url, options, commandTimeoutMillis)
-  return storeOn(
-    new Connections(network, processClock, commandTimeoutMillis, scheduleAlive),
-    settings,
-    warn
-  )
+  try {
+    const network = networkOf(url, options, commandTimeoutMillis)
+    return storeOn(
+      new Connections(network, processClock, commandTimeoutMillis, scheduleAlive),
+      settings,
+      warn
+    )
+  } catch (error) {
+    return new StoreFailure(
+      "configure",
+      undefined,
+      `Impossible option redis: ioredis does not take it. ${messageOf(withoutSecrets(options, error))}`,
+      false
+    )
+  }
 }
 
 /** While there is no connection, only this keeps alive a process that waits for a lock. */

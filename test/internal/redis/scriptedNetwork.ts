@@ -110,7 +110,10 @@ export class Scripted implements Connection {
 
   refuse(message: string): void {
     if (!this.isLive) return
-    this.owed.splice(0, 1)[0]?.onError(serverError(message))
+    const [first] = this.owed.splice(0, 1)
+    // (what a replica says is no answer to rely on)
+    if (first !== undefined && !message.startsWith("READONLY")) this.hasAnswered = true
+    first?.onError(serverError(message))
   }
 
   close(error: Error | undefined = new Error("read ECONNRESET")): void {
@@ -168,9 +171,12 @@ export const makeWorld = (
     isCluster: false,
     isLazy: options.isLazy ?? false,
     dial: (events) => {
+      const carried = new Set<Call>()
       const one = new Scripted(events, onReset, (parcel) => {
-        if (parcel.calls.some((call) => abandoned.has(call))) {
-          violations.push("a call was sent that its caller had given up")
+        for (const call of parcel.calls) {
+          if (abandoned.has(call)) violations.push("a call was sent that its caller had given up")
+          if (carried.has(call)) violations.push("a call was sent twice on one connection")
+          carried.add(call)
         }
       })
       dialled.push(one)
