@@ -205,7 +205,7 @@ export const stores: ReadonlyArray<
   ]
 > = [
   ["memory", memory, ["lock", "semaphore", "readWriteLock"]],
-  ["redis", redis, ["lock"]]
+  ["redis", redis, ["lock", "semaphore"]]
 ]
 
 /** Those that keep claims of that kind. */

@@ -167,10 +167,10 @@ export class MemoryStore implements Store {
     onExit: (exit: AcquireExit) => void
   ): () => void {
     const { clock } = this
-    const { key, waitMillis, whenWaiting } = claim
+    const { key, waitMillis } = claim
     const waiter = new Waiter(claim, askedAt, entry.contention(askedAt, entry.waiters.size), onExit)
     entry.waiters.add(waiter)
-    whenWaiting?.(() => entry.contention(clock.unsafeNow(), entry.waiters.before(waiter)))
+    claim.whenWaiting?.(() => entry.contention(clock.unsafeNow(), entry.waiters.before(waiter)))
     // (also where a lease has just run out, and its timer not fired yet)
     this.serve(entry)
     if (waiter.stands && Number.isFinite(waitMillis)) {
