@@ -9,7 +9,7 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { seeded } from "../redis/support.js"
 import * as RedisServer from "../support/RedisServer.js"
-import { judge, network, type Terms, type Violation } from "./checks.js"
+import { judge, network, server as theServer, type Terms, type Violation } from "./checks.js"
 import type { Crew, Worker } from "./Crew.js"
 import { faultNamed } from "./faults.js"
 import { type Event, eventsOf, type History, now, parse, provenOf, sectionsOf } from "./History.js"
@@ -77,6 +77,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
       yield* named(crew, "slow links", slowLinks(crew, plan))
       const began = { at: now(), wallAt: Date.now() }
       yield* watchNetwork((event) => events.push(event))
+      yield* watchServers(crew, (event) => events.push(event))
       crew.workers.forEach(begin)
 
       const staying: Array<Fiber.RuntimeFiber<void>> = []
@@ -238,6 +239,24 @@ const watchNetwork = (record: (event: Event) => void): Effect.Effect<void, never
       }),
       (timer) => Effect.sync(() => clearInterval(timer))
     )
+  )
+
+/** A server is asked so often; on a busy machine, and disk, an answer can take a while. */
+const watchServers = (
+  { servers }: Crew,
+  record: (event: Event) => void
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.forEach(
+    servers,
+    ({ command }) =>
+      Effect.gen(function* () {
+        const from = now()
+        yield* Effect.ignore(Effect.sandbox(command("PING")))
+        const at = now()
+        if (at - from > 12) record({ _tag: "Stalled", at, worker: theServer, from })
+        yield* Effect.sleep(20)
+      }).pipe(Effect.forever, Effect.forkScoped),
+    { discard: true }
   )
 
 /** Faults of one thing do not overlap: what one begins the other one would end. */

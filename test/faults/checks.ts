@@ -29,8 +29,9 @@ export interface Terms {
   readonly handoff: number | undefined
 }
 
-/** Who is stalled when the proxies are. */
+/** Who is stalled when the proxies are, or when a server does not answer at once. */
 export const network = "the network"
+export const server = "the server"
 
 export interface Violation {
   readonly check: CheckName
@@ -277,10 +278,12 @@ const kept: Check = (history, { harmless, ttl }) => {
         Math.min(left(at), left(until)) < ttl / 2
     )
     const from = Math.max(asked.at, lostAt - 2 * ttl)
-    const stalled = [...stalls(asked.worker), ...stalls(network)].reduce(
-      (sum, stall) => sum + Math.max(0, Math.min(stall.at, lostAt) - Math.max(stall.from, from)),
-      0
-    )
+    const stalled = [asked.worker, network, server]
+      .flatMap(stalls)
+      .reduce(
+        (sum, stall) => sum + Math.max(0, Math.min(stall.at, lostAt) - Math.max(stall.from, from)),
+        0
+      )
     return weak || stalled > ttl / 30
       ? []
       : [`${show(section)} was lost at ${time(lostAt)} (${settled.outcome})`]
