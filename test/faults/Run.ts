@@ -161,8 +161,8 @@ const named = <A, E, R>({ waitsFor }: Crew, name: string, effect: Effect.Effect<
 export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   ttl: plan.ttl,
   renewEvery: plan.ttl / 2,
-  // by a run of local handoffs, of which the numbers were reserved at its beginning
-  behind: row.inOrder || row.kind.capacity === 1 ? 0 : 50,
+  // numbers that are reserved for local handoffs are given out within the proof that came with them
+  behind: row.inOrder || row.kind.capacity === 1 ? 0 : plan.ttl,
   inOrder: row.inOrder && plan.patient,
   // in a long storm of faults one can be cut off all the time
   everyoneServed: plan.steps.length <= 1 || isHarmless(plan),

@@ -417,7 +417,7 @@ describe("no key is idle while somebody waits", () => {
     expect(found([...slow, fault("messages lost", 150, 300)])).toEqual([])
   })
 
-  it("is violated by one who waits although there is room for whoever is the first", () => {
+  it("is violated by one who waits although there is room for it, and all before it", () => {
     const holder = turn({ at: 100, ended: 900, limit: 3, worker: "a" })
     const floor = wall(100) * 1_000
     const waiter = (asked: number, weight: number, worker = "b", limit = 3) =>
@@ -433,6 +433,8 @@ describe("no key is idle while somebody waits", () => {
     // it may be behind one for whom there is none
     const large = turn({ asked: 120, at: 910, ended: 940, limit: 3, weight: 3, worker: "c" })
     expect(found([...holder, ...large, ...waiter(150, 1)], { inOrder: false })).toEqual([])
+    const behind = turn({ asked: 120, at: 1_010, limit: 3, weight: 3, worker: "c" })
+    expect(found([...holder, ...waiter(150, 1), ...behind], { inOrder: false })).toEqual(waited)
     const gaveUp = large.flatMap((event): Array<Event> =>
       event._tag === "Asked"
         ? [event]

@@ -413,8 +413,8 @@ const answered: Check = (history, { everyoneServed }) => {
 const ofProcesses = new Set(["killed", "stopped", "blocked", "clock moved"])
 
 /**
- * Without faults no key is idle while somebody waits for it, and there is room for whoever is the first
- * in line: a release hands it over at once, and a lost message costs a heartbeat, a third of the ttl.
+ * Without faults no key is idle while somebody waits for it, and there is room for the first in line: a
+ * release hands it over at once, and a lost message costs a heartbeat, a third of the ttl.
  * So it is where messages are all that is lost. And what a process had that died or stood still is
  * missing for a ttl, or, if it was granted to one that had died in the queue, for its claim window and
  * a ttl.
@@ -427,59 +427,70 @@ const idle: Check = (history, { handoff, ttl }) => {
   const disturbed = faults
     .filter(({ fault }) => ofProcesses.has(fault))
     .map(({ at, until }) => ({ at, until: until + 2 * ttl + most }))
-  const violations: Array<string> = []
   const stalls = eventsOf(history, "Stalled")
   const killed = killedAt(history)
-  for (const ofKey of byKey(sectionsOf(history))) {
-    const waiting = new Set<Section>()
-    const inside = new Set<Section>()
-    // since when there is room for all that wait, whoever of them is the first
-    let openSince: number | undefined = 0
-    const steps = ofKey.flatMap((section) => {
-      const { asked, ended, granted, settled } = section
-      const death = killed.get(asked.worker)
-      const end = ended?.at ?? (death === undefined ? undefined : death + ttl)
-      const step = (at: number, run: () => void, isGrant = false) => ({ at, run, isGrant, section })
-      return [
-        step(asked.at, () => waiting.add(section)),
-        ...(granted === undefined
-          ? [step(settled?.at ?? death ?? Number.POSITIVE_INFINITY, () => waiting.delete(section))]
-          : [
-              step(
-                granted.at,
-                () => {
-                  waiting.delete(section)
-                  inside.add(section)
-                },
-                true
-              ),
-              step(end ?? Number.POSITIVE_INFINITY, () => inside.delete(section))
-            ])
-      ]
-    })
-    for (const { at, isGrant, run, section } of steps.sort((one, other) => one.at - other.at)) {
-      if (isGrant && openSince !== undefined) {
-        const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
-        const waitedFrom = Math.max(openSince, section.asked.at, ...last)
-        const of = new Map<string, number>()
-        for (const stall of stalls) {
-          if (stall.at <= waitedFrom || stall.from >= at) continue
-          of.set(stall.worker, (of.get(stall.worker) ?? 0) + stall.at - stall.from)
-        }
-        const stalled = Math.max(0, ...of.values())
-        const waited = at - waitedFrom - stalled
-        if (waited > most + 2 * grace) {
-          violations.push(
-            `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had, or that had room`
-          )
-        }
+  return byKey(sectionsOf(history)).flatMap((ofKey) =>
+    waitsForNobody(ofKey, killed, ttl).flatMap(({ from, section }) => {
+      const at = section.granted!.at
+      const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
+      const waitedFrom = Math.max(from, ...last)
+      const of = new Map<string, number>()
+      for (const stall of stalls) {
+        if (stall.at <= waitedFrom || stall.from >= at) continue
+        of.set(stall.worker, (of.get(stall.worker) ?? 0) + stall.at - stall.from)
       }
-      run()
-      const isOpen = [...waiting].every((one) => !isTooMuch([one, ...inside]))
-      openSince = isOpen ? (openSince ?? at) : undefined
+      const waited = at - waitedFrom - Math.max(0, ...of.values())
+      return waited > most + 2 * grace
+        ? [
+            `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had, or that had room`
+          ]
+        : []
+    })
+  )
+}
+
+/**
+ * Since when there was room for each of those that were granted, and for all before it: for those with
+ * a smaller fencing token, and those that gave up in the end.
+ */
+const waitsForNobody = (
+  ofKey: ReadonlyArray<Section>,
+  killed: ReadonlyMap<string, number>,
+  ttl: number
+): ReadonlyArray<{ readonly section: Section; readonly from: number }> => {
+  const waiting = new Set<Section>()
+  const inside = new Set<Section>()
+  const open = new Map<Section, number>()
+  const waits: Array<{ readonly section: Section; readonly from: number }> = []
+  const steps = ofKey.flatMap((section) => {
+    const { asked, ended, granted, settled } = section
+    const death = killed.get(asked.worker)
+    const leaves = granted?.at ?? settled?.at ?? death ?? Number.POSITIVE_INFINITY
+    const ends = ended?.at ?? (death === undefined ? Number.POSITIVE_INFINITY : death + ttl)
+    const enter = () => {
+      waiting.delete(section)
+      if (granted === undefined) return
+      inside.add(section)
+      const from = open.get(section)
+      if (from !== undefined) waits.push({ section, from })
+    }
+    return [
+      { at: asked.at, does: () => void waiting.add(section) },
+      { at: leaves, does: enter },
+      ...(granted === undefined ? [] : [{ at: ends, does: () => void inside.delete(section) }])
+    ]
+  })
+  const rank = ({ granted }: Section) => granted?.fence ?? 0
+  for (const { at, does } of steps.sort((one, other) => one.at - other.at)) {
+    does()
+    let isOpen = true
+    for (const section of [...waiting].sort((one, other) => rank(one) - rank(other))) {
+      isOpen &&= !isTooMuch([section, ...inside])
+      if (!isOpen) open.delete(section)
+      else if (!open.has(section)) open.set(section, at)
     }
   }
-  return violations
+  return waits
 }
 
 /**

@@ -100,8 +100,8 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   },
   {
     name: "a renewal that is not answered has no deadline",
-    file: "internal/face/lease.ts",
-    find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)`,
+    file: "internal/lease/core.ts",
+    find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.onExpiry)`,
     replace: ``,
     row: proxied,
     scripts: ["black hole", "half-open"]
@@ -192,14 +192,6 @@ local function room(claim)
     replace: `if not foreign and room(ARGV[a + 3]) then`,
     row: strictPermits,
     scripts: ["calm and patient"]
-  },
-  {
-    name: "a floor above a number that is reserved",
-    file: "internal/redis/semaphoreScripts.ts",
-    find: `local first = string.format('%.0f', math.max(before + 1, tonumber(fence) - \${fencingBlock - 1}))`,
-    replace: `local first = fence`,
-    row: permits,
-    scripts: ["calm"]
   }
 ]
 
