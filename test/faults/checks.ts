@@ -498,7 +498,7 @@ const waitsForNobody = (
  * line for a while before another one began to is served before it, in the order of fencing tokens.
  *
  * Only for patient callers, and without faults. Who stands in the queue is a process, with so many of
- * its first callers as could hold the key together with those of it that hold it.
+ * its first callers as could hold the key together. It need not stand there while it has all of the key.
  */
 const order: Check = (history, { inOrder }) => {
   if (!inOrder) return []
@@ -510,16 +510,17 @@ const order: Check = (history, { inOrder }) => {
   const underWay = 250
   for (const ofKey of byKey(sections)) {
     const granted = ofKey.filter((section) => section.granted !== undefined)
-    const inLine = new Map<string, { readonly before: Array<Section>; since: number }>()
+    const lines = new Map<string, { readonly before: Array<Section>; since: number }>()
     const turns = granted
       .sort((a, b) => a.asked.at - b.asked.at)
       .map((section) => {
-        const { worker } = section.asked
-        const line = inLine.get(worker) ?? { before: [], since: 0 }
-        inLine.set(worker, line)
-        line.since = Math.max(section.asked.at, line.since, roomSince(section, line.before))
+        const { at, worker } = section.asked
+        const line = lines.get(worker) ?? { before: [], since: 0 }
+        lines.set(worker, line)
+        const notBefore = Math.max(at, soonestInLine(section, line.before))
+        line.since = Math.max(at, line.since, surelyInLine(section, line.before))
         line.before.push(section)
-        return { section, worker, inLineSince: line.since }
+        return { section, worker, inLineSince: line.since, notBefore }
       })
       .sort((a, b) => a.section.granted!.fence - b.section.granted!.fence)
     turns.forEach((early, index) => {
@@ -531,10 +532,10 @@ const order: Check = (history, { inOrder }) => {
             .filter(({ at, from }) => at > late.inLineSince && from < late.inLineSince + 20)
             .map(({ at }) => at)
         )
-        if (late.worker === early.worker || sent + underWay > early.inLineSince) continue
+        if (late.worker === early.worker || sent + underWay > early.notBefore) continue
         if (faults.some(({ at, until }) => until > sent && at < late.section.granted!.at)) continue
         violations.push(
-          `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.inLineSince)}`
+          `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.notBefore)}`
         )
       }
     })
@@ -542,22 +543,36 @@ const order: Check = (history, { inOrder }) => {
   return violations
 }
 
-/** When it would have fitted beside those of its own process that had asked before it. */
-const roomSince = (section: Section, before: ReadonlyArray<Section>): number => {
-  const { limit, weight } = section.asked
-  let left = weightOf(before)
+/** When so much of what those take has ended that it fits beside the rest. */
+const roomSince = (
+  { asked: { limit, weight } }: Section,
+  others: ReadonlyArray<Section>,
+  endOf: (other: Section) => number
+): number => {
+  let left = weightOf(others)
   if (left + weight <= limit) return 0
-  const ends = before
-    .map(({ asked, ended }) => ({
-      at: ended?.at ?? Number.POSITIVE_INFINITY,
-      weight: asked.weight
-    }))
-    .sort((a, b) => a.at - b.at)
-  for (const end of ends) {
-    left -= end.weight
-    if (left + weight <= limit) return end.at
+  for (const other of others.slice().sort((a, b) => endOf(a) - endOf(b))) {
+    left -= other.asked.weight
+    if (left + weight <= limit) return endOf(other)
   }
   return Number.POSITIVE_INFINITY
+}
+
+const grantedAt = ({ granted }: Section): number => granted?.at ?? Number.POSITIVE_INFINITY
+const endedAt = ({ ended }: Section): number => ended?.at ?? Number.POSITIVE_INFINITY
+
+/** Beside all of its own process that asked before it, also those that have the key. */
+const surelyInLine = (section: Section, before: ReadonlyArray<Section>): number =>
+  roomSince(section, before, endedAt)
+
+/** Beside those that wait before it; not while its own process has all of the key in such shares. */
+const soonestInLine = (section: Section, before: ReadonlyArray<Section>): number => {
+  const { at, limit, weight } = section.asked
+  const since = Math.max(at, roomSince(section, before, grantedAt))
+  if (before.some((other) => grantedAt(other) > since)) return since
+  const holders = before.filter((other) => endedAt(other) > since)
+  const alike = holders.every(({ asked }) => asked.limit === limit && asked.weight === weight)
+  return alike && weightOf(holders) >= limit ? Math.min(...holders.map(endedAt)) : since
 }
 
 // -----------------------------------------------------------------------------

@@ -143,19 +143,16 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   },
   {
     name: "a count that is read before it is changed",
-    file: "internal/redis/semaphoreScripts.ts",
-    find: `local function room(claim)
-  local used = tonumber(redis.call('HGET', KEYS[k + 5], 'in-use') or 0)`,
-    replace: `local counted
-local function room(claim)
-  counted = counted or tonumber(redis.call('HGET', KEYS[k + 5], 'in-use') or 0)
-  local used = counted`,
+    file: "internal/redis/holders.ts",
+    find: `used = before + share
+  redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', before == 0 and share or used)`,
+    replace: `redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', before + share)`,
     row: permits,
     scripts: ["calm"]
   },
   {
     name: "a release that frees two",
-    file: "internal/redis/semaphoreScripts.ts",
+    file: "internal/redis/holders.ts",
     find: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share)`,
     replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share - 1)`,
     row: permits,
@@ -163,7 +160,7 @@ local function room(claim)
   },
   {
     name: "an expired holder that still counts",
-    file: "internal/redis/semaphoreScripts.ts",
+    file: "internal/redis/holders.ts",
     find: `for i = 1, #gone do drop(gone[i]) end`,
     replace: ``,
     row: permits,
@@ -171,9 +168,9 @@ local function room(claim)
   },
   {
     name: "a limit that is forgotten",
-    file: "internal/redis/semaphoreScripts.ts",
+    file: "internal/redis/holders.ts",
     find: `return used + share <= math.min(limit, least)`,
-    replace: `return used + share <= limit`,
+    replace: `return used + share <= tonumber(limit)`,
     row: permits,
     scripts: ["calm"]
   },
@@ -188,8 +185,8 @@ local function room(claim)
   {
     name: "what is small overtakes the queue",
     file: "internal/redis/semaphoreScripts.ts",
-    find: `if not queued and not foreign and room(ARGV[a + 3]) then`,
-    replace: `if not foreign and room(ARGV[a + 3]) then`,
+    find: `if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end`,
+    replace: `if room(ARGV[a + 3]) then return take() end`,
     row: strictPermits,
     scripts: ["calm and patient"]
   }

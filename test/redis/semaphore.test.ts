@@ -325,7 +325,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
             const random = seeded(7)
             const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
             const inside = new Map<string, number>()
-            const fences = new Set<number>()
+            const fences = new Set<string>()
             const holding = { a: new Set<number>(), b: new Set<number>() }
             let most = 0
             let granted = 0
@@ -342,8 +342,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
                     inside.set(key, now)
                     most = Math.max(most, now)
                     expect(now).toBeLessThanOrEqual(limit)
-                    expect(fences.has(lease.fencingToken)).toBe(false)
-                    fences.add(lease.fencingToken)
+                    const fence = `${key} ${lease.fencingToken}`
+                    expect(fences.has(fence)).toBe(false)
+                    fences.add(fence)
                     holding[key].add(lease.fencingToken)
                     expect(lease.fencingFloor).toBeLessThanOrEqual(Math.min(...holding[key]))
                   }),

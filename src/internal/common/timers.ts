@@ -7,7 +7,7 @@
  * Slots are rounded down, so that a call comes a few milliseconds early rather than late, and their
  * timers do not keep a process alive.
  */
-import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import type { LockClock, ScheduledCall } from "../engine.js"
 import { Link } from "./fifo.js"
 import { isolated } from "./isolated.js"
 import { maxDelay } from "./timing.js"

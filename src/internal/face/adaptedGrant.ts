@@ -5,12 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
-import * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
-import * as Runtime from "effect/Runtime"
-import * as RuntimeFlags from "effect/RuntimeFlags"
-import * as Supervisor from "effect/Supervisor"
 import type { LockStoreError } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import {
@@ -25,8 +20,7 @@ import {
 } from "../engine.js"
 import { AdaptedFailure } from "./answers.js"
 import { closingGoesOn } from "./closing.js"
-import { fiberRefsOf } from "./fiberRefs.js"
-import { type Given, startLike } from "./fork.js"
+import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
 /** It reads the grant as late as it can: what it refers to may fail. */
 export class AdaptedGrant implements Grant {
@@ -78,37 +72,22 @@ export class AdaptedGrant implements Grant {
   }
 }
 
-const interruptible = Runtime.defaultRuntimeFlags
-const uninterruptible = RuntimeFlags.disable(interruptible, RuntimeFlags.Interruption)
-
-/** The FiberRefs of a fiber as they are, where a fork could have others; and nobody is told of it. */
-class AsTheyAre implements Given {
-  constructor(private readonly refs: FiberRefs.FiberRefs) {}
-
-  readonly updateRefs = (_: FiberRefs.FiberRefs, fiberId: FiberId.Runtime): FiberRefs.FiberRefs =>
-    FiberRefs.updateAs(this.refs, {
-      fiberId,
-      fiberRef: FiberRef.currentSupervisor,
-      value: Supervisor.none
-    })
-}
-
 /** As the running fiber would: with its FiberRefs, and as a part of what it closes. */
 const run = <A>(
   effect: Effect.Effect<A, LockStoreError>,
-  runtimeFlags: RuntimeFlags.RuntimeFlags,
+  flags: typeof interruptible,
   onExit: (exit: A | StoreFailure | Died) => void
 ): Forget => {
-  const parent = Option.getOrThrow(Fiber.getCurrentFiber())
+  const parent = runningFiber()
   const child = startLike(
     parent,
-    runtimeFlags,
-    Effect.withFiberRuntime<Exit.Exit<A, LockStoreError>>((child) => {
-      closingGoesOn(parent, child)
+    flags,
+    Effect.suspend(() => {
+      closingGoesOn(parent, runningFiber())
       // (nobody logs it as an error that is not handled)
       return Effect.exit(effect)
     }),
-    new AsTheyAre(fiberRefsOf(parent))
+    new SameAs(parent)
   )
   child.addObserver((ended) => {
     closingGoesOn(child, parent)
@@ -117,6 +96,9 @@ const run = <A>(
   })
   return () => child.unsafeInterruptAsFork(FiberId.none)
 }
+
+const runningFiber = (): Fiber.RuntimeFiber<unknown, unknown> =>
+  Option.getOrThrow(Fiber.getCurrentFiber())
 
 const failureOf = (cause: Cause.Cause<LockStoreError>): StoreFailure | Died => {
   const error = Option.getOrUndefined(Cause.failureOption(cause))

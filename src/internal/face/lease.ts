@@ -27,6 +27,7 @@ import { inClosing, isToldAlready } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
 import type { Hold } from "./holds.js"
+import { logFailedRenewal, logWarning } from "./logs.js"
 import { Renewal } from "./renewal.js"
 import { answered, traceRelease } from "./spans.js"
 import type { LockMetrics } from "./telemetry.js"
@@ -324,9 +325,8 @@ export class HeldLease implements Lease, LeaseFace {
     return error._tag === "LockStoreError" && isToldAlready() ? Effect.void : this.warn(error)
   }
 
-  /** A logger that throws changes nothing of what is logged. */
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return quietly(this.annotate(Effect.logWarning(error.message)))
+    return logWarning(this.key, this.options.owner, error)
   }
 
   get tellLoss(): Effect.Effect<void> {
@@ -335,28 +335,9 @@ export class HeldLease implements Lease, LeaseFace {
 
   tellFailure(failure: Failure): Effect.Effect<void> {
     this.metrics.renewalFailed()
-    return quietly(
-      Effect.suspend(() =>
-        this.annotate(
-          Effect.logDebug(
-            `Renewal failed. It is tried again until the lease is given up: ${Cause.pretty(causeOf(failure))}`
-          )
-        )
-      )
-    )
-  }
-
-  private annotate<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
-    return Effect.annotateLogs(effect, {
-      "lock.key": this.key,
-      ...(this.options.owner === undefined ? {} : { "lock.owner": this.options.owner })
-    })
+    return logFailedRenewal(this.key, this.options.owner, failure)
   }
 }
-
-/** What cannot be printed, or a logger that throws, must not end a renewal or a release. */
-const quietly = (log: Effect.Effect<void>): Effect.Effect<void> =>
-  Effect.catchAllCause(log, () => Effect.void)
 
 const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
   Option.getOrUndefined(Cause.failureOption(cause))

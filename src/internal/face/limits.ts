@@ -31,6 +31,6 @@ export const limitsSeen = (
   const message = `Semaphore ${JSON.stringify(key.slice(0, 200))}: it is asked for with a limit of ${own}, and a holder has a limit of ${other}. While both are in use, the smaller one counts. (Warned about once for a key.)`
   // (not in the store's own step: a logger is anybody's code)
   queueMicrotask(() => {
-    context.runInAsyncScope(warnAs, undefined, caller, refs, message, { "lock.key": key })
+    context.runInAsyncScope(warnAs, undefined, caller, refs, key, undefined, message)
   })
 }

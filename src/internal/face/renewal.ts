@@ -2,51 +2,12 @@
  * The fiber that renews a lease. It waits until a renewal is due, or the lease has ended, and logs
  * what its caller would like to know.
  */
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
-import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
-import * as FiberRefs from "effect/FiberRefs"
-import * as Runtime from "effect/Runtime"
-import * as RuntimeFlags from "effect/RuntimeFlags"
-import * as Scheduler from "effect/Scheduler"
+import type * as FiberRefs from "effect/FiberRefs"
 import type { Failure, LeaseCore } from "../lease/core.js"
 import type { AsyncContext } from "./asyncContext.js"
-
-/**
- * Starts a renewal fiber in place, uninterruptible, and with a scheduler that resumes it in place
- * as well. Most renewal fibers end before they have anything to do, and copying the caller's
- * FiberRefs and two turns of its scheduler are most of what a fiber costs. The one that has
- * something to do takes the caller's FiberRefs, scheduler and all, then.
- */
-const forkRenewal: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void> = Runtime.runFork(
-  Runtime.make({
-    context: Context.empty(),
-    fiberRefs: FiberRefs.unsafeMake(new Map()).pipe(
-      FiberRefs.updateAs({
-        fiberId: FiberId.unsafeMake(),
-        fiberRef: FiberRef.currentScheduler,
-        value: Scheduler.make((task) => task())
-      })
-    ),
-    runtimeFlags: RuntimeFlags.disable(Runtime.defaultRuntimeFlags, RuntimeFlags.Interruption)
-  })
-)
-
-/** Gives the fiber what a fork of the caller would have: loggers, annotations, services. */
-const takeRefs = (refs: FiberRefs.FiberRefs): Effect.Effect<void> =>
-  Effect.updateFiberRefs((fiberId) =>
-    FiberRefs.updateManyAs(refs, {
-      forkAs: fiberId,
-      entries: [
-        // a span of a renewal would hang under one that may have ended
-        [FiberRef.currentTracerEnabled, [[fiberId, false]]],
-        // Effect counts a fiber's end by these, and has counted its beginning without
-        [FiberRef.currentMetricLabels, [[fiberId, []]]]
-      ]
-    })
-  )
+import { startRenewal, takeRefs } from "./fork.js"
 
 /** What the fiber needs of the lease that it renews. */
 export interface Renewed {
@@ -73,7 +34,7 @@ export class Renewal {
     /** The caller's, until the fiber has taken them. */
     private callerRefs: FiberRefs.FiberRefs | undefined
   ) {
-    this.fiber = forkRenewal(this.untilEnd)
+    this.fiber = startRenewal(this.untilEnd)
   }
 
   due(): void {

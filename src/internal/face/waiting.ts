@@ -79,9 +79,6 @@ export class Waiting {
 
   private warn(message: string): void {
     const { caller, key, options, refs } = this
-    warnAs(caller, refs, message, {
-      "lock.key": key,
-      ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
-    })
+    warnAs(caller, refs, key, options.owner, message)
   }
 }

@@ -2,24 +2,20 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
-import * as Runtime from "effect/Runtime"
-import { Inherited, startLike } from "./fork.js"
+import { Inherited, interruptible, startLike } from "./fork.js"
+import { quietly } from "./logs.js"
 
 /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
 export const warnAs = (
   caller: Fiber.RuntimeFiber<unknown, unknown>,
   refs: FiberRefs.FiberRefs,
-  message: string,
-  annotations: Record<string, unknown>
+  key: string,
+  owner: string | undefined,
+  message: string
 ): void => {
-  const warning = Effect.annotateLogs(Effect.logWarning(message), annotations)
+  const warning = quietly(key, owner, Effect.logWarning(message))
   try {
-    startLike(
-      caller,
-      Runtime.defaultRuntimeFlags,
-      Effect.catchAllCause(warning, () => Effect.void),
-      new Inherited(refs)
-    )
+    startLike(caller, interruptible, warning, new Inherited(refs))
   } catch {
     // a logger, a FiberRef or a supervisor that throws: nobody waits any less for that
   }

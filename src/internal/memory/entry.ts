@@ -2,8 +2,7 @@
  * A key that is held or waited for: its holders, and its queue. A lock, a semaphore and both sides of a
  * read-write lock are the same arithmetic here: shares of a capacity.
  */
-import type { Kind, NotOurs } from "../../LockStore.js"
-import type { AcquireExit, Claim, Contention, Grant, Look } from "../engine.js"
+import type { AcquireExit, Claim, Contention, Grant, Kind, Look, NotOurs } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
 import { Heap, type Ranked } from "./heap.js"

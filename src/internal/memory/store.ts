@@ -2,9 +2,13 @@
  * The store in memory. Whatever changes a key (a release, an expiry, a waiter that leaves) grants all
  * of the queue's beginning that fits, in one step, before anybody is told.
  */
-import type { Capability, Kind, LockClock, NotOurs, ScheduledCall } from "../../LockStore.js"
 import { Dictionary } from "../common/dictionary.js"
 import {
+  type Capability,
+  type Kind,
+  type LockClock,
+  type NotOurs,
+  type ScheduledCall,
   type AcquireExit,
   type Claim,
   type Contention,

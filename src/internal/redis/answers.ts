@@ -34,7 +34,7 @@ const asFence = (reply: unknown): number | undefined => {
 
 /**
  * The parts of a grant: its fencing token; and where several can hold the key the smallest fencing token
- * and limit of all holders, and where it was kept the first of the fencing tokens that are reserved.
+ * and limit of all holders, and where it was kept the last of the fencing tokens that come with it.
  */
 const partOf = (reply: unknown, index: number): unknown => {
   if (typeof reply !== "string" || !reply.includes(":")) return index === 0 ? reply : undefined
@@ -48,8 +48,8 @@ export const readFence = (reply: unknown): number | undefined => asFence(partOf(
 export const readFloor = (reply: unknown, fencingToken: number): number =>
   asFence(partOf(reply, 1)) ?? fencingToken
 
-/** The first of those that are reserved up to that of a grant; `undefined` where that is not told. */
-export const readFirst = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
+/** The last of the fencing tokens from that of a grant on; `undefined` where that is not told. */
+export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
 
 /** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
 export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))

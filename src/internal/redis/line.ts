@@ -1,7 +1,8 @@
 /**
  * One key, as one process sees it: the callers that want it stand in a line here. The line has tenures,
  * as many as the process holds shares of the key, and places in the queue in Redis, for as many of its
- * first callers as could be granted beside them. (For a lock, that is one tenure, or one place.)
+ * first callers as could be granted at once: or none, where they wait for its own tenures. (For a lock,
+ * that is one tenure, or one place.)
  *
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
@@ -9,16 +10,21 @@
 import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
-import { readFirst, readFloor, readOwnership } from "./answers.js"
+import { readFloor, readLast, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
-import { fencingBlock } from "./lua.js"
 import { Place, type PlaceEvents, type Told } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
+
+/**
+ * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
+ * before the answer: so many also say how far a token can be behind the server's time at that moment.
+ */
+const fencingBlock = 256
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
@@ -78,8 +84,8 @@ export class Line implements PlaceEvents {
       if (tenures.length === 0) this.onIdle()
       return
     }
-    let inUse = 0
-    for (const { share } of tenures) inUse += share
+    const waitsHere = this.waitsForOwn(waiters.first!.claim)
+    let asked = 0
     let placed = 0
     for (
       let waiter = waiters.first;
@@ -87,18 +93,31 @@ export class Line implements PlaceEvents {
       waiter = waiters.after(waiter)
     ) {
       const { claim } = waiter
-      inUse += claim.share
+      asked += claim.share
       // who asked for something else is not here any more
       while (places[placed]?.isFor(claim) === false) places.splice(placed, 1)[0]!.withdraw()
       const place = places[placed]
       if (place !== undefined) place.reshape(claim)
-      else if (inUse <= claim.limit) places.push(this.newPlace(claim))
+      else if (!waitsHere && asked <= claim.limit) places.push(this.newPlace(claim))
       else break
       placed++
     }
     this.withdrawFrom(placed)
     // the others wait for what this process has
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
+  }
+
+  /**
+   * Whether this process has all of the key, in shares as the next caller asks for: then nobody else can
+   * come before that one until a share is given back, and it need not stand in the queue.
+   */
+  private waitsForOwn(claim: Claim): boolean {
+    let inUse = 0
+    for (const tenure of this.tenures) {
+      if (!tenure.isFor(claim)) return false
+      inUse += tenure.share
+    }
+    return inUse >= claim.limit
   }
 
   private newPlace(claim: Claim): Place {
@@ -209,7 +228,14 @@ export class Line implements PlaceEvents {
   // ---------------------------------------------------------------- what becomes of the place
 
   claimFor(place: Place): Claim | undefined {
-    return this.waiterFor(place)?.claim
+    // (each place asks with the ttl of the caller that has as many before it)
+    let waiter = this.waiters.first
+    for (let index = this.places.indexOf(place); index > 0 && waiter !== undefined; index--) {
+      waiter = this.waiters.after(waiter)
+    }
+    return waiter !== undefined && place.isFor(waiter.claim)
+      ? waiter.claim
+      : this.waiterFor(place)?.claim
   }
 
   /** The first caller that asks for what the place stands for. */
@@ -388,21 +414,20 @@ export class Line implements PlaceEvents {
       tenure.token,
       String(claim.ttlMillis),
       this.protocol.claimOf(claim, owner),
-      String(tenure.reservedUntil),
-      String(queued),
-      String(tenure.reservedFrom)
+      String(tenure.entryToken),
+      String(queued)
     ])
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
 
-  /** Redis has kept the lease for this process, and fencing tokens up to this one. */
-  kept(tenure: Tenure, last: number, reply: unknown, call: Call, ttlMillis: number): void {
+  /** Redis has kept the lease for this process, with that fencing token, and others beside it. */
+  kept(tenure: Tenure, granted: number, reply: unknown, call: Call, ttlMillis: number): void {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(readFirst(reply), last, fencingBlock)
-    tenure.fencingFloor = Math.min(readFloor(reply, last), tenure.fencingToken)
+    tenure.reserve(granted, readLast(reply), fencingBlock)
+    tenure.fencingFloor = Math.min(readFloor(reply, granted), tenure.fencingToken)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now
     const isTime = this.has(tenure) && now < tenure.validUntil
@@ -453,7 +478,8 @@ export class Line implements PlaceEvents {
       // (timers may come a little early)
       if (now + 10 >= askAt && now < tenure.validUntil) {
         tenure.watch = undefined
-        if (this.waiters.size > 0 && this.has(tenure)) this.checkTenure(tenure)
+        // (of several, one tells whether the server has lost them)
+        if (this.waiters.size > 0 && this.tenures[0] === tenure) this.checkTenure(tenure)
       } else if (now < tenure.validUntil) {
         // it was renewed, or it is not over yet
         tenure.watch = { askAt, at: Number.POSITIVE_INFINITY, timer }

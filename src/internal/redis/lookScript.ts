@@ -23,6 +23,7 @@ local most, now = tonumber(ARGV[1]), micros()
 local millis = math.floor(now / 1000)
 local kind, used, count, least, held, pending = '', 0, 0, 0, {}, {}
 local stands = redis.call('TYPE', KEYS[1]).ok
+local tokens = stands == 'zset' and redis.call('ZRANGE', KEYS[1], 0, 1) or {}
 if stands == 'string' then
   local left = redis.call('PTTL', KEYS[1])
   kind, used, count, least = 'foreign', 1, 1, 1
@@ -31,8 +32,7 @@ if stands == 'string' then
     kind = 'lock'
     held[1][2] = redis.call('GET', KEYS[2]) or ''
   end
-elseif stands == 'zset' then
-  kind = 'semaphore'
+elseif tokens[1] and isOurs(tokens[1]) then
   local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, ${mostExpired})
   count = redis.call('ZCARD', KEYS[1]) - #over
   used = tonumber(redis.call('HGET', KEYS[5], 'in-use') or 0)
@@ -41,24 +41,25 @@ elseif stands == 'zset' then
     gone[over[i]] = true
     used = used - tonumber(string.match(redis.call('HGET', KEYS[5], over[i]) or '', '%l+/1 %d+ (%d+)') or 0)
   end
-  if count > 0 then
+  -- (one that holds it alone need not stand in the index)
+  local grants = redis.call('ZRANGEBYLEX', KEYS[6], '[f', '(g', 'LIMIT', 0, most + #over)
+  if #grants > 0 then
+    tokens = {}
+    for i = 1, #grants do tokens[i] = string.sub(grants[i], 19) end
     local limits = redis.call('ZRANGEBYLEX', KEYS[6], '[l', '(m', 'LIMIT', 0, #over + 1)
     for i = 1, #limits do
       if least == 0 and not gone[string.sub(limits[i], 10)] then least = tonumber(string.sub(limits[i], 2, 8)) end
     end
-    local grants = redis.call('ZRANGEBYLEX', KEYS[6], '[f', '(g', 'LIMIT', 0, most + #over)
-    for i = 1, #grants do
-      local token = string.sub(grants[i], 19)
-      if #held < most and not gone[token] then
-        held[#held + 1] = {
-          tonumber(redis.call('ZSCORE', KEYS[1], token) or millis) - millis,
-          redis.call('HGET', KEYS[5], token) or ''
-        }
-      end
-    end
-  else
-    kind = ''
   end
+  for i = 1, #tokens do
+    if (#held < most or least == 0) and not gone[tokens[i]] then
+      local known = redis.call('HGET', KEYS[5], tokens[i]) or ''
+      local left = tonumber(redis.call('ZSCORE', KEYS[1], tokens[i]) or millis) - millis
+      if #held < most then held[#held + 1] = { left, known } end
+      if least == 0 then least = tonumber(string.match(known, '%l+/1 %d+ %d+ (%d+)') or 0) end
+    end
+  end
+  if count > 0 then kind = 'semaphore' end
 end
 local queued = redis.call('ZRANGE', KEYS[3], 0, most - 1, 'WITHSCORES')
 for i = 1, #queued, 2 do

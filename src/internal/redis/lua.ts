@@ -9,10 +9,9 @@
  * KEYS[2]  the record of the last grant, `<fencing token> <claim>`, kept for a day after it
  * KEYS[3]  the queue: a sorted set of waiters' tokens, by arrival
  * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <claim>`, in ms
- * KEYS[5]  of each holder `<fencing token> <claim>`, and under `in-use` the sum of their shares. (Of
- *          numbers that are reserved for one process, the first: it may be the one in use)
- * KEYS[6]  the holders' fencing tokens and limits, in lexical order: `f<fencing token> <token>` and
- *          `l<limit> <token>`
+ * KEYS[5]  of each holder `<fencing token> <claim>`, and under `in-use` the sum of their shares
+ * KEYS[6]  where several hold it, their fencing tokens and limits, in lexical order: `f<fencing token>
+ *          <token>` and `l<limit> <token>`
  *
  * A claim is `lock/1 <ttl> <owner>`, or `semaphore/1 <ttl> <share> <limit> <owner>`: the kind and the
  * version of this format, the longest ttl that was asked for with the token, a description. (Before
@@ -37,12 +36,9 @@ export const script = (name: string, ...parts: ReadonlyArray<string>): Script =>
 const queueTtl = 10_000
 
 /**
- * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
- * before the answer: so many also say how far a token can be behind the server's time at that moment.
+ * So many are served in one call, whatever the number of operations in it, and then the next one is told
+ * to ask: a call is short.
  */
-export const fencingBlock = 256
-
-/** So many are served in one call, and then the next one is told to ask: a call is short. */
 const mostServed = 64
 
 export const clock = `
@@ -124,26 +120,34 @@ end
 
 -- Makes holders of the first live waiters, as long as there is room, and tells their processes.
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
+local toServe = ${mostServed}
+
 local function serve(now)
   local other = nil
-  for n = 0, ${mostServed} do
+  -- (of an operation that failed)
+  channel = nil
+  repeat
+    local full = toServe <= 0
     if not room() then break end
     local first, place = unpack(redis.call('ZPOPMIN', KEYS[k + 3]))
     if not first then break end
     local known = redis.call('HGET', KEYS[k + 4], first) or ''
     local beat, window, ttl, claim = string.match(known, '^(%d+) (%d+) (%d+) (.*)$')
     if beat and now / 1000 - beat <= tonumber(window) then
-      local form, fence = string.match(claim, '^%l+/%d+ '), nil
-      local ok = (not form or form == '${mark}') and n < ${mostServed} and room(claim)
-      if form and form ~= '${mark}' then other = true end
+      -- (before there were versions, there were locks alone)
+      local form, fence = string.match(claim, '^%l+/%d+ ') or 'lock/1 ', nil
+      if form ~= '${mark}' then other = true end
+      local ok = not other and not full and room(claim)
       -- the rest is for a call of its own: the message says nothing that can be believed, so it asks
-      if n == ${mostServed} and not other then tell(first, '0', '0') end
+      if full and not other then tell(first, '0', '0') end
       if ok then
         ok, fence = pcall(mint, now, claim)
         other = not ok
       end
       if not ok then
         redis.call('ZADD', KEYS[k + 3], place, first)
+        -- (it was the only one: so the queue is a new key)
+        redis.call('PEXPIRE', KEYS[k + 3], ${queueTtl})
         break
       end
       redis.call('HDEL', KEYS[k + 4], first)
@@ -152,7 +156,8 @@ local function serve(now)
     else
       redis.call('HDEL', KEYS[k + 4], first)
     end
-  end
+    toServe = toServe - 1
+  until full
   publish()
   return other
 end

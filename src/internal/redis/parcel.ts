@@ -7,20 +7,27 @@ import * as semaphore from "./semaphoreScripts.js"
 /** Larger ones make client and server wait for each other. */
 const batchSize = 16
 
-/** What the batch of locks takes of each call, in the order in which it takes them. */
-const ofLocks = new Map<Script, { readonly keys: ReadonlyArray<number>; readonly args: number }>([
+/** What a batch takes of each call: which keys, and how many arguments. */
+interface Takes {
+  readonly keys: ReadonlyArray<number>
+  readonly args: number
+}
+
+/** In the order in which the batch takes them. */
+type Batch = ReadonlyMap<Script, Takes>
+
+const ofLocks: Batch = new Map([
   [scripts.release, { keys: [0, 2], args: 1 }],
   [scripts.renew, { keys: [0], args: 2 }],
   [scripts.acquire, { keys: [0, 2, 1], args: 3 }]
 ])
 
-/** That of semaphores takes the name of each, all of its keys, and so many arguments. */
-const ofSemaphores: ReadonlySet<Script> = new Set([
-  semaphore.release,
-  semaphore.renew,
-  semaphore.acquire
+const six = [0, 1, 2, 3, 4, 5]
+const ofSemaphores: Batch = new Map([
+  [semaphore.release, { keys: six, args: 1 }],
+  [semaphore.renew, { keys: six, args: 2 }],
+  [semaphore.acquire, { keys: six, args: 3 }]
 ])
-const mostArgs = 5
 
 /** The script with which it can travel together with others. */
 const batchOf = (script: Script): Script | undefined =>
@@ -70,14 +77,14 @@ const none: ReadonlyArray<Call> = []
 export const alone = (call: Call): Parcel => new Parcel(call.script, call.keys, call.args, [call])
 
 /** As few commands as possible for these calls, none of them larger than it should be. */
-export const pack = (calls: ReadonlyArray<Call>, together: boolean): ReadonlyArray<Parcel> => {
-  if (!together || calls.length === 1) return calls.map(alone)
+export const pack = (calls: ReadonlyArray<Call>, mayTravel: boolean): ReadonlyArray<Parcel> => {
+  if (!mayTravel || calls.length === 1) return calls.map(alone)
   const parcels: Array<Parcel> = []
   let batch: Array<Call> = []
   let by: Script | undefined
   const close = () => {
     if (batch.length === 1) parcels.push(alone(batch[0]!))
-    else if (batch.length > 0) parcels.push(by === scripts.batch ? locks(batch) : semaphores(batch))
+    else if (batch.length > 0) parcels.push(together(by!, batch))
     batch = []
   }
   for (const call of calls) {
@@ -92,12 +99,12 @@ export const pack = (calls: ReadonlyArray<Call>, together: boolean): ReadonlyArr
   return parcels
 }
 
-const locks = (calls: ReadonlyArray<Call>): Parcel => {
+const together = (by: Script, calls: ReadonlyArray<Call>): Parcel => {
   const ordered: Array<Call> = []
   const keys: Array<string> = []
   const args: Array<string> = []
   const counts: Array<string> = []
-  for (const [script, takes] of ofLocks) {
+  for (const [script, takes] of by === scripts.batch ? ofLocks : ofSemaphores) {
     const before = ordered.length
     for (const call of calls) {
       if (call.script !== script) continue
@@ -107,15 +114,5 @@ const locks = (calls: ReadonlyArray<Call>): Parcel => {
     }
     counts.push(String(ordered.length - before))
   }
-  return new Parcel(scripts.batch, keys, counts.concat(args), ordered)
-}
-
-const semaphores = (calls: ReadonlyArray<Call>): Parcel => {
-  const args: Array<string> = []
-  for (const call of calls) {
-    args.push(call.script.name)
-    for (let index = 0; index < mostArgs; index++) args.push(call.args[index] ?? "")
-  }
-  const keys = calls.flatMap((call) => call.keys)
-  return new Parcel(semaphore.batch, keys, args, calls)
+  return new Parcel(by, keys, counts.concat(args), ordered)
 }

@@ -16,9 +16,10 @@ export class Tenure {
   /** The present holder. */
   holder: Turn | undefined = undefined
   validUntil: number
-  /** The first and the last of the fencing tokens that were reserved for it. */
-  reservedFrom: number
+  /** The last of the fencing tokens that were reserved for it. */
   reservedUntil: number
+  /** The one that stands in Redis, in the record or in the holder's entry. */
+  entryToken: number
   /** The last question whether it may be passed on within this process. */
   pass: Call | undefined = undefined
   /** The last question whether it is still there. */
@@ -45,7 +46,8 @@ export class Tenure {
     readonly pending: Call | undefined
   ) {
     this.recordedMillis = ttlMillis
-    this.reservedFrom = this.reservedUntil = fencingToken
+    this.reservedUntil = fencingToken
+    this.entryToken = fencingToken
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
@@ -69,13 +71,15 @@ export class Tenure {
   }
 
   /**
-   * The numbers up to this one, from the first that Redis said, or (where nobody else can have had one
-   * since) from the last one of its own: so many at most, and the first is given out.
+   * Where several can hold the key, the numbers from the one that was granted to `last`. Where nobody else
+   * can have had one since the last one of its own, those from there to the one that was granted: so many
+   * at most. The first is given out.
    */
-  reserve(first: number | undefined, last: number, most: number): void {
-    this.fencingToken = first ?? Math.max(this.reservedUntil + 1, last - most + 1)
-    this.reservedFrom = this.fencingToken
-    this.reservedUntil = Math.max(this.fencingToken, last)
+  reserve(granted: number, last: number | undefined, most: number): void {
+    const first = last === undefined ? granted - most + 1 : granted
+    this.fencingToken = Math.max(this.reservedUntil + 1, first)
+    this.reservedUntil = Math.max(this.fencingToken, last ?? granted)
+    this.entryToken = granted
   }
 
   /** Gives it to a caller. */
