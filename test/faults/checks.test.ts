@@ -534,6 +534,14 @@ describe("first come, first served", () => {
     expect(found([...passedBy, stalled(105, 300, "b")])).toEqual([])
     expect(found([...passedBy, stalled(105, 200, "b")])).toEqual(["first come, first served"])
     expect(found([...passedBy, stalled(105, 300, "a")])).toEqual(["first come, first served"])
+    // it may have lost its place
+    expect(found([...passedBy, stalled(200, 600, "b")])).toEqual([])
+    expect(found([...passedBy, stalled(200, 500, "b"), stalled(450, 560, "the server")])).toEqual(
+      []
+    )
+    expect(found([...passedBy, stalled(200, 500, "b"), stalled(300, 500, "the server")])).toEqual([
+      "first come, first served"
+    ])
   })
 
   it("is the order of grants, also where several hold a key: the small do not overtake", () => {

@@ -434,12 +434,7 @@ const idle: Check = (history, { handoff, ttl }) => {
       const at = section.granted!.at
       const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
       const waitedFrom = Math.max(from, ...last)
-      const of = new Map<string, number>()
-      for (const stall of stalls) {
-        if (stall.at <= waitedFrom || stall.from >= at) continue
-        of.set(stall.worker, (of.get(stall.worker) ?? 0) + stall.at - stall.from)
-      }
-      const waited = at - waitedFrom - Math.max(0, ...of.values())
+      const waited = at - waitedFrom - during(stalls, waitedFrom, at)
       return waited > most + 2 * grace
         ? [
             `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had, or that had room`
@@ -450,7 +445,7 @@ const idle: Check = (history, { handoff, ttl }) => {
 }
 
 /**
- * Since when there was room for each of those that were granted, and for all before it: for those with
+ * Since when there was room for each of those that were granted, together with all before it: those with
  * a smaller fencing token, and those that gave up in the end.
  */
 const waitsForNobody = (
@@ -483,10 +478,10 @@ const waitsForNobody = (
   const rank = ({ granted }: Section) => granted?.fence ?? 0
   for (const { at, does } of steps.sort((one, other) => one.at - other.at)) {
     does()
-    let isOpen = true
+    const granted = [...inside]
     for (const section of [...waiting].sort((one, other) => rank(one) - rank(other))) {
-      isOpen &&= !isTooMuch([section, ...inside])
-      if (!isOpen) open.delete(section)
+      granted.push(section)
+      if (isTooMuch(granted)) open.delete(section)
       else if (!open.has(section)) open.set(section, at)
     }
   }
@@ -500,7 +495,7 @@ const waitsForNobody = (
  * Only for patient callers, and without faults. Who stands in the queue is a process, with so many of
  * its first callers as could hold the key together. It need not stand there while it has all of the key.
  */
-const order: Check = (history, { inOrder }) => {
+const order: Check = (history, { inOrder, ttl }) => {
   if (!inOrder) return []
   const violations: Array<string> = []
   const sections = sectionsOf(history)
@@ -533,7 +528,11 @@ const order: Check = (history, { inOrder }) => {
             .map(({ at }) => at)
         )
         if (late.worker === early.worker || sent + underWay > early.notBefore) continue
-        if (faults.some(({ at, until }) => until > sent && at < late.section.granted!.at)) continue
+        const { at: servedAt } = late.section.granted!
+        if (faults.some(({ at, until }) => until > sent && at < servedAt)) continue
+        // (who does not come for its place, or its grant, in time stands at the end of the queue again)
+        const stalled = [late.worker, network, server].flatMap(stalls)
+        if (during(stalled, sent, servedAt) > ttl / 3) continue
         violations.push(
           `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.notBefore)}`
         )
@@ -685,6 +684,21 @@ const stallsOf = (history: History) => {
   })
   return (worker: string) =>
     [...stalls, ...done, ...killed].filter((stall) => stall.worker === worker)
+}
+
+/** How much of that time somebody stood still. */
+const during = (
+  stalls: ReadonlyArray<{ readonly at: number; readonly from: number }>,
+  from: number,
+  to: number
+): number => {
+  let sum = 0
+  let last = from
+  for (const stall of stalls.slice().sort((a, b) => a.from - b.from)) {
+    sum += Math.max(0, Math.min(stall.at, to) - Math.max(stall.from, last))
+    last = Math.max(last, Math.min(stall.at, to))
+  }
+  return sum
 }
 
 const killedAt = (history: History): ReadonlyMap<string, number> =>
