@@ -71,7 +71,8 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
           ttl: plan.ttl,
           fibers: plan.fibers,
           seed: plan.seed * 100 + slot,
-          patient: plan.patient
+          patient: plan.patient,
+          alike: plan.alike
         })
       }
       yield* named(crew, "slow links", slowLinks(crew, plan))

@@ -446,6 +446,23 @@ describe("no key is idle while somebody waits", () => {
     expect(found([...holder, ...gaveUp, ...waiter(150, 1)], others)).toEqual(waited)
   })
 
+  it("is violated by a permit that nobody has, while others go on", () => {
+    const floor = wall(100) * 1_000
+    const history = (limit: number) => [
+      ...turn({ at: 100, ended: 2_000, limit, floor, worker: "a", until: 2_500 }),
+      ...Array.from({ length: 15 }, (_, index) =>
+        turn({ asked: 80, at: 200 + 100 * index, ended: 295 + 100 * index, limit, floor })
+      ).flat()
+    ]
+    const terms = { inOrder: false, ttl: 1_000 }
+    expect(found(history(2), terms)).toEqual([])
+    expect(found(history(3), terms)).toEqual(["no key is idle while somebody waits"])
+    // what it may take to hear of a grant
+    expect(
+      found([...history(3), fault("subscriber cut", 50, 60)], { ...terms, handoff: 1_400 })
+    ).toEqual([])
+  })
+
   it("a process that died, or stood still, costs a claim window and a ttl, and no longer", () => {
     const history = (at: number) => {
       const dead = without(`a/${last + 1}`, "Settled", turn({ at: 100, limit: 2, worker: "a" }))

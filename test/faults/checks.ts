@@ -430,8 +430,7 @@ const idle: Check = (history, { handoff, ttl }) => {
   const stalls = eventsOf(history, "Stalled")
   const killed = killedAt(history)
   return byKey(sectionsOf(history)).flatMap((ofKey) =>
-    waitsForNobody(ofKey, killed, ttl).flatMap(({ from, section }) => {
-      const at = section.granted!.at
+    waitsForNobody(ofKey, killed, ttl, known).flatMap(({ at, from, section }) => {
       const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
       const waitedFrom = Math.max(from, ...last)
       const waited = at - waitedFrom - during(stalls, waitedFrom, at)
@@ -444,19 +443,29 @@ const idle: Check = (history, { handoff, ttl }) => {
   )
 }
 
+/** Until it was granted, or the key was full. */
+interface Wait {
+  readonly section: Section
+  readonly from: number
+  readonly at: number
+}
+
 /**
  * Since when there was room for each of those that were granted, together with all before it: those with
- * a smaller fencing token, and those that gave up in the end.
+ * a smaller fencing token, and those that gave up in the end. And, where a grant is heard of at once, for
+ * how long there was room for the first in line, whoever that was: so a permit is missed that nobody has.
  */
 const waitsForNobody = (
   ofKey: ReadonlyArray<Section>,
   killed: ReadonlyMap<string, number>,
-  ttl: number
-): ReadonlyArray<{ readonly section: Section; readonly from: number }> => {
+  ttl: number,
+  atOnce: boolean
+): ReadonlyArray<Wait> => {
   const waiting = new Set<Section>()
   const inside = new Set<Section>()
   const open = new Map<Section, number>()
-  const waits: Array<{ readonly section: Section; readonly from: number }> = []
+  const waits: Array<Wait> = []
+  let first: { readonly section: Section; readonly from: number } | undefined
   const steps = ofKey.flatMap((section) => {
     const { asked, ended, granted, settled } = section
     const death = killed.get(asked.worker)
@@ -467,7 +476,7 @@ const waitsForNobody = (
       if (granted === undefined) return
       inside.add(section)
       const from = open.get(section)
-      if (from !== undefined) waits.push({ section, from })
+      if (from !== undefined) waits.push({ section, from, at: granted.at })
     }
     return [
       { at: asked.at, does: () => void waiting.add(section) },
@@ -478,11 +487,19 @@ const waitsForNobody = (
   const rank = ({ granted }: Section) => granted?.fence ?? 0
   for (const { at, does } of steps.sort((one, other) => one.at - other.at)) {
     does()
-    const granted = [...inside]
+    const taken = [...inside]
+    let head: Section | undefined
     for (const section of [...waiting].sort((one, other) => rank(one) - rank(other))) {
-      granted.push(section)
-      if (isTooMuch(granted)) open.delete(section)
+      taken.push(section)
+      if (isTooMuch(taken)) open.delete(section)
       else if (!open.has(section)) open.set(section, at)
+      if (section.granted !== undefined) head ??= section
+    }
+    if (head !== undefined && open.has(head)) {
+      first = { section: head, from: first?.from ?? at }
+    } else {
+      if (first !== undefined && atOnce && Number.isFinite(at)) waits.push({ ...first, at })
+      first = undefined
     }
   }
   return waits
@@ -570,8 +587,8 @@ const soonestInLine = (section: Section, before: ReadonlyArray<Section>): number
   const since = Math.max(at, roomSince(section, before, grantedAt))
   if (before.some((other) => grantedAt(other) > since)) return since
   const holders = before.filter((other) => endedAt(other) > since)
-  const alike = holders.every(({ asked }) => asked.limit === limit && asked.weight === weight)
-  return alike && weightOf(holders) >= limit ? Math.min(...holders.map(endedAt)) : since
+  const same = holders.every(({ asked }) => asked.limit === limit && asked.weight === weight)
+  return same && weightOf(holders) >= limit ? Math.min(...holders.map(endedAt)) : since
 }
 
 // -----------------------------------------------------------------------------

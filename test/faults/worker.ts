@@ -34,6 +34,8 @@ export interface Workload {
   readonly seed: number
   /** Only those who never give up, and every section of some length. */
   readonly patient: boolean
+  /** Only those who take the least, within all there is. */
+  readonly alike: boolean
 }
 
 export type Order =
@@ -220,7 +222,11 @@ const visits = (
 ) =>
   Effect.gen(function* () {
     const random = seeded(running.seed * 1_000 + fiber)
-    const ways = row.kind.ways.filter(({ patient }) => patient || !running.patient)
+    const ways = row.kind.ways.filter(
+      ({ limit, patient, weight }) =>
+        (patient || !running.patient) &&
+        (!running.alike || (weight === 1 && limit === row.kind.capacity))
+    )
     while (!running.draining) {
       if (running.resting) {
         if (++running.asleep === running.fibers) tell({ _tag: "Resting" })
