@@ -176,6 +176,7 @@ const oneAfterTheOther: Plan = {
     { at: 500, fault: "killed", target: "holder", for: 0 }
   ),
   millis: 8 * ttl,
+  fibers: 16,
   patient: true,
   alike: true
 }
