@@ -521,6 +521,12 @@ describe("what is harmless", () => {
     const section = turn({ at: 100, outcome: "LockStoreError" })
     expect(found(section)).toEqual([])
     expect(found(section, harmless)).toEqual(["no call fails without need"])
+    const late = turn({ asked: 100, at: 990, ended: 991, outcome: "LockStoreError" })
+    const because = (...stalls: ReadonlyArray<Event>) => found([...late, ...stalls], harmless)
+    expect(because(stalled(200, 500), stalled(450, 750, "the server"))).toEqual([])
+    expect(because(stalled(200, 500), stalled(250, 500, "the server"))).toEqual([
+      "no call fails without need"
+    ])
   })
 
   it("lets a subscriber that is refused come back less and less often", () => {

@@ -291,16 +291,21 @@ const kept: Check = (history, { harmless, ttl }) => {
 }
 
 /** … and no call fails of it: who waits has its turn, who tries is told. */
-const unfailing: Check = (history, { harmless }) =>
-  harmless
-    ? sectionsOf(history).flatMap((section) =>
-        section.settled?.outcome.includes("LockStoreError") === true
-          ? [
-              `${show(section)}, asked at ${time(section.asked.at)}, failed at ${time(section.settled.at)} (${section.settled.outcome})`
-            ]
-          : []
-      )
-    : []
+const unfailing: Check = (history, { harmless, ttl }) => {
+  if (!harmless) return []
+  const stalls = stallsOf(history)
+  return sectionsOf(history).flatMap((section) => {
+    const { asked, settled } = section
+    if (settled?.outcome.includes("LockStoreError") !== true) return []
+    // (an answer that comes after a ttl is too late)
+    const stalled = during([asked.worker, network, server].flatMap(stalls), asked.at, settled.at)
+    return stalled > ttl / 2
+      ? []
+      : [
+          `${show(section)}, asked at ${time(asked.at)}, failed at ${time(settled.at)} (${settled.outcome})`
+        ]
+  })
+}
 
 /**
  * A subscriber that is refused comes again after pauses that double, and sends its subscription once
