@@ -172,8 +172,9 @@ const toAnother = (fault: FaultName, millis = 0): Plan =>
 const oneAfterTheOther: Plan = {
   ...scripted(
     "killed: one after the other",
-    { fault: "killed", target: "holder", for: 0 },
-    { at: 500, fault: "killed", target: "holder", for: 0 }
+    // by then, processes hold it together
+    { at: 1_000, fault: "killed", target: "holder", for: 0 },
+    { at: 1_600, fault: "killed", target: "holder", for: 0 }
   ),
   millis: 8 * ttl,
   fibers: 16,
