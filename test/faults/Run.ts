@@ -162,8 +162,9 @@ const named = <A, E, R>({ waitsFor }: Crew, name: string, effect: Effect.Effect<
 export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   ttl: plan.ttl,
   renewEvery: plan.ttl / 2,
-  // numbers that are reserved for local handoffs are given out within the proof that came with them
-  behind: row.inOrder || row.kind.capacity === 1 ? 0 : plan.ttl,
+  // a grant that nobody has heard of yet, or a number that is reserved for local handoffs, can be for a
+  // caller that comes later, within the proof that came with it
+  behind: row.kind.capacity === 1 ? 0 : plan.ttl,
   inOrder: row.inOrder && plan.patient,
   // in a long storm of faults one can be cut off all the time
   everyoneServed: plan.steps.length <= 1 || isHarmless(plan),

@@ -256,7 +256,7 @@ describe("growing tokens", () => {
     expect(found([...history, fault("failover", 110, 150)])).toEqual(["growing tokens"])
   })
 
-  it("but for as far as a run of local handoffs can be behind, where several hold a key", () => {
+  it("but for as far as a process can have one before its caller comes, where several hold a key", () => {
     const history = two({ at: 100, fence: 2_000_000 }, { at: 200, fence: 1_980_000 }).filter(
       ({ _tag }) => _tag !== "Write"
     )

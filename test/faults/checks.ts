@@ -14,7 +14,7 @@ export interface Terms {
   readonly renewEvery: number
   /**
    * By how many milliseconds, as fencing tokens count, a token can be behind one that was granted
-   * before it was asked for: where several hold a key, and numbers are reserved.
+   * before it was asked for: where several hold a key, and a process has it before its caller comes.
    */
   readonly behind: number
   /** First come, first served between processes. */
