@@ -456,6 +456,7 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         }
         const whole = { key, kind: "lock", share: 1, limit: 1 }
         const whenWaiting: unknown = expect.any(Function)
+        const whole = { key, kind: "lock", share: 1, limit: 1 }
         expect(claims).toEqual([
           { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
           { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },

@@ -255,6 +255,16 @@ const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: str
         RedisServer.eventually(
           Effect.map(server.command("ZCARD", queue), (count) => count === 1)
         ).pipe(Effect.raceFirst(Effect.zipRight(Fiber.join(waiting), Effect.never)))
+      /** A holder that died, and has almost nothing left of its ttl. */
+      const died = server.command(
+        "EVAL",
+        semaphores.acquire.lua,
+        keys.length,
+        ...keys,
+        "erl1:somebodyelse.0000000000000000000000",
+        100,
+        "semaphore/1 100 1 2 dead"
+      )
       const free = (times: number) =>
         Effect.forEach(
           Array.from({ length: times }, (_, i) => `${key}:${i}`),
@@ -303,18 +313,18 @@ const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: str
         "beside a holder that lives, after one that died",
         Effect.gen(function* () {
           const lease = yield* Semaphore.acquire(key, options).pipe(a.use)
-          yield* server.command(
-            "EVAL",
-            semaphores.acquire.lua,
-            keys.length,
-            ...keys,
-            "erl1:somebodyelse.0000000000000000000000",
-            100,
-            "semaphore/1 100 1 2 dead"
-          )
+          yield* died
           yield* Effect.scoped(Semaphore.acquire(key, options)).pipe(b.use)
           yield* lease.release
         }).pipe(Effect.scoped)
+      )
+      yield* step(
+        "after somebody deleted the key",
+        Effect.gen(function* () {
+          yield* died
+          yield* server.command("DEL", stored)
+          yield* Effect.scoped(Semaphore.acquire(key, options)).pipe(b.use)
+        })
       )
       yield* step(
         "after another program",

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
+import type * as Scheduler from "effect/Scheduler"
 import * as Scope from "effect/Scope"
 import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
 import {
@@ -478,3 +479,35 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left behin
     })
   )
 })
+
+layer(RedisServer.layer(), { excludeTestServices: true })(
+  "a fiber that yields at every step",
+  (it) => {
+    /** Its next step comes late: what was asked for in this one is answered before. */
+    const late: Scheduler.Scheduler = {
+      shouldYield: (fiber) => (fiber.currentOpCount > 1 ? 0 : false),
+      scheduleTask: (task) => {
+        setTimeout(task, 5)
+      }
+    }
+
+    for (const way of ["withLock", "acquire", "tryAcquire"] as const) {
+      it.scoped(`hears of an answer that came before it waited for it: ${way}`, () =>
+        Effect.gen(function* () {
+          const { use } = yield* environment()
+          const ways = {
+            withLock: Lock.withLock("k")(Effect.succeed("in")),
+            acquire: Effect.scoped(Effect.as(Lock.acquire("k"), "in")),
+            tryAcquire: Effect.scoped(Effect.as(Lock.tryAcquire("k"), "in"))
+          }
+          const done = yield* ways[way].pipe(
+            use,
+            Effect.withScheduler(late),
+            Effect.timeout("5 seconds")
+          )
+          expect(done).toBe("in")
+        })
+      )
+    }
+  }
+)

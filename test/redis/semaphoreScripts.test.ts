@@ -113,7 +113,7 @@ const checkConsistent = (server: Server) =>
     for (const name of [held, holders, ...(indexed.length > 0 ? [index] : [])]) {
       const left = Number(yield* server.command("PTTL", name))
       const ends = Math.floor((yield* serverMicros(server)) / 1_000) + left
-      expect(Math.abs(ends - last)).toBeLessThan(50)
+      expect(Math.abs(ends - last)).toBeLessThan(500)
     }
   })
 
@@ -335,6 +335,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
     })
   )
 
+  it.scoped("a holder whose ttl was ended by hand holds nothing, and its permits are free", () =>
+    Effect.gen(function* () {
+      const server = yield* from("held by ours and another")
+      yield* stand(server, third, 2)
+      yield* server.command("ZADD", held, "XX", 0, ours)
+      expect(yield* verify(server, ours)).toBe(0)
+      expect(yield* renew(server, ours)).toBe(0)
+      yield* release(server, ours)
+      expect(strings(yield* server.command("ZRANGE", held, 0, -1)).sort()).toEqual(
+        [theirs, third].sort()
+      )
+      yield* checkConsistent(server)
+    })
+  )
+
   it.scoped(
     "where what stands beside the key was deleted, nobody enters until the holders end",
     () =>
@@ -402,9 +417,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
       const waiting = Array.from({ length: 100 }, strangeToken)
       for (const token of waiting) yield* stand(server, token, 1, 100)
       yield* release(server, theirs)
-      expect(yield* server.command("ZRANGE", queue, 0, -1)).toEqual(waiting.slice(64))
+      expect(yield* server.command("ZRANGE", queue, 0, -1)).toEqual(waiting.slice(32))
       yield* checkConsistent(server)
-      yield* beat(server, waiting[64]!, 100)
+      for (const next of [32, 64, 96]) yield* beat(server, waiting[next]!, 100)
       expect(strings(yield* server.command("ZRANGE", held, 0, -1)).sort()).toEqual(waiting.sort())
       yield* checkConsistent(server)
     })

@@ -203,21 +203,24 @@ export class Model {
     this.serve(this.rooms.get(this.callers[who]!.key)!)
   }
 
+  /** How long nothing happens by itself. */
+  get quiet(): number {
+    return (
+      Math.min(
+        ...this.waiting.map((who) => this.callers[who]!.deadline),
+        ...this.holders.map((who) => this.callers[who]!.expiresAt)
+      ) - this.now
+    )
+  }
+
+  /** To the next event at most. */
   advance(millis: number): void {
-    for (const end = this.now + millis; ;) {
-      const { holders, waiting } = this
-      const next = Math.min(
-        ...waiting.map((who) => this.callers[who]!.deadline),
-        ...holders.map((who) => this.callers[who]!.expiresAt)
-      )
-      this.now = Math.min(end, next)
-      if (next > end) return
-      const late = waiting.find((who) => this.callers[who]!.deadline <= next)
-      if (late !== undefined) this.leave(late, "unavailable")
-      for (const room of this.rooms.values()) {
-        room.holders = room.holders.filter((who) => this.callers[who]!.expiresAt > next)
-        this.serve(room)
-      }
+    this.now += millis
+    const late = this.waiting.find((who) => this.callers[who]!.deadline <= this.now)
+    if (late !== undefined) this.leave(late, "unavailable")
+    for (const room of this.rooms.values()) {
+      room.holders = room.holders.filter((who) => this.callers[who]!.expiresAt > this.now)
+      this.serve(room)
     }
   }
 

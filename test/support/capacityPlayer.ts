@@ -127,8 +127,14 @@ export const play = (
           break
         }
         case "Advance":
-          model.advance(command.millis)
-          yield* advance(command.millis)
+          // event by event: what one of them sets off has happened before the next one comes
+          for (let left = command.millis; left > 0;) {
+            const step = Math.min(left, model.quiet)
+            model.advance(step)
+            yield* advance(step)
+            yield* settled
+            left -= step
+          }
       }
       yield* settled
 

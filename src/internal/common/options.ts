@@ -118,14 +118,8 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
   if (!(warnAfterMillis > 0)) {
     return impossible("warnAfter", warnAfterMillis, "It must be more than 0.")
   }
-  for (const option of ["owner", "name"] as const) {
-    const value: unknown = raw[option]
-    if (value === undefined) continue
-    if (typeof value !== "string") return impossible(option, value, "It must be a string.")
-    if (value.length > maxOwnerLength) {
-      return impossible(option, value, `It must have at most ${maxOwnerLength} characters.`)
-    }
-  }
+  const wrong = checkText("owner", raw.owner) ?? checkText("name", raw.name)
+  if (wrong !== undefined) return wrong
   return {
     ttlMillis,
     renewEveryMillis,
@@ -136,3 +130,12 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     name: raw.name
   }
 }
+
+const checkText = (option: string, value: unknown): string | undefined =>
+  value === undefined
+    ? undefined
+    : typeof value !== "string"
+      ? impossible(option, value, "It must be a string.")
+      : value.length > maxOwnerLength
+        ? impossible(option, value, `It must have at most ${maxOwnerLength} characters.`)
+        : undefined

@@ -7,7 +7,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
-import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Options } from "../../Lease.js"
@@ -24,6 +23,7 @@ import { AdaptedGrant } from "./adaptedGrant.js"
 import { acquireExit, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { updateFiberRef } from "./fiberRefs.js"
 import { lacking, notCapable } from "../engine.js"
 import { adding, currentHolds, Hold } from "./holds.js"
 import { HeldLease } from "./lease.js"
@@ -97,17 +97,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
-  /** The lease, begun. It belongs to whoever runs this: in an uninterruptible region. */
-  get taken(): Effect.Effect<L, AcquireError> {
+  /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
+  take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
     const { asks, caller, key, options } = this
-    return isTraced(caller.fiber)
-      ? traceAcquisition(
-          Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant))),
-          key,
-          asks,
-          options
-        )
-      : Effect.map(this.asked(), (grant) => this.begin(grant))
+    if (!isTraced(caller.fiber)) {
+      return Effect.flatMap(this.asked(), (grant) => use(this.begin(grant)))
+    }
+    const taken = Effect.suspend(() => Effect.map(this.asked(), (grant) => this.begin(grant)))
+    return Effect.flatMap(traceAcquisition(taken, key, asks, options), use)
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
@@ -117,7 +114,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     if (this.exit !== undefined) return acquireExit(this.exit)
     return caller.restore(
       Effect.async((resume) => {
-        this.resume = resume
+        // (the fiber can have yielded in between)
+        if (this.exit === undefined) this.resume = resume
+        else resume(acquireExit(this.exit))
       })
     )
   }
@@ -252,7 +251,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   if (needed !== undefined) {
     return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
   }
-  return Effect.catchAllCause(Effect.flatMap(acquisition.taken, use), (cause) =>
+  return Effect.catchAllCause(acquisition.take(use), (cause) =>
     acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
@@ -278,13 +277,11 @@ export const scopedLease = <L extends HeldLease>(
           Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
           (scope): Effect.Effect<L> => {
             lease.scope = scope
-            return Effect.as(
-              Effect.zipRight(
-                Scope.addFinalizer(scope, lease.closeQuietly),
-                FiberRef.update(currentHolds, (holds) => adding(lease.hold, false, holds))
-              ),
-              lease
+            const added = Scope.addFinalizer(scope, lease.closeQuietly)
+            const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
+              adding(lease.hold, false, holds)
             )
+            return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
           }
         )
       },

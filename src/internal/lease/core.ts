@@ -86,7 +86,10 @@ export class LeaseCore {
   private nextRenewal: ScheduledCall | undefined = undefined
   private expiry: ScheduledCall | undefined = undefined
   private forgetRenewal: Forget | undefined = undefined
-  private releasing: Array<OnRelease> | undefined = undefined
+  /** Whether a release is under way, or over. */
+  isReleasing = false
+  /** Who else waits for its answer. */
+  private others: Array<OnRelease> | undefined = undefined
 
   constructor(
     private readonly grant: Grant,
@@ -114,13 +117,8 @@ export class LeaseCore {
    */
   get provenMillis(): number {
     if (this.ended !== undefined && this.ended !== "Unreachable") return 0
-    if (this.releasing !== undefined) return 0
+    if (this.isReleasing) return 0
     return Math.max(0, this.validUntil - this.clock.unsafeNow())
-  }
-
-  /** Whether a release is under way, or over. */
-  get isReleasing(): boolean {
-    return this.releasing !== undefined
   }
 
   /** Calls back once, when the lease is lost or released; returns how not to be called. */
@@ -148,24 +146,23 @@ export class LeaseCore {
    */
   release(since: number, onExit: OnRelease): void {
     if (this.released !== undefined) return onExit(this.released)
-    if (this.releasing !== undefined) return void this.releasing.push(onExit)
+    if (this.isReleasing) return void (this.others ??= []).push(onExit)
     // "Released" without a release under way: it was abandoned
     const held = this.checkHeld() || this.ended === "Released"
     this.abandon()
-    this.releasing = [onExit]
+    this.isReleasing = true
     try {
-      this.grant.release(since, (exit) => this.onReleased(exit, held))
+      this.grant.release(since, (exit) => {
+        this.released = held ? this.judge(exit) : new Loss(this.ended!, true, exit)
+        isolated(onExit, this.released)
+        if (this.others === undefined) return
+        for (const tell of this.others) isolated(tell, this.released)
+      })
     } catch (error) {
       // it has not begun: it can be tried again
-      if (this.released === undefined) this.releasing = undefined
+      this.isReleasing = this.released !== undefined
       throw error
     }
-  }
-
-  private onReleased(exit: OwnershipExit, held: boolean): void {
-    if (this.released !== undefined) return
-    this.released = held ? this.judge(exit) : new Loss(this.ended!, true, exit)
-    for (const tell of this.releasing!) isolated(tell, this.released)
   }
 
   /** Of a lease that was held, as far as we knew, when its release was sent. */

@@ -11,10 +11,10 @@ export const time = `
 local now = micros()
 local millis = math.floor(now / 1000)
 
--- The end of a holder's ttl, if that is still to come.
+-- The end of a holder's ttl, if that is still to come; and whether the token is there at all.
 local function endOf(token)
-  local ends = tonumber(redis.call('ZSCORE', KEYS[k + 1], token) or 0)
-  return ends > millis and ends
+  local ends = redis.call('ZSCORE', KEYS[k + 1], token)
+  return ends and tonumber(ends) > millis and tonumber(ends), ends
 end
 `
 
@@ -78,17 +78,25 @@ local function keep()
   expire(ends, true)
 end
 
--- Holds it no more.
-local function drop(token)
+-- They hold it no more.
+local function drop(tokens)
   read = nil
-  local known = redis.call('HGET', KEYS[k + 5], token)
-  if known then
-    local share, limit = shareOf(known)
-    redis.call('ZREM', KEYS[k + 6], ofFence(string.match(known, '^%d+'), token), ofLimit(limit, token))
-    redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share)
-    redis.call('HDEL', KEYS[k + 5], token)
+  local freed, entries, known = 0, {}, {}
+  for i = 1, #tokens do
+    local entry = redis.call('HGET', KEYS[k + 5], tokens[i])
+    if entry then
+      local share, limit = shareOf(entry)
+      freed, known[#known + 1] = freed + share, tokens[i]
+      entries[#entries + 1] = ofFence(string.match(entry, '^%d+'), tokens[i])
+      entries[#entries + 1] = ofLimit(limit, tokens[i])
+    end
   end
-  redis.call('ZREM', KEYS[k + 1], token)
+  if freed > 0 then
+    redis.call('ZREM', KEYS[k + 6], unpack(entries))
+    redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed)
+    redis.call('HDEL', KEYS[k + 5], unpack(known))
+  end
+  redis.call('ZREM', KEYS[k + 1], unpack(tokens))
 end
 
 local toRemove = ${mostRemoved}
@@ -103,13 +111,13 @@ local function look()
   end
   if not held[1] then
     -- (somebody may have deleted the key alone)
-    redis.call('DEL', KEYS[k + 5], KEYS[k + 6])
+    redis.call('UNLINK', KEYS[k + 5], KEYS[k + 6])
     return false
   end
   if not isOurs(held[1]) then return true end
   if tonumber(held[2]) <= millis and toRemove > 0 then
     local gone = redis.call('ZRANGEBYSCORE', KEYS[k + 1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, toRemove)
-    for i = 1, #gone do drop(gone[i]) end
+    drop(gone)
     toRemove = toRemove - #gone
     keep()
   end

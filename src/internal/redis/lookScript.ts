@@ -2,7 +2,7 @@
 import { clock, isOurs, script } from "./lua.js"
 
 /** So many holders whose ttl has ended are told from the others in one look; the rest counts as held. */
-const mostExpired = 1_000
+const mostExpired = 128
 
 /**
  * KEYS: all six. ARGV: how many holders and how many waiters to list at most. Answers
@@ -61,7 +61,7 @@ elseif tokens[1] and isOurs(tokens[1]) then
   end
   if count > 0 then kind = 'semaphore' end
 end
-local queued = redis.call('ZRANGE', KEYS[3], 0, most - 1, 'WITHSCORES')
+local queued = most > 0 and redis.call('ZRANGE', KEYS[3], 0, most - 1, 'WITHSCORES') or {}
 for i = 1, #queued, 2 do
   local beat, window, claim = string.match(redis.call('HGET', KEYS[4], queued[i]) or '', '^(%d+) (%d+) %d+ (.*)$')
   if beat and now / 1000 - beat <= tonumber(window) then

@@ -36,10 +36,10 @@ export const script = (name: string, ...parts: ReadonlyArray<string>): Script =>
 const queueTtl = 10_000
 
 /**
- * So many are served in one call, whatever the number of operations in it, and then the next one is told
- * to ask: a call is short.
+ * So many dead waiters are passed over in one call, or half as many living ones served, and then the next
+ * one is told to ask: a call is short.
  */
-const mostServed = 64
+const mostPassed = 64
 
 export const clock = `
 local k, a = 0, 0
@@ -120,14 +120,14 @@ end
 
 -- Makes holders of the first live waiters, as long as there is room, and tells their processes.
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
-local toServe = ${mostServed}
+local toPass = ${mostPassed}
 
 local function serve(now)
   local other = nil
   -- (of an operation that failed)
   channel = nil
   repeat
-    local full = toServe <= 0
+    local full = toPass <= 0
     if not room() then break end
     local first, place = unpack(redis.call('ZPOPMIN', KEYS[k + 3]))
     if not first then break end
@@ -153,10 +153,11 @@ local function serve(now)
       redis.call('HDEL', KEYS[k + 4], first)
       put(first, fence, claim, ttl, now)
       tell(first, told(fence), ttl)
+      toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)
     end
-    toServe = toServe - 1
+    toPass = toPass - 1
   until full
   publish()
   return other

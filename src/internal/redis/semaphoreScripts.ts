@@ -19,7 +19,7 @@ local function take()
     -- a refusal here (a type, an ACL) must not leave anything behind
     local done, why = pcall(put, ARGV[a + 1], fence, ARGV[a + 3], tonumber(ARGV[a + 2]))
     if done then return told(fence) end
-    pcall(drop, ARGV[a + 1])
+    pcall(drop, { ARGV[a + 1] })
     pcall(keep)
     fence = why
   end
@@ -34,10 +34,10 @@ local function attempt()
     return take()
   end
   if look() then return nil, true end
-  local ends = endOf(ARGV[a + 1])
+  local ends, known = endOf(ARGV[a + 1])
   if ends then return claimed(ends) end
   -- its ttl has ended, and it comes again
-  drop(ARGV[a + 1])
+  if known then drop({ ARGV[a + 1] }) end
   if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end
 end
 `
@@ -50,7 +50,7 @@ local function leave()
   if redis.call('ZCARD', KEYS[k + 1]) == 1 then
     redis.call('DEL', KEYS[k + 1], KEYS[k + 5], KEYS[k + 6])
   else
-    drop(ARGV[a + 1])
+    drop({ ARGV[a + 1] })
     keep()
   end
   return 1
@@ -111,7 +111,7 @@ if leave() then return 1 end
 local foreign = look()
 local ends = not foreign and endOf(ARGV[1])
 if ends then
-  drop(ARGV[1])
+  drop({ ARGV[1] })
   keep()
 elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
   redis.call('HDEL', KEYS[4], ARGV[1])
@@ -198,7 +198,7 @@ if fence ~= ARGV[4] then
   return told(fence) .. ':' .. fence
 end
 if redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
-  drop(ARGV[1])
+  drop({ ARGV[1] })
   keep()
   serve(now)
   return 1
