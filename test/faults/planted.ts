@@ -153,8 +153,8 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a release that frees two",
     file: "internal/redis/holders.ts",
-    find: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share)`,
-    replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -share - 1)`,
+    find: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed)`,
+    replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed - 1)`,
     row: permits,
     scripts: ["calm"]
   },
