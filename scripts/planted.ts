@@ -5,7 +5,7 @@
  * or if the unchanged library did not pass.
  *
  *   npm run faults:planted
- *   npm run faults:planted -- --only "validity"
+ *   npm run faults:planted -- --only "validity"       (or a part of the name of a row)
  */
 import * as Effect from "effect/Effect"
 import { parseArgs } from "node:util"
@@ -22,7 +22,7 @@ const { values } = parseArgs({
 const most = Number(values.most)
 
 await announceRedisServer()
-const chosen = bugs.filter(({ name }) => name.includes(values.only))
+const chosen = bugs.filter(({ name, row }) => `${name} ${row}`.includes(values.only))
 const controls = [...new Set(chosen.map(({ row }) => row))].map(control)
 
 const hunted = (bugs: ReadonlyArray<{ readonly bug: Bug; readonly most: number }>) =>

@@ -287,6 +287,29 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
       )
   )
 
+  it.scoped("no floor shuts out a holder of another process that passes its permits on", () =>
+    Effect.gen(function* () {
+      const [a, b] = yield* environments([{ localHandoff: 20 }, strict])
+      const key = freshKey()
+      const held = yield* Effect.forEach([1, 2, 3], () => take(a, key, { limit: 3 }))
+      for (const { lease } of held) yield* lease
+      const last = yield* take(a, key, { limit: 3 })
+      yield* Effect.sleep(20)
+      yield* held[0]!.release
+      const { fencingToken, token } = yield* last.lease
+      // it was passed on within the process
+      expect(token).toBe((yield* held[0]!.lease).token)
+      yield* held[1]!.release
+      yield* held[2]!.release
+      const other = yield* take(b, key, { limit: 3 })
+      const { fencingFloor } = yield* other.lease
+      expect(fencingFloor).toBeLessThanOrEqual(fencingToken)
+      yield* last.release
+      const alone = yield* take(b, key, { limit: 3 })
+      expect((yield* alone.lease).fencingFloor).toBeGreaterThan(fencingToken)
+    })
+  )
+
   for (const localHandoff of [0, 20]) {
     it.scoped(
       `random callers in three stores: never more than the limit, and nothing left (${localHandoff} ms)`,
@@ -303,11 +326,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
             const pick = <A>(...of: ReadonlyArray<A>): A => of[Math.floor(random() * of.length)]!
             const inside = new Map<string, number>()
             const fences = new Set<string>()
+            const holding = { a: new Set<number>(), b: new Set<number>() }
             let most = 0
             let granted = 0
             const one = Effect.suspend(() => {
               const store = pick(...stores)
-              const key = pick("a", "b")
+              const key = pick("a" as const, "b" as const)
               const limit = 5
               const permits = pick(1, 1, 1, 2, 5)
               const body = (lease: Semaphore.SemaphoreLease) =>
@@ -321,10 +345,15 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore in Redis"
                     const fence = `${key} ${lease.fencingToken}`
                     expect(fences.has(fence)).toBe(false)
                     fences.add(fence)
-                    expect(lease.fencingFloor).toBeLessThanOrEqual(lease.fencingToken)
+                    holding[key].add(lease.fencingToken)
+                    expect(lease.fencingFloor).toBeLessThanOrEqual(Math.min(...holding[key]))
                   }),
                   () => pick(Effect.void, Effect.yieldNow(), Effect.sleep(pick(1, 3))),
-                  () => Effect.sync(() => inside.set(key, inside.get(key)! - permits))
+                  () =>
+                    Effect.sync(() => {
+                      inside.set(key, inside.get(key)! - permits)
+                      holding[key].delete(lease.fencingToken)
+                    })
                 )
               const options = { limit, permits, ttl: 5_000 }
               const what = random()
