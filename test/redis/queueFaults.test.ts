@@ -442,6 +442,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
       const [a, b] = yield* pair()
       const held = yield* caller(a.use, key, { ttl })
       yield* held.lease
+      // its connection is there
+      yield* Lock.withLock("warm")(Effect.void).pipe(b.use)
       b.proxy.holdReplies()
       const waiting = yield* queuedCaller(b, key, 0, { ttl })
       yield* waiting.interrupt

@@ -409,14 +409,16 @@ export class Line implements PlaceEvents {
     }
     const { claim } = head
     tenure.holder = undefined
-    const queued = this.places.filter(({ busy }) => busy !== undefined).length
-    const call = commands.call(this.protocol.pass, this.keys, [
+    const args = [
       tenure.token,
       String(claim.ttlMillis),
       this.protocol.claimOf(claim, owner),
-      String(tenure.entryToken),
-      String(queued)
-    ])
+      String(tenure.entryToken)
+    ]
+    if (this.protocol.several) {
+      args.push(String(this.places.filter(({ busy }) => busy !== undefined).length))
+    }
+    const call = commands.call(this.protocol.pass, this.keys, args)
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
