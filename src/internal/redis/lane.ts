@@ -61,24 +61,28 @@ export class Lane {
     this.wire.send(
       parcel,
       (reply) => {
-        if (!this.underway.delete(sent)) return
+        if (!this.isOver(sent)) return
         this.answered(sent.at)
-        isOver(parcel)
         const alone = parcel.deliver(reply, sent.at)
         if (alone.length > 0) this.askAgain(alone)
       },
       (error) => {
-        if (this.underway.delete(sent)) this.onError(parcel, error, sent.at)
+        if (this.isOver(sent)) this.onError(parcel, error, sent.at)
       }
     )
   }
 
   /** Nothing of it will be answered any more; returns what was. */
   cut(): ReadonlyArray<Call> {
-    return this.underway.drain().flatMap(({ parcel }) => {
-      isOver(parcel)
-      return parcel.calls
-    })
+    const calls = this.underway.drain().flatMap((sent) => sent.parcel.calls)
+    for (const call of calls) call.isOver()
+    return calls
+  }
+
+  private isOver(sent: Sent): boolean {
+    if (!this.underway.delete(sent)) return false
+    for (const call of sent.parcel.calls) call.isOver()
+    return true
   }
 
   private answered(sentAt: number): void {
@@ -92,25 +96,13 @@ export class Lane {
   }
 
   private onError(parcel: Parcel, error: unknown, sentAt: number): void {
-    if (!isServerError(error)) {
-      isOver(parcel)
-      return this.events.failed(this, parcel.calls, error)
-    }
+    if (!isServerError(error)) return this.events.failed(this, parcel.calls, error)
     const message = messageOf(error)
     if (message.startsWith("READONLY")) this.events.readOnly(this)
     else this.answered(sentAt)
-    isOver(parcel)
     if (!parcel.isBatch) return parcel.calls[0]!.fail(this.events.shown(error))
     // refused as a whole: each finds out for itself (a proxy in front of a Cluster refuses all of them)
     if (message.startsWith("CROSSSLOT")) this.events.refusedBatch()
     this.askAgain(parcel.calls.filter((call) => call.settled === undefined))
   }
-}
-
-/**
- * After an answer this is said last: the other connection can be given up because of it, and a call
- * that has no other copy by then is sent again.
- */
-const isOver = (parcel: Parcel): void => {
-  for (const call of parcel.calls) call.isOver()
 }

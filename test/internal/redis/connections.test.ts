@@ -130,20 +130,6 @@ describe("what waits for an answer", () => {
     expect(world.live).toEqual([second])
   })
 
-  it("goes out on a second connection once, also what is answered there first", () => {
-    const world = into.ready()
-    const asked = [world.ask(), world.ask(), world.ask()]
-    world.clock.advance(patience)
-    const second = world.live[1]!
-    second.greet()
-    second.refuse("OOM command not allowed when used memory > 'maxmemory'.")
-    second.answer()
-    second.answer()
-    expect(lastSent(second)).toEqual(["k0", "k1", "k2"])
-    expect(asked.map(({ outcome }) => outcome?._tag)).toEqual(["Failed", "Answered", "Answered"])
-    expect(world.violations).toEqual([])
-  })
-
   it("may still be answered on the old one, which stays then", () => {
     const world = into.proving()
     const [first, second] = world.live
