@@ -48,10 +48,10 @@ import {
   answerLost,
   answerUnavailable,
   answerUnreachable,
-  handle,
   ImpossibleKey,
   Turns
-} from "./internal/httpLock.js"
+} from "./internal/face/httpAnswers.js"
+import { handle } from "./internal/face/httpLock.js"
 import type { Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"

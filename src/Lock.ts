@@ -23,10 +23,18 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { uninterruptibly } from "./internal/caller.js"
-import { guardAndRelease, scopedLease, wholeLock, withLease } from "./internal/acquire.js"
+import { uninterruptibly } from "./internal/face/caller.js"
+import {
+  type Body,
+  guardAndRelease,
+  isBodyFirst,
+  scopedLease,
+  wholeLock,
+  withLease
+} from "./internal/face/acquire.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -100,22 +108,31 @@ export const tryAcquire = (
  * @since 0.1.0
  * @category combinators
  */
-export const withLock =
-  (key: string, options?: WaitOptions) =>
-  <A, E, R>(
+export const withLock: {
+  (
+    key: string,
+    options?: WaitOptions
+  ): <A, E, R>(
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
-  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
-    uninterruptibly((caller) =>
-      withLease(
-        key,
-        wholeLock,
-        options,
-        options?.waitAtMost,
-        caller,
-        (lease) => guardAndRelease(lease, body, caller),
-        Effect.fail<LockUnavailable>
-      )
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
+  uninterruptibly((caller) =>
+    withLease(
+      key,
+      wholeLock,
+      options,
+      options?.waitAtMost,
+      caller,
+      (lease) => guardAndRelease(lease, body, caller),
+      Effect.fail<LockUnavailable>
     )
+  )
+)
 
 /**
  * Runs an effect under the lock if the lock is free at this moment, and does nothing if it is not:
@@ -124,19 +141,28 @@ export const withLock =
  * @since 0.1.0
  * @category combinators
  */
-export const withLockIfAvailable =
-  (key: string, options?: Options) =>
-  <A, E, R>(
+export const withLockIfAvailable: {
+  (
+    key: string,
+    options?: Options
+  ): <A, E, R>(
     body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
-  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
-    uninterruptibly((caller) =>
-      withLease(
-        key,
-        wholeLock,
-        options,
-        0,
-        caller,
-        (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
-        () => Effect.succeedNone
-      )
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
+  uninterruptibly((caller) =>
+    withLease(
+      key,
+      wholeLock,
+      options,
+      0,
+      caller,
+      (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+      () => Effect.succeedNone
     )
+  )
+)

@@ -14,7 +14,8 @@ import * as Duration from "effect/Duration"
  */
 export interface Holder {
   /**
-   * The holder's `owner`; `undefined` if a program holds the key that does not use this library.
+   * The holder's `owner`; `undefined` if a program holds the key that does not use this library, if
+   * the holder gave none (in memory there is no default), or if it is not known.
    */
   readonly owner: string | undefined
   /** How long the holder has had the lease, by the store's clock; `undefined` if not known. */
@@ -48,21 +49,24 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
 }> {
   override get message(): string {
     const { ahead, holder, key, retryAfter, waited } = this
+    const nothingKnown = !holder.foreign && !holder.owner && holder.heldFor === undefined
     const who = holder.foreign
-      ? "a program that does not use this library"
-      : holder.owner === undefined
-        ? "another holder"
-        : plain(holder.owner)
+      ? "held by a program that does not use this library"
+      : nothingKnown
+        ? "it is not known who holds it"
+        : `held by ${holder.owner ? plain(holder.owner) : "a holder without a name"}`
     const since =
       holder.heldFor === undefined ? "" : `, for ${Duration.format(holder.heldFor)} so far`
     const after = Duration.toMillis(waited) > 0 ? ` after waiting ${Duration.format(waited)}` : ""
     const until =
       retryAfter === undefined
-        ? "The key has no ttl: it stays locked until somebody deletes it."
-        : `It expires in ${Duration.format(retryAfter)} unless it is renewed.`
+        ? " The key has no ttl: it stays locked until somebody deletes it."
+        : nothingKnown && Duration.toMillis(retryAfter) === 0
+          ? ""
+          : ` It expires in ${Duration.format(retryAfter)} unless it is renewed.`
     const queue =
       ahead === undefined || ahead === 0 ? "" : ` In the queue before this caller: ${ahead}.`
-    return `Lock ${quote(key)} is not available${after}: held by ${who}${since}. ${until}${queue}`
+    return `Lock ${quote(key)} is not available${after}: ${who}${since}.${until}${queue}`
   }
 }
 

@@ -85,6 +85,12 @@ export interface Claim {
    * throw, and does not call the store.
    */
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
+  /**
+   * Called if the smallest limit among the present holders is another one than the claim's, with that
+   * limit: when the claim has to wait, or fails, and when it is granted. It does not throw, and does
+   * not call the store.
+   */
+  readonly whenLimitDiffers?: ((limit: number) => void) | undefined
 }
 
 /**

@@ -10,8 +10,10 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { checkDefaults } from "./internal/decodeOptions.js"
-import { makeMemoryStore } from "./internal/memoryStore.js"
+import { checkDefaults } from "./internal/face/decodeOptions.js"
+import { lockClock } from "./internal/face/effectClock.js"
+import { MemoryStore } from "./internal/memory/store.js"
+import { publicStore } from "./internal/face/publicStore.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
@@ -31,11 +33,16 @@ export interface Options {
  * @category constructors
  */
 export const makeWith = ({ defaults }: Options): Effect.Effect<LockStore> =>
-  Effect.suspend(() => {
+  Effect.gen(function* () {
     const impossible = checkDefaults(defaults)
-    return impossible === undefined
-      ? makeMemoryStore(defaults)
-      : Effect.die(new Cause.IllegalArgumentException(impossible))
+    if (impossible !== undefined) {
+      return yield* Effect.die(new Cause.IllegalArgumentException(impossible))
+    }
+    const clock = yield* Effect.clock
+    const store = new MemoryStore(lockClock(clock, yield* Effect.runtime<never>()), () =>
+      clock.unsafeCurrentTimeMillis()
+    )
+    return publicStore(store, defaults)
   })
 
 /**

@@ -4,7 +4,7 @@
  *
  * @since 0.1.0
  */
-import * as Config from "effect/Config"
+import type * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,10 +13,12 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type { Cluster, Redis, RedisOptions } from "ioredis"
-import { checkDefaults } from "./internal/decodeOptions.js"
-import { toMillis } from "./internal/millis.js"
-import { maxOwnerLength, show } from "./internal/options.js"
+import { checkDefaults } from "./internal/face/decodeOptions.js"
+import { toMillis } from "./internal/face/millis.js"
+import { maxOwnerLength, show } from "./internal/common/options.js"
 import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
+import { scopedStore } from "./internal/face/redisStore.js"
+import { unwrapConfig } from "./internal/face/unwrapConfig.js"
 import { LockStoreError } from "./LockError.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
@@ -89,7 +91,10 @@ export const make = (
   options: Options = {}
 ): Effect.Effect<LockStore, LockStoreError, Scope.Scope> =>
   Effect.flatMap(decode(options), ({ url, settings }) =>
-    makeRedisStore(url, options.redis ?? {}, settings)
+    scopedStore(
+      (warn) => makeRedisStore(url, options.redis ?? {}, settings, warn),
+      options.defaults
+    )
   )
 
 /**
@@ -111,7 +116,8 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
 
 /**
  * A layer whose options come from `Config`. It has all options of `layer`: each of them is a
- * `Config`, or all together are one. Use `Config.redacted` for the URL and for passwords.
+ * `Config`, or all together are one. Use `Config.redacted` for the URL and for passwords. A constant is
+ * `Config.succeed(…)`; where types are not checked, a plain value works as well.
  *
  * @example
  * ```ts
@@ -136,34 +142,44 @@ export const layerConfig = (
 ): Layer.Layer<LockStore, ConfigError.ConfigError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(Config.unwrap(options), ({ host, password, port, redis, username, ...rest }) =>
-      Effect.mapError(
-        make({
-          ...rest,
-          redis: {
-            ...revealed(redis),
-            ...(host === undefined ? {} : { host }),
-            ...(port === undefined ? {} : { port }),
-            ...(username === undefined ? {} : { username }),
-            ...(password === undefined ? {} : { password: Redacted.value(password) })
-          }
-        }),
-        (error) => ConfigError.InvalidData(["RedisLockStore"], error.detail)
+    Effect.flatMap(unwrapConfig(options), (given) =>
+      Effect.mapError(Effect.flatMap(withShortForms(given), make), (error) =>
+        ConfigError.InvalidData(["RedisLockStore"], error.detail)
       )
     )
   )
 
+/** Types are not checked everywhere: what is spread here must be an object, or it would get lost. */
+const withShortForms = (given: ConfigOptions): Either.Either<Options, LockStoreError> => {
+  if (!isObject(given)) {
+    return Either.left(impossible("(all of them)", given, "They must be an object."))
+  }
+  const { host, password, port, redis, username, ...rest } = given
+  if (!isObject(redis ?? {})) return Either.left(impossible("redis", redis, objectExpected))
+  return Either.right({
+    ...rest,
+    redis: {
+      ...revealed(redis ?? {}),
+      ...(host === undefined ? {} : { host }),
+      ...(port === undefined ? {} : { port }),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password: reveal(password) })
+    }
+  })
+}
+
 /** The options as ioredis needs them. */
-const revealed = (options: ConfigRedisOptions = {}): Omit<RedisOptions, "replyMapping"> => {
+const revealed = (options: ConfigRedisOptions): Omit<RedisOptions, "replyMapping"> => {
   const { password, sentinelPassword, ...rest } = options
-  const reveal = (secret: string | Redacted.Redacted) =>
-    Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
   return {
     ...rest,
     ...(password === undefined ? {} : { password: reveal(password) }),
     ...(sentinelPassword === undefined ? {} : { sentinelPassword: reveal(sentinelPassword) })
   }
 }
+
+const reveal = (secret: string | Redacted.Redacted): string =>
+  Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
 
 /**
  * Options for ioredis, as `layerConfig` reads them: passwords can be `Redacted`.
@@ -212,8 +228,21 @@ export const layerFromClient = (
 ): Layer.Layer<LockStore, LockStoreError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(decode(options), ({ settings }) => storeFromClient(client, settings))
+    Effect.flatMap(decode(options), ({ settings }) =>
+      scopedStore((warn) => storeFromClient(client, settings, warn), options.defaults)
+    )
   )
+
+const impossible = (option: string, value: unknown, why: string): LockStoreError =>
+  new LockStoreError({
+    operation: "configure",
+    detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
+    transient: false
+  })
+
+const isObject = (value: unknown): boolean => typeof value === "object" && value !== null
+
+const objectExpected = "It must be an object, with options for ioredis."
 
 const decode = (
   options: Options
@@ -222,12 +251,6 @@ const decode = (
   LockStoreError
 > =>
   Effect.suspend(() => {
-    const impossible = (option: string, value: unknown, why: string) =>
-      new LockStoreError({
-        operation: "configure",
-        detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
-        transient: false
-      })
     const millis = (
       option: string,
       input: Duration.DurationInput | undefined,
@@ -278,6 +301,9 @@ const decode = (
           )
         )
       }
+      if (!isObject(options.redis ?? {})) {
+        return yield* Either.left(impossible("redis", options.redis, objectExpected))
+      }
       const prefix: unknown = options.prefix ?? ""
       if (typeof prefix !== "string") {
         return yield* Either.left(impossible("prefix", prefix, "It must be a string."))
@@ -303,7 +329,6 @@ const decode = (
         settings: {
           batch,
           prefix,
-          defaults: options.defaults,
           owner: options.owner,
           commandTimeoutMillis,
           foreignPollMillis,

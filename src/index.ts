@@ -19,3 +19,5 @@ export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
 /** @since 0.1.0 */
 export * as RedisLockStore from "./RedisLockStore.js"
+/** @since 0.1.0 */
+export * as Semaphore from "./Semaphore.js"

@@ -180,7 +180,7 @@ const logs = Logger.replace(
 layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it) => {
   // ---------------------------------------------------------------------------
   describe("a turn", () => {
-    it.scoped("is had by one request of a key at a time, in the order of their coming", () =>
+    it.scoped("is held by one request of a key at a time, in the order in which they came", () =>
       Effect.gen(function* () {
         const { until } = yield* StoreControls
         const [key, other] = [freshKey(), freshKey()]
@@ -454,11 +454,12 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
         for (const path of ["default", "undefined", "own"]) {
           expect(yield* received(send(port, `/${path}/${key}`))).toEqual([200, "ok"])
         }
+        const whole = { key, kind: "lock", share: 1, limit: 1 }
         const whenWaiting: unknown = expect.any(Function)
         expect(claims).toEqual([
-          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
-          { key, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
-          { key, ttlMillis: 7_000, waitMillis: 0, owner: "me" }
+          { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
+          { ...whole, ttlMillis: 5_000, waitMillis: 10_000, owner: undefined, whenWaiting },
+          { ...whole, ttlMillis: 7_000, waitMillis: 0, owner: "me" }
         ])
       })
     )

@@ -107,6 +107,23 @@ describe("withLock", () => {
     >()
   })
 
+  it("with the body first", () => {
+    expectTypeOf(Lock.withLock(body, "key")).toEqualTypeOf<Locked>()
+    expectTypeOf(Lock.withLock(body, "key", { waitAtMost: "1 second" })).toEqualTypeOf<Locked>()
+    const locked = Lock.withLock((lease) => {
+      expectTypeOf(lease).toEqualTypeOf<Lease.Lease>()
+      return body
+    }, "key")
+    expectTypeOf(locked).toEqualTypeOf<Locked>()
+    expectTypeOf(Lock.withLock(Body, "key")).toEqualTypeOf<
+      Effect.Effect<boolean, Unavailable | Lost | StoreError, Body | Store>
+    >()
+    // @ts-expect-error no key
+    void Lock.withLock(body)
+    // @ts-expect-error no such option
+    void Lock.withLock(body, "key", { tttl: "1 second" })
+  })
+
   it("adds nothing that was not there", () => {
     expectTypeOf(Lock.withLock("key")(Effect.void)).toEqualTypeOf<
       Effect.Effect<void, Unavailable | Lost | StoreError, Store>
@@ -127,6 +144,18 @@ describe("withLockIfAvailable", () => {
     expectTypeOf(
       Lock.withLockIfAvailable("key")((lease: Lease.Lease) => Effect.zipRight(lease.isHeld, body))
     ).toEqualTypeOf<Maybe>()
+  })
+
+  it("with the body first", () => {
+    type Maybe = Effect.Effect<Option.Option<number>, "own" | Lost | StoreError, Body | Store>
+    expectTypeOf(Lock.withLockIfAvailable(body, "key")).toEqualTypeOf<Maybe>()
+    expectTypeOf(
+      Lock.withLockIfAvailable(({ isHeld }: Lease.Lease) => Effect.zipRight(isHeld, body), "key", {
+        ttl: 5_000
+      })
+    ).toEqualTypeOf<Maybe>()
+    // @ts-expect-error waitAtMost is for those who wait
+    void Lock.withLockIfAvailable(body, "key", { waitAtMost: "1 second" })
   })
 
   it("keeps a LockUnavailable of the body", () => {

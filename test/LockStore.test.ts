@@ -18,8 +18,8 @@ import * as Scope from "effect/Scope"
 import { type Lease, Lock, type LockError, LockStore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import {
-  ask,
-  claimOf,
+  ask as askOfKind,
+  claimOf as claimOfKind,
   expectFree,
   expectFreeNow,
   freshKey,
@@ -58,182 +58,194 @@ const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
 
 class Tariff extends Context.Tag("test/Tariff")<Tariff, number>() {}
 
-describe.each(stores)("%s", (_, rawStore) => {
+describe.each(stores)("%s", (_, rawStore, kinds) => {
   const store = Layer.merge(rawStore, quiet)
 
   // -------------------------------------------------------------- the store itself
 
   layer(store, { excludeTestServices: true })("the store", (it) => {
-    it.effect("grants a free key at the first attempt, for no longer than its ttl", () =>
-      Effect.gen(function* () {
-        const { clock } = yield* LockStore.LockStore
-        const before = clock.unsafeNow()
-        const grant = yield* ask(freshKey(), { ttlMillis: 10_000 })
-        const after = clock.unsafeNow()
-        expect(grant.contention).toBeUndefined()
-        expect(Number.isSafeInteger(grant.fencingToken)).toBe(true)
-        expect(grant.token.length).toBeGreaterThanOrEqual(22)
-        // 1 % of the ttl and 2 ms are left to clocks that differ
-        expect(grant.validUntil).toBeGreaterThan(before)
-        expect(grant.validUntil).toBeLessThanOrEqual(after + 10_000 - 102)
-        expect(grant.validUntil).toBeGreaterThanOrEqual(before + 10_000 - 102)
-        yield* grant.release
-      })
-    )
+    describe.each(kinds)("of a %s", (kind) => {
+      /** With all of the capacity, as whatever kind. */
+      const claimOf = (key: string, more?: Partial<LockStore.Claim>) =>
+        claimOfKind(key, { kind, ...more })
+      const ask = (key: string, more?: Partial<LockStore.Claim>) =>
+        askOfKind(key, { kind, ...more })
+      /** Of a lock, whoever has it can only have taken it. */
+      const gone = kind === "lock" ? "Taken" : "Missing"
 
-    it.effect("renews, verifies and releases for the holder, and nobody else", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const first = yield* ask(key)
-        const renewal = yield* first.renew
-        expect(renewal).toMatchObject({ _tag: "Renewed" })
-        expect(renewal._tag === "Renewed" && renewal.validUntil).toBeGreaterThanOrEqual(
-          first.validUntil
-        )
-        expect(yield* first.verify).toBe("Ours")
-        expect(yield* first.release).toBe("Ours")
+      it.effect("grants a free key at the first attempt, for no longer than its ttl", () =>
+        Effect.gen(function* () {
+          const { clock } = yield* LockStore.LockStore
+          const before = clock.unsafeNow()
+          const grant = yield* ask(freshKey(), { ttlMillis: 10_000 })
+          const after = clock.unsafeNow()
+          expect(grant.contention).toBeUndefined()
+          expect(Number.isSafeInteger(grant.fencingToken)).toBe(true)
+          expect(grant.token.length).toBeGreaterThanOrEqual(22)
+          // 1 % of the ttl and 2 ms are left to clocks that differ
+          expect(grant.validUntil).toBeGreaterThan(before)
+          expect(grant.validUntil).toBeLessThanOrEqual(after + 10_000 - 102)
+          expect(grant.validUntil).toBeGreaterThanOrEqual(before + 10_000 - 102)
+          yield* grant.release
+        })
+      )
 
-        expect(yield* first.verify).toBe("Missing")
-        expect(yield* first.renew).toEqual({ _tag: "NotOurs", reason: "Missing" })
-        expect(yield* first.release).toBe("Missing")
+      it.effect("renews, verifies and releases for the holder, and nobody else", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const first = yield* ask(key)
+          const renewal = yield* first.renew
+          expect(renewal).toMatchObject({ _tag: "Renewed" })
+          expect(renewal._tag === "Renewed" && renewal.validUntil).toBeGreaterThanOrEqual(
+            first.validUntil
+          )
+          expect(yield* first.verify).toBe("Ours")
+          expect(yield* first.release).toBe("Ours")
 
-        const second = yield* ask(key)
-        expect(yield* first.verify).toBe("Taken")
-        expect(yield* first.renew).toEqual({ _tag: "NotOurs", reason: "Taken" })
-        expect(yield* first.release).toBe("Taken")
-        expect(yield* second.verify).toBe("Ours")
-        yield* second.release
-      })
-    )
+          expect(yield* first.verify).toBe("Missing")
+          expect(yield* first.renew).toEqual({ _tag: "NotOurs", reason: "Missing" })
+          expect(yield* first.release).toBe("Missing")
 
-    it.effect("asking whether a lease is ours does not prolong it", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const first = yield* ask(key, { ttlMillis: 300 })
-        const asking = yield* Effect.fork(
-          Effect.repeat(Effect.zipLeft(first.verify, Effect.sleep(5)), {
-            while: (found) => found === "Ours"
+          const second = yield* ask(key)
+          expect(yield* first.verify).toBe(gone)
+          expect(yield* first.renew).toEqual({ _tag: "NotOurs", reason: gone })
+          expect(yield* first.release).toBe(gone)
+          expect(yield* second.verify).toBe("Ours")
+          yield* second.release
+        })
+      )
+
+      it.effect("asking whether a lease is ours does not prolong it", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const first = yield* ask(key, { ttlMillis: 300 })
+          const asking = yield* Effect.fork(
+            Effect.repeat(Effect.zipLeft(first.verify, Effect.sleep(5)), {
+              while: (found) => found === "Ours"
+            })
+          )
+          const second = yield* ask(key, { waitMillis: 5_000 })
+          expect(yield* Fiber.join(asking)).not.toBe("Ours")
+          yield* second.release
+        })
+      )
+
+      it.effect(
+        "a key expires when its ttl is over, and the next holder's fencing token is greater",
+        () =>
+          Effect.gen(function* () {
+            const key = freshKey()
+            const { clock } = yield* LockStore.LockStore
+            const before = clock.unsafeNow()
+            const first = yield* ask(key, { ttlMillis: 200 })
+            const second = yield* ask(key, { waitMillis: 10_000 })
+            // a Redis timer may be early by a millisecond; the validity of the first one was over before
+            expect(clock.unsafeNow()).toBeGreaterThanOrEqual(first.validUntil)
+            expect(clock.unsafeNow() - before).toBeLessThan(5_000)
+            expect(second.fencingToken).toBeGreaterThan(first.fencingToken)
+            expect(yield* first.verify).toBe(gone)
+            yield* second.release
           })
-        )
-        const second = yield* ask(key, { waitMillis: 5_000 })
-        expect(yield* Fiber.join(asking)).not.toBe("Ours")
-        yield* second.release
-      })
-    )
+      )
 
-    it.effect(
-      "a key expires when its ttl is over, and the next holder's fencing token is greater",
-      () =>
+      it.effect("a renewal gives the full ttl again", () =>
         Effect.gen(function* () {
           const key = freshKey()
           const { clock } = yield* LockStore.LockStore
-          const before = clock.unsafeNow()
-          const first = yield* ask(key, { ttlMillis: 200 })
+          const first = yield* ask(key, { ttlMillis: 400 })
+          yield* Effect.sleep(200)
+          const renewal = yield* first.renew
+          const validUntil = renewal._tag === "Renewed" ? renewal.validUntil : 0
+          expect(validUntil).toBeGreaterThan(first.validUntil + 150)
           const second = yield* ask(key, { waitMillis: 10_000 })
-          // a Redis timer may be early by a millisecond; the validity of the first one was over before
-          expect(clock.unsafeNow()).toBeGreaterThanOrEqual(first.validUntil)
-          expect(clock.unsafeNow() - before).toBeLessThan(5_000)
-          expect(second.fencingToken).toBeGreaterThan(first.fencingToken)
-          expect(yield* first.verify).toBe("Taken")
+          expect(clock.unsafeNow()).toBeGreaterThanOrEqual(validUntil)
           yield* second.release
         })
-    )
+      )
 
-    it.effect("a renewal gives the full ttl again", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const { clock } = yield* LockStore.LockStore
-        const first = yield* ask(key, { ttlMillis: 400 })
-        yield* Effect.sleep(200)
-        const renewal = yield* first.renew
-        const validUntil = renewal._tag === "Renewed" ? renewal.validUntil : 0
-        expect(validUntil).toBeGreaterThan(first.validUntil + 150)
-        const second = yield* ask(key, { waitMillis: 10_000 })
-        expect(clock.unsafeNow()).toBeGreaterThanOrEqual(validUntil)
-        yield* second.release
-      })
-    )
-
-    it.effect("keys do not exclude each other, whatever their characters", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const keys = [
-          "",
-          " ",
-          "\n\r\n",
-          "\u0000",
-          "ключ 🔑",
-          "{tag}",
-          "{a}{b}",
-          "%s",
-          "'\"\\",
-          "x".repeat(10_000)
-        ]
-        const grants = yield* Effect.forEach(keys, (rest) => ask(key + rest))
-        expect(grants.map((grant) => grant.contention)).toEqual(keys.map(() => undefined))
-        for (const rest of keys) {
-          const error = yield* Effect.flip(ask(key + rest))
-          expect(error).toMatchObject({ _tag: "LockUnavailable", key: key + rest })
-        }
-        yield* Effect.forEach(grants, (grant) => grant.release)
-      })
-    )
-
-    it.effect("a grant that was waited for says who was in the way", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        yield* ask(key, { owner: "the holder", ttlMillis: 100 })
-        const grant = yield* ask(key, { waitMillis: 5_000 })
-        expect(grant.contention).toMatchObject({ holder: { owner: "the holder", foreign: false } })
-        expect(Duration.toMillis(grant.contention!.retryAfter!)).toBeLessThanOrEqual(100)
-        yield* grant.release
-      })
-    )
-
-    it.effect("a wait of 0 fails at once, and says who is in the way", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const holder = yield* ask(key, { owner: "the holder", ttlMillis: 20_000 })
-        const error = yield* Effect.flip(ask(key))
-        expect(error).toMatchObject({
-          _tag: "LockUnavailable",
-          holder: { owner: "the holder", foreign: false }
+      it.effect("keys do not exclude each other, whatever their characters", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const keys = [
+            "",
+            " ",
+            "\n\r\n",
+            "\u0000",
+            "ключ 🔑",
+            "{tag}",
+            "{a}{b}",
+            "%s",
+            "'\"\\",
+            "x".repeat(10_000)
+          ]
+          const grants = yield* Effect.forEach(keys, (rest) => ask(key + rest))
+          expect(grants.map((grant) => grant.contention)).toEqual(keys.map(() => undefined))
+          for (const rest of keys) {
+            const error = yield* Effect.flip(ask(key + rest))
+            expect(error).toMatchObject({ _tag: "LockUnavailable", key: key + rest })
+          }
+          yield* Effect.forEach(grants, (grant) => grant.release)
         })
-        yield* holder.release
-      })
-    )
+      )
 
-    it.scoped("and its grants can be copied with members replaced, and show nothing", () =>
-      Effect.gen(function* () {
-        const { bare: inner } = yield* StoreControls
-        const key = freshKey()
-        const wrapped: LockStore.LockStore = {
-          ...inner,
-          acquire: (claim, restore) =>
-            Effect.map(inner.acquire(claim, restore), (grant) => ({
-              ...grant,
-              renew: Effect.never
-            }))
-        }
-        const [exit, ownership] = yield* Effect.gen(function* () {
-          const grant = yield* wrapped.acquire(
-            claimOf(key, { ttlMillis: 5_000 }),
-            (effect) => effect
-          )
-          const ownership = [yield* grant.verify, yield* grant.release, yield* grant.verify]
-          // nobody renews it
-          const lost = Lock.withLock(key, { ttl: 200 })(Effect.never)
-          return [yield* Effect.exit(lost), ownership] as const
-        }).pipe(Effect.provideService(LockStore.LockStore, wrapped))
-        expect(ownership).toEqual(["Ours", "Ours", "Missing"])
-        expect(failuresOf(exit)).toMatchObject([{ _tag: "LockLost", reason: "Unreachable" }])
-        yield* expectFreeNow(key)
-        for (const shown of [inspect({ ...inner }), JSON.stringify({ ...inner })]) {
-          expect(shown).toMatch(/LockStore/)
-          expect(shown.length).toBeLessThan(100)
-        }
-      })
-    )
+      it.effect("a grant that was waited for says who was in the way", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          yield* ask(key, { owner: "the holder", ttlMillis: 100 })
+          const grant = yield* ask(key, { waitMillis: 5_000 })
+          expect(grant.contention).toMatchObject({
+            holder: { owner: "the holder", foreign: false }
+          })
+          expect(Duration.toMillis(grant.contention!.retryAfter!)).toBeLessThanOrEqual(100)
+          yield* grant.release
+        })
+      )
+
+      it.effect("a wait of 0 fails at once, and says who is in the way", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const holder = yield* ask(key, { owner: "the holder", ttlMillis: 20_000 })
+          const error = yield* Effect.flip(ask(key))
+          expect(error).toMatchObject({
+            _tag: "LockUnavailable",
+            holder: { owner: "the holder", foreign: false }
+          })
+          yield* holder.release
+        })
+      )
+
+      it.scoped("and its grants can be copied with members replaced, and show nothing", () =>
+        Effect.gen(function* () {
+          const { bare: inner } = yield* StoreControls
+          const key = freshKey()
+          const wrapped: LockStore.LockStore = {
+            ...inner,
+            acquire: (claim, restore) =>
+              Effect.map(inner.acquire(claim, restore), (grant) => ({
+                ...grant,
+                renew: Effect.never
+              }))
+          }
+          const [exit, ownership] = yield* Effect.gen(function* () {
+            const grant = yield* wrapped.acquire(
+              claimOf(key, { ttlMillis: 5_000 }),
+              (effect) => effect
+            )
+            const ownership = [yield* grant.verify, yield* grant.release, yield* grant.verify]
+            // nobody renews it
+            const lost = Lock.withLock(key, { ttl: 200 })(Effect.never)
+            return [yield* Effect.exit(lost), ownership] as const
+          }).pipe(Effect.provideService(LockStore.LockStore, wrapped))
+          expect(ownership).toEqual(["Ours", "Ours", "Missing"])
+          expect(failuresOf(exit)).toMatchObject([{ _tag: "LockLost", reason: "Unreachable" }])
+          yield* expectFreeNow(key)
+          for (const shown of [inspect({ ...inner }), JSON.stringify({ ...inner })]) {
+            expect(shown).toMatch(/LockStore/)
+            expect(shown.length).toBeLessThan(100)
+          }
+        })
+      )
+    })
   })
 
   // -------------------------------------------------------------- taking a lock

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
@@ -169,6 +170,34 @@ describe("under a TestClock", () => {
         'Lock "key" is not available: held by worker 7, for 3s so far. It expires in 17s unless it is renewed.'
       )
     }).pipe(Effect.scoped, Effect.provide(MemoryLockStore.layer))
+  )
+
+  it.effect(
+    "a holder that gave no owner is one without a name, also in the warning of a wait",
+    () =>
+      Effect.gen(function* () {
+        const messages: Array<string> = []
+        const logger = Logger.make(({ message }) => void messages.push(String(message)))
+        for (const owner of [undefined, ""]) {
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              yield* Effect.forkScoped(
+                Lock.withLock("key", { ttl: "20 seconds", owner })(Effect.never)
+              )
+              yield* TestClock.adjust("3 seconds")
+              const error = yield* Effect.flip(Lock.tryAcquire("key"))
+              expect(error.message).toBe(
+                'Lock "key" is not available: held by a holder without a name, for 3s so far. It expires in 17s unless it is renewed.'
+              )
+              yield* Effect.forkScoped(Lock.acquire("key", { warnAfter: "1 second" }))
+              yield* TestClock.adjust("1 second")
+              expect(messages.pop()).toBe(
+                'Still waiting. Lock "key" is not available after waiting 1s: held by a holder without a name, for 4s so far. It expires in 16s unless it is renewed.'
+              )
+            })
+          ).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+        }
+      }).pipe(Effect.provide(MemoryLockStore.layer))
   )
 
   it.effect("renewals come at every half of the ttl, and keep the lease for hours", () =>

@@ -126,6 +126,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
+  it.effect("a partner that takes three calls at a time gets no more, and refuses none", () =>
+    Effect.gen(function* () {
+      const ended = yield* run("partner-api.ts")
+      expect(ended).toMatchObject({ code: 0, stderr: "" })
+      expect(ended.stdout).toBe("30 calls by 1 process(es): at most 3 at a time, 0 refused\n")
+    })
+  )
+
   it.effect.each(["SIGINT", "SIGTERM"] as const)(
     "a worker that gets a %s gives its lock back before it ends",
     (signal) =>

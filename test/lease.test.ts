@@ -81,8 +81,11 @@ describe("a lock that is taken by a finalizer", () => {
 describe("a lease that is held for long", () => {
   /** The frames on the stack of the renewal fiber (Effect keeps them to itself). */
   const frames = (lease: Lease.Lease): number =>
-    (lease as unknown as { readonly renewal: { readonly _stack: ReadonlyArray<unknown> } }).renewal
-      ._stack.length
+    (
+      lease as unknown as {
+        readonly renewal: { readonly fiber: { readonly _stack: ReadonlyArray<unknown> } }
+      }
+    ).renewal.fiber._stack.length
 
   it.effect("its renewal fiber does not grow", () =>
     Effect.gen(function* () {
@@ -135,7 +138,7 @@ describe("the close of a scope that is interrupted", () => {
       })
     })
 
-  it.effect("has released; whoever releases meanwhile, or later, is told so", () =>
+  it.effect("still releases, and other calls of release end as well", () =>
     Effect.gen(function* () {
       const asked = yield* Deferred.make<void>()
       const gate = yield* Deferred.make<void>()
@@ -381,7 +384,7 @@ describe("whatever watches a lease", () => {
 })
 
 describe("a body that is guarded", () => {
-  it.live("is interrupted where its first, synchronous stretch interrupts its caller", () =>
+  it.live("is interrupted if its first, synchronous part interrupts its caller", () =>
     Effect.gen(function* () {
       const log: Array<string> = []
       const fiber = yield* Effect.fork(
@@ -458,7 +461,7 @@ describe("a body that is guarded", () => {
         return Deferred.await(ended)
       })
 
-    it.effect(`can be interrupted where it allows that and its caller does not (${name})`, () =>
+    it.effect(`can be interrupted if it allows that, although its caller does not (${name})`, () =>
       Effect.gen(function* () {
         const ended = yield* inside(way(Effect.interruptible(Effect.never)))
         expect(Exit.isInterrupted(yield* ended)).toBe(true)

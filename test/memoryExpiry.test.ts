@@ -46,6 +46,23 @@ describe("between a lease's end and its timer, which counts whole milliseconds",
     }).pipe(Effect.provide(MemoryLockStore.layer))
   )
 
+  it.effect("the key is only queued for, and that is enough to refuse another kind", () =>
+    Effect.gen(function* () {
+      const first = yield* held
+      const semaphore = { kind: "semaphore", limit: 3 } as const
+      for (const waitMillis of [0, 1_000]) {
+        expect(yield* Effect.flip(claim(100, { ...semaphore, waitMillis }))).toMatchObject({
+          _tag: "LockStoreError",
+          key: "key",
+          transient: false,
+          detail: expect.stringMatching(/as a lock, .* as a semaphore/)
+        })
+      }
+      yield* TestClock.adjust(1)
+      expect(stateOf(first)).toBe("granted")
+    }).pipe(Effect.provide(MemoryLockStore.layer))
+  )
+
   it.effect("a waiter that leaves forgets nobody behind it", () =>
     Effect.gen(function* () {
       const first = yield* held

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
-import { Lock, LockStore } from "effect-redis-lock"
+import { Lock, LockStore, Semaphore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { forkSettled } from "./support/fibers.js"
 import { RedisServer } from "./support/RedisServer.js"
@@ -338,6 +338,28 @@ describe("spans", () => {
 })
 
 // ---------------------------------------------------------------- metrics
+
+describe("spans of a semaphore", () => {
+  it.effect("are named after it, and say limit and permits", () =>
+    Effect.gen(function* () {
+      const tracer = makeTracer()
+      yield* Effect.void.pipe(
+        Effect.withSpan("body"),
+        Semaphore.withPermits("key", { limit: 3, permits: 2, name: "partner" }),
+        tracer.collect
+      )
+      expect(tracer.names()).toContain("Semaphore.hold > body")
+      for (const name of ["Semaphore.acquire", "Semaphore.hold"]) {
+        expect(tracer.one(name).attributes).toMatchObject({
+          "lock.key": "key",
+          "lock.name": "partner",
+          "lock.limit": 3,
+          "lock.permits": 2
+        })
+      }
+    }).pipe(Effect.provide(memory))
+  )
+})
 
 describe("metrics", () => {
   it.effect("count grants, waits and times of holding, and what is held now", () =>

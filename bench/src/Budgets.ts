@@ -118,6 +118,36 @@ const budgets: ReadonlyArray<Budget> = [
     }
   },
   {
+    what: "free semaphores, 64 callers with keys of their own",
+    ...atLeast(0.9, " × the lock"),
+    ...ratio("permits-64-empty", "effect-redis-lock, Semaphore"),
+    why: "holders are kept in a sorted set and a hash, where a lock is one string, so the scripts take the server longer."
+  },
+  {
+    what: "one semaphore, a limit of 10, 100 callers in one process: cycles per second",
+    ...atLeast(5, " × redis-semaphore"),
+    ...ratio("semaphore-1x100", "effect-redis-lock, Semaphore")
+  },
+  {
+    what: "the same: 99th percentile of the waits",
+    ...atMost(0.1, " × redis-semaphore's"),
+    measured: (report) => {
+      const mine = find(report, "semaphore-1x100", "effect-redis-lock, Semaphore")
+      const other = find(report, "semaphore-1x100", "redis-semaphore, Semaphore")
+      return mine && other && mine.wait.p99.median / other.wait.p99.median
+    }
+  },
+  {
+    what: "the same in 4 processes, 25 callers each: cycles per second",
+    ...atLeast(1, " × redis-semaphore"),
+    ...ratio("semaphore-4x25", "effect-redis-lock, Semaphore")
+  },
+  {
+    what: "a semaphore with 10,000 holders and 1,000 waiters: the longest call",
+    ...atMost(2, " ms"),
+    measured: (report) => find(report, "holders-10000", "semaphore by hand")?.longestCallMillis
+  },
+  {
     what: "handoff between two processes",
     ...atMost(2, " × echo"),
     ...ratio("handoff", "effect-redis-lock, localHandoff 0"),

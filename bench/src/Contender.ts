@@ -22,6 +22,8 @@ export interface Load {
   readonly body: "empty" | "suspends" | "counter" | { readonly holdMillis: number }
   /** A function around the work, or an acquire and a release (in Effect: by a scope). */
   readonly shape: "withLock" | "scoped"
+  /** How many may hold a key at once, for those who can let several in; one, if it is not said. */
+  readonly limit?: number
   /** How many places of others there are in the queue in Redis, for those who have one. */
   readonly places?: number
 }

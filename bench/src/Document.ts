@@ -101,9 +101,19 @@ It builds the library, installs the other libraries, starts a Redis server of it
       "No caller waits for another. This is what a lock costs that no one else needs."
     ),
     ...section(
+      "permits",
+      "Free semaphores",
+      "The same with semaphores whose limit is 10. No caller waits for another. The lock of the same library is here to compare with."
+    ),
+    ...section(
       "hot",
       "One hot key",
       "All callers lock the same key, and the work under the lock is one suspension. It shows how soon the next caller starts, how long the longest waits are, and how many requests a waiting caller sends."
+    ),
+    ...section(
+      "semaphore",
+      "One semaphore",
+      "All callers want one of ten permits of the same key, and the work is one suspension. That there are never more than ten is checked by a count in each process, and between processes by the machine's monotonic clock."
     ),
     ...section(
       "many",
@@ -117,6 +127,11 @@ It builds the library, installs the other libraries, starts a Redis server of it
     ),
     ...heldSection(report),
     ...queueSection(report),
+    ...section(
+      "holders",
+      "A semaphore with many holders",
+      "Holders and waiters are simulated, by the scripts that they would send. In each cycle a holder gives its permit back, which goes to the first in the queue, a new one comes to its end, and a holder renews. *longest call* is the longest time for which one script kept the server from everything else, in all rounds."
+    ),
     ...section(
       "slow",
       "A slow network",
@@ -289,7 +304,7 @@ const growthSection = (report: Report, pictures: ReadonlyArray<string>): Readonl
 const flat = 0.1
 
 const growthRemark = ({ of }: Cost, { contender, points }: Line): ReadonlyArray<string> => {
-  if (!/^(effect-redis-lock|queue)/.test(contender)) return []
+  if (!/^(effect-redis-lock|queue|semaphore by hand)/.test(contender)) return []
   const [first, last] = [points[0]!, points.at(-1)!]
   const sizes = `From ${first.size.toLocaleString("en-US")} to ${last.size.toLocaleString("en-US")} ${of}`
   const factor = last.value / first.value
@@ -438,7 +453,9 @@ const handedOver: Remark = (others, ours) => {
 const remark: Partial<Record<Group, Remark>> = {
   free: faster,
   slow: faster,
+  permits: faster,
   hot: sooner,
+  semaphore: sooner,
   many: sooner,
   handoff: handedOver
 }

@@ -56,6 +56,14 @@ export const allCosts: ReadonlyArray<Cost> = [
     from: { series: "stores", value: ({ wait }) => 1_000 * wait.p50.median }
   },
   {
+    name: "growth-holders",
+    title:
+      "Holders of a semaphore, and a tenth as many waiters: what a renewal and a handoff cost the server",
+    of: "holders",
+    label: "server CPU per renewal, handoff and new place, µs",
+    from: { series: "holders", value: ({ serverCpuMicros }) => serverCpuMicros.median }
+  },
+  {
     name: "growth-held-cpu",
     title: "Leases held: what it costs to renew one",
     of: "leases",

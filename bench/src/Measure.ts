@@ -37,6 +37,8 @@ interface Sample {
   readonly periodMillis: number
   readonly wait: Quantiles
   readonly handoff: Quantiles | undefined
+  /** Of the scripts: how long it kept the server from everything else. */
+  readonly longestCallMillis: number
   readonly changes: number
   readonly fewest: number
   readonly most: number
@@ -46,7 +48,7 @@ interface Sample {
 }
 
 interface Violations {
-  /** Two holders at a time. */
+  /** More holders at a time than may be. */
   readonly overlaps: number
   /** Increments of a counter in Redis that were lost. */
   readonly lostUpdates: number
@@ -78,6 +80,8 @@ export interface Result {
   readonly bytes: Spread
   /** From the end of a tenure of a key to the end of the next. */
   readonly periodMillis: Spread
+  /** Of the scripts, in all rounds; NaN where the server does not tell (before Redis 7). */
+  readonly longestCallMillis: number
   /** Of one process, at most. */
   readonly connections: number
   readonly wait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
@@ -155,7 +159,7 @@ export const measure = (
           }
         )
       )
-      if (row.group === "free" && entry.problem === undefined) {
+      if ((row.group === "free" || row.group === "permits") && entry.problem === undefined) {
         progress(`counting requests of ${entry.contender}`)
         yield* turn(entry, Effect.asVoid(count(entry, 150)))
       }
@@ -176,7 +180,7 @@ export const measure = (
     return { row, pingMillis, results: entries.map((entry) => summary(row, entry, base)) }
   })
 
-const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff"])
+const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff", "semaphore"])
 
 /** Where it is not the client's speed that is measured, a fifth of it does. */
 const warmUpOf = (row: Row, warmUpMillis: number, workedMillis: number): number =>
@@ -212,6 +216,7 @@ const round = (
     if (counting) yield* server.command("SET", counterKey, 0)
     yield* crew.prepare(row.load)
     yield* server.resetStats
+    yield* Effect.exit(server.command("CONFIG", "SET", "latency-tracking-info-percentiles", "100"))
     const before = yield* usage(server)
     // What looking costs by itself.
     const again = yield* usage(server)
@@ -222,6 +227,10 @@ const round = (
     const calls = Object.values(yield* server.commandStats).reduce(
       (sum, command) => sum + command.calls,
       0
+    )
+    const latencies = String(yield* server.command("INFO", "latencystats"))
+    const longest = [...latencies.matchAll(/usec_evalsha:p100=([\d.]+)/g)].map(([, it]) =>
+      Number(it)
     )
     const cycles = sum(results, ({ allCycles }) => allCycles)
     const each = (total: number) => (cycles === 0 ? 0 : total / cycles)
@@ -243,12 +252,15 @@ const round = (
       connections: Math.max(...results.map(({ connections }) => connections)),
       wait: quantiles(concat(results.map(({ waits }) => waits))),
       handoff: handoffs === undefined ? undefined : quantiles(handoffs),
+      longestCallMillis: longest.length === 0 ? Number.NaN : Math.max(...longest) / 1_000,
       changes: handoffs === undefined ? 0 : handoffs.length / Math.max(1, tenures.length - 1),
       fewest: Math.min(...turns),
       most: Math.max(...turns),
       equalShare: sum(turns, (each) => each) / turns.length,
       violations: {
-        overlaps: sum(results, ({ overlaps }) => overlaps) + overlapsOf(tenures),
+        overlaps:
+          sum(results, ({ overlaps }) => overlaps) +
+          (row.load.limit === undefined ? overlapsOf(tenures) : tooManyOf(tenures, row.load.limit)),
         lostUpdates: cycles - inRedis,
         failures: sum(results, ({ failures }) => failures),
         firstFailure: results.find((result) => result.firstFailure !== undefined)?.firstFailure,
@@ -291,6 +303,16 @@ const overlapsOf = (tenures: ReadonlyArray<Tenure>): number =>
     )
   }).length
 
+/** How often somebody came in while as many as may be were under the lock, in whichever process. */
+const tooManyOf = (tenures: ReadonlyArray<Tenure>, limit: number): number => {
+  const ends = new Map<number, Array<number>>()
+  return tenures.filter(({ from, key, to }) => {
+    const inside = (ends.get(key) ?? []).filter((end) => end > from)
+    ends.set(key, [...inside, to])
+    return inside.length >= limit
+  }).length
+}
+
 /** From the last line of a tenure in one process to the first line of the next in another. */
 const handoffTimes = (tenures: ReadonlyArray<Tenure>): Float64Array =>
   Float64Array.from(
@@ -330,6 +352,7 @@ const summary = (row: Row, entry: Entry, base: Entry | undefined): Result => {
     commands: of(({ commands }) => commands),
     bytes: of(({ bytes }) => bytes),
     periodMillis: of(({ periodMillis }) => periodMillis),
+    longestCallMillis: of(({ longestCallMillis }) => longestCallMillis).max,
     connections: Math.max(0, ...samples.map(({ connections }) => connections)),
     wait: all(({ wait }) => wait),
     handoff: samples[0]?.handoff === undefined ? undefined : all(({ handoff }) => handoff!),

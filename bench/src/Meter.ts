@@ -13,7 +13,7 @@ export interface Readings {
   readonly periods: { readonly millis: number; readonly count: number }
   /** Milliseconds from asking for the lock to the first line under it, for all cycles. */
   readonly waits: Float64Array
-  /** How often somebody came in while another one of this process was still under the lock. */
+  /** How often somebody came in while as many of this process as may be were under the lock. */
   readonly overlaps: number
   /** Who was under the lock when: key, came, left; for the comparison with other processes. */
   readonly tenures:
@@ -82,7 +82,7 @@ export const make = ({
     },
     enter: (caller) => {
       const time = now()
-      if (inside[key[caller]!]!++ > 0) overlaps++
+      if (inside[key[caller]!]!++ >= (load.limit ?? 1)) overlaps++
       enteredAt[caller] = time
       waits.add(time - askedAt[caller]!)
     },

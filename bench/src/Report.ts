@@ -63,7 +63,7 @@ export const versions = (report: Report): ReadonlyMap<string, string> =>
 export const complaint = ({ problem, violations }: Result): string | undefined => {
   const { failures, firstFailure, lostUpdates, overlaps } = violations
   const all = [
-    overlaps > 0 ? `${overlaps} overlaps: two holders at a time` : undefined,
+    overlaps > 0 ? `${overlaps} overlaps: more holders at a time than may be` : undefined,
     lostUpdates > 0 ? `${lostUpdates} updates lost` : undefined,
     failures > 0 ? `${failures} failures, the first: ${firstFailure}` : undefined,
     problem

@@ -3,10 +3,21 @@ import type { Load } from "./Contender.js"
 import { peers, type ContenderId } from "./contenders/index.js"
 
 export type Group =
-  "check" | "free" | "hot" | "many" | "handoff" | "queue" | "stores" | "slow" | "growth"
+  | "check"
+  | "free"
+  | "permits"
+  | "hot"
+  | "semaphore"
+  | "many"
+  | "handoff"
+  | "queue"
+  | "stores"
+  | "holders"
+  | "slow"
+  | "growth"
 
 /** Rows of the same load in different sizes: they show what a cycle costs as the work grows. */
-export type SeriesName = "callers" | "hot" | "queue" | "stores"
+export type SeriesName = "callers" | "hot" | "queue" | "stores" | "holders"
 
 export interface Row {
   readonly id: string
@@ -61,7 +72,10 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
         "free-64-scoped",
         "hot-4x10",
         "handoff",
+        "permits-64-empty",
+        "semaphore-4x25",
         "queue-100",
+        "holders-100",
         "stores-100",
         "slow-1ms-free-1"
       ].includes(id)
@@ -77,6 +91,8 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
           "echo",
           "effect-redis-lock",
           "queue by hand",
+          "effect-redis-lock, Semaphore",
+          "semaphore by hand",
           "effect-redis-lock, 10 stores",
           row.group === "handoff" ? throughRedis : ""
         ].includes(it)
@@ -289,6 +305,58 @@ const queueRows: ReadonlyArray<Row> = [1, 100, 10_000].flatMap((places): Readonl
 })
 
 // -----------------------------------------------------------------------------
+// semaphores
+// -----------------------------------------------------------------------------
+
+const semaphores = [
+  "effect-redis-lock, Semaphore",
+  "redis-semaphore, Semaphore",
+  "redis-semaphore, MultiSemaphore",
+  "effect-distributed-lock"
+] as const satisfies ReadonlyArray<ContenderId>
+
+const semaphoreRows: ReadonlyArray<Row> = [
+  ...(["empty", "suspends"] as const).map((body): Row => ({
+    id: `permits-64-${body}`,
+    group: "permits",
+    title: `64 callers, a key each, ${body === "empty" ? "an empty body" : "a body that suspends once"}`,
+    contenders: ["effect-redis-lock", ...semaphores],
+    short:
+      body === "empty"
+        ? ["effect-redis-lock", ...semaphores]
+        : ["effect-redis-lock", "effect-redis-lock, Semaphore"],
+    base: "effect-redis-lock",
+    processes: 1,
+    load: { ...own, callers: 64, body, limit: 10 },
+    length: 1
+  })),
+  ...[1, 4].map((processes): Row => ({
+    id: `semaphore-${processes}x${100 / processes}`,
+    group: "semaphore",
+    title: `A limit of 10, ${processes === 1 ? "1 process, 100 callers" : `${processes} processes, ${100 / processes} callers each`}`,
+    contenders: semaphores,
+    base: "redis-semaphore, Semaphore",
+    processes,
+    load: { ...hotLoad, callers: 100 / processes, limit: 10 },
+    length: 3,
+    shortRounds: 3
+  }))
+]
+
+const holderRows: ReadonlyArray<Row> = [10, 100, 1_000, 10_000].map((holders): Row => ({
+  id: `holders-${holders}`,
+  group: "holders",
+  title: `${holders.toLocaleString("en-US")} holders, ${(holders / 10).toLocaleString("en-US")} in the queue`,
+  contenders: ["semaphore by hand"],
+  base: "semaphore by hand",
+  processes: 1,
+  load: { ...queueLoad, limit: holders },
+  length: 2,
+  shortRounds: 3,
+  series: { name: "holders", size: holders }
+}))
+
+// -----------------------------------------------------------------------------
 // a slow network
 // -----------------------------------------------------------------------------
 
@@ -364,6 +432,8 @@ export const rows: ReadonlyArray<Row> = [
     load: { callers: 1, keys: { shared: 1 }, body: { holdMillis: 2 }, shape: "withLock" },
     length: 2
   },
+  ...semaphoreRows,
   ...queueRows,
+  ...holderRows,
   ...slowRows
 ]

@@ -52,9 +52,9 @@ const cycles: Column<Result> = {
   cell: ({ cyclesPerSecond }) => range(cyclesPerSecond)
 }
 
-const contended: ReadonlyArray<Column<Result>> = [
+const contended = (base: string): ReadonlyArray<Column<Result>> => [
   cycles,
-  ratioColumn("× raw"),
+  ratioColumn(`× ${base}`),
   ...wait,
   {
     title: "turns of a caller",
@@ -78,8 +78,10 @@ const columns: Readonly<Record<Exclude<Group, "slow">, ReadonlyArray<Column<Resu
     { title: "still waiting", cell: ({ violations }) => String(violations.stuck) }
   ],
   free: [cycles, ratioColumn("× raw"), ...cost, ...wait],
-  hot: contended,
-  many: contended,
+  permits: [cycles, ratioColumn("× the lock"), ...cost, ...wait],
+  hot: contended("raw"),
+  semaphore: contended("redis-semaphore's"),
+  many: contended("raw"),
   handoff: [
     {
       title: "p50",
@@ -99,6 +101,12 @@ const columns: Readonly<Record<Exclude<Group, "slow">, ReadonlyArray<Column<Resu
     ...cost.slice(3, 5)
   ],
   stores: handedOver,
+  holders: [
+    ...handedOver,
+    { title: "server CPU µs", cell: ({ serverCpuMicros }) => range(serverCpuMicros) },
+    { title: "longest call", cell: ({ longestCallMillis }) => time(longestCallMillis) },
+    ...cost.slice(3, 5)
+  ],
   growth: [cycles, ratioColumn("× raw"), ...cost.slice(0, 2), ...wait]
 }
 

@@ -3,7 +3,18 @@
  * decides in a lease's life) imports nothing of Effect: times are milliseconds, errors plain classes,
  * and what takes time calls back. A face makes scopes, fibers, options, logs and spans of it.
  */
+import type { LockStoreOperation } from "../LockError.js"
 import type { Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
+
+export type {
+  Capability,
+  Kind,
+  LockClock,
+  NotOurs,
+  Ownership,
+  ScheduledCall
+} from "../LockStore.js"
+export type { LockStoreOperation, LossReason } from "../LockError.js"
 
 /** What a store is asked for; see `LockStore.Claim`. */
 export interface Claim {
@@ -19,6 +30,7 @@ export interface Claim {
   readonly adopt?: string | undefined
   readonly tick?: number | undefined
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
+  readonly whenLimitDiffers?: ((limit: number) => void) | undefined
 }
 
 /** What is known of a key that somebody else has. */
@@ -46,7 +58,7 @@ export class Unavailable {
 export class StoreFailure {
   readonly _tag = "StoreFailure"
   constructor(
-    readonly operation: string,
+    readonly operation: LockStoreOperation,
     readonly key: string | undefined,
     readonly detail: string,
     readonly transient: boolean,
@@ -54,7 +66,60 @@ export class StoreFailure {
   ) {}
 }
 
-export type AcquireExit = Granted | Unavailable | StoreFailure
+/** The store has a bug: what it ended with is none of its answers. */
+export class Died {
+  readonly _tag = "Died"
+  constructor(readonly cause: unknown) {}
+}
+
+/** The claim cannot be meant: a mistake of the program, and no failure. */
+export class Impossible {
+  readonly _tag = "Impossible"
+  constructor(readonly message: string) {}
+}
+
+/** A claim of one kind, of a key that is held, or queued for, as another. */
+export const keyOfAnotherKind = (key: string, found: Kind, asked: Kind): StoreFailure =>
+  new StoreFailure(
+    "acquire",
+    key,
+    `The key is in use as a ${kindNames[found]}, and was asked for as a ${kindNames[asked]}. A key is of one kind at a time: use another key.`,
+    false
+  )
+
+const kindNames: Record<Kind, string> = {
+  lock: "lock",
+  semaphore: "semaphore",
+  readWriteLock: "read-write lock"
+}
+
+/** What the claim needs, and a store with these capabilities does not have. */
+export const lacking = (
+  claim: Pick<Claim, "kind" | "adopt" | "holdAtLeastMillis" | "maxHoldMillis" | "tick">,
+  has: ReadonlySet<Capability> | undefined
+): Capability | undefined => {
+  const { adopt, holdAtLeastMillis, kind, maxHoldMillis, tick } = claim
+  if (kind !== "lock" && has?.has(kind) !== true) return kind
+  if (adopt !== undefined && has?.has("handOver") !== true) return "handOver"
+  if (holdAtLeastMillis !== undefined && has?.has("holdAtLeast") !== true) return "holdAtLeast"
+  if (maxHoldMillis !== undefined && has?.has("maxHold") !== true) return "maxHold"
+  if (tick !== undefined && has?.has("tick") !== true) return "tick"
+  return undefined
+}
+
+export const notCapable = (
+  operation: LockStoreOperation,
+  key: string | undefined,
+  needed: Capability
+): StoreFailure =>
+  new StoreFailure(
+    operation,
+    key,
+    `This store has no ${needed}: it is not among its capabilities.`,
+    false
+  )
+
+export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible
 
 export class Granted {
   readonly _tag = "Granted"
@@ -64,9 +129,9 @@ export class Granted {
 /** Valid until then, or not ours any more. */
 export type Renewed = { readonly _tag: "Renewed"; readonly validUntil: number }
 export type RenewExit =
-  Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure
+  Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure | Died
 
-export type OwnershipExit = "Ours" | NotOurs | StoreFailure
+export type OwnershipExit = "Ours" | NotOurs | StoreFailure | Died
 
 /** How not to be called back. */
 export type Forget = () => void
@@ -87,16 +152,61 @@ export interface Grant {
   whenLost(listener: (reason: NotOurs) => void): void
 }
 
-/** A store. */
+/** A key at one moment; see `LockStore.Look`. */
+export interface Look {
+  readonly kind: Kind | undefined
+  readonly limit: number | undefined
+  readonly inUse: number
+  readonly held: ReadonlyArray<HeldEntry>
+  readonly pending: ReadonlyArray<PendingEntry>
+  readonly heldCount: number
+  readonly pendingCount: number
+}
+
+export interface HeldEntry {
+  readonly owner: string | undefined
+  readonly heldForMillis: number | undefined
+  readonly foreign: boolean
+  readonly share: number
+  readonly limit: number
+  readonly fencingToken: number | undefined
+  readonly ttlLeftMillis: number | undefined
+}
+
+export interface PendingEntry {
+  readonly owner: string | undefined
+  readonly share: number
+  readonly limit: number
+  readonly waitedMillis: number | undefined
+}
+
+/** Some of the keys, and where to go on; `undefined`: these were the last. */
+export interface Page {
+  readonly keys: ReadonlyArray<string>
+  readonly next: string | undefined
+}
+
+/** A store. Members that are optional are there if they are among its capabilities. */
 export interface Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability>
+  /** When it last had an answer, of whichever server. Absent: it has none to wait for. */
+  readonly lastAnswerAt?: number
   /**
    * Takes a lease, waiting for it as long as the claim says. The result is how to cancel it, which works
    * at any time: a claim that waits leaves the queue, a grant that nobody took is given back. It may
-   * call back before it returns.
+   * call back before it returns; it does not after a cancellation. Who has taken the grant releases
+   * it, and does not cancel.
    */
   acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void
+  look?(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget
+  /** Of the keys that begin with the prefix, those of the page that begins there. */
+  keys?(
+    prefix: string,
+    from: string | undefined,
+    onExit: (exit: Page | StoreFailure) => void
+  ): Forget
+  revoke?(key: string, fencingToken: number, onExit: (exit: boolean | StoreFailure) => void): Forget
   /** Serves nobody any more, undoes what is to be undone, and calls back; takes a bounded time. */
   close(onClosed: () => void): void
 }

@@ -11,8 +11,9 @@ export type Event =
       readonly section: string
       readonly key: string
       readonly way: string
-      /** How much of the key's capacity it takes. */
+      /** How much of the key's capacity it takes, and within which capacity. */
       readonly weight: number
+      readonly limit: number
     }
   /** The critical section began; `until` is the end of the proven validity, 0 where none is left. */
   | {
@@ -60,6 +61,8 @@ export type Event =
       readonly section: string
       readonly phase: Phase
       readonly fence: number
+      /** The smallest fencing token of those who held the key when this one was granted. */
+      readonly floor: number
       readonly accepted: boolean
     }
   | {

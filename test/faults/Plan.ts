@@ -29,6 +29,8 @@ export interface Plan {
   readonly fibers: number
   /** Nobody gives up, everybody stays for a while: the order of service can be seen. */
   readonly patient: boolean
+  /** Everybody takes the least that there is, within all of it: so the hot key is never free. */
+  readonly alike: boolean
   /** The first process is never killed, so that its memory can be watched. */
   readonly sparesFirst: boolean
   /**
@@ -121,6 +123,7 @@ export const random = (seed: number, row: Row, millis: number): Plan => {
     millis,
     fibers: among([4, 8, 24]),
     patient: false,
+    alike: false,
     sparesFirst: true,
     links,
     steps
@@ -144,6 +147,7 @@ const scripted = (
     ),
   fibers: 8,
   patient: false,
+  alike: false,
   sparesFirst: false,
   links: [],
   steps: steps.map((step) => ({ at: 200, ...step }))
@@ -163,6 +167,20 @@ const toHolder = (fault: FaultName, millis = 0): Plan =>
 
 const toAnother = (fault: FaultName, millis = 0): Plan =>
   scripted(`${fault}: a waiter`, { fault, target: "another", for: millis })
+
+/** What the dead had is there again, while the others go on and the hot key is never free. */
+const oneAfterTheOther: Plan = {
+  ...scripted(
+    "killed: one after the other",
+    // by then, processes hold it together
+    { at: 1_000, fault: "killed", target: "holder", for: 0 },
+    { at: 1_600, fault: "killed", target: "holder", for: 0 }
+  ),
+  millis: 8 * ttl,
+  fibers: 16,
+  patient: true,
+  alike: true
+}
 
 const longer = 1.8 * ttl
 const shorter = 0.5 * ttl
@@ -194,6 +212,7 @@ const everyScript: ReadonlyArray<Plan> = [
   patient,
   toHolder("killed"),
   toAnother("killed"),
+  oneAfterTheOther,
   toHolder("stopped", longer),
   toAnother("stopped", longer),
   toHolder("blocked", longer),

@@ -1,15 +1,16 @@
 /**
  * The protected resource: a small TCP service that knows nothing of Redis. Critical sections write
- * to it at their entry, in the middle and at their exit, each write with its fencing token, and it
- * refuses a smaller token than it has seen for the key. Its own order of events is the order in
- * which it decided.
+ * to it at their entry, in the middle and at their exit, each write with its fencing token and its
+ * floor (the smallest token of those who held the key when it was granted; of a mutex its own), and it
+ * refuses a token below the greatest floor that it has seen for the key. Its own order of events is
+ * the order in which it decided.
  *
  * @example
  * ```ts
  * const register = yield* Register.listen
  * // in another process
  * const write = yield* Register.connect(register.port)
- * const accepted = yield* write({ key, section, phase: "enter", fence: lease.fencingToken, … })
+ * const accepted = yield* write({ key, section, phase: "enter", fence: lease.fencingToken, floor, … })
  * ```
  */
 import * as Effect from "effect/Effect"
@@ -24,8 +25,7 @@ export interface Write {
   readonly worker: string
   readonly phase: Phase
   readonly fence: number
-  /** Whether smaller tokens than the greatest seen are refused. */
-  readonly fenced: boolean
+  readonly floor: number
   /** For how long the section is going to be there, in milliseconds. */
   readonly hold: number
 }
@@ -36,11 +36,13 @@ export interface Visitor {
   readonly section: string
   readonly key: string
   readonly hold: number
+  readonly fence: number
 }
 
 export interface Register {
   readonly port: number
-  readonly inside: (key: string) => Visitor | undefined
+  /** The last to enter is the first. */
+  readonly inside: (key: string) => ReadonlyArray<Visitor>
   /** Everything that was decided since it was last asked for. */
   readonly take: () => Array<Event>
   /** Looks again at every write. */
@@ -56,9 +58,10 @@ export const make = (): Decisions => {
   const changes = Changes.make()
   let events: Array<Event> = []
   const highest = new Map<string, number>()
-  const inside = new Map<string, Visitor>()
+  const inside = new Map<string, ReadonlyArray<Visitor>>()
+  const insideOf = (key: string) => inside.get(key) ?? []
   return {
-    inside: (key) => inside.get(key),
+    inside: insideOf,
     until: changes.until,
     take: () => {
       const taken = events
@@ -67,13 +70,17 @@ export const make = (): Decisions => {
       inside.clear()
       return taken
     },
-    write: ({ fence, fenced, hold, key, phase, section, worker }) => {
-      const accepted = !fenced || fence >= (highest.get(key) ?? 0)
-      events.push({ _tag: "Write", at: now(), key, section, phase, fence, accepted })
+    write: ({ fence, floor, hold, key, phase, section, worker }) => {
+      const least = Math.max(floor, highest.get(key) ?? 0)
+      const accepted = fence >= least
+      events.push({ _tag: "Write", at: now(), key, section, phase, fence, floor, accepted })
       if (accepted) {
-        highest.set(key, fence)
-        if (phase !== "exit") inside.set(key, { worker, section, key, hold })
-        else if (inside.get(key)?.section === section) inside.delete(key)
+        highest.set(key, least)
+        const others = insideOf(key).filter(
+          (visitor) => visitor.section !== section && visitor.fence >= least
+        )
+        const visitor = { worker, section, key, hold, fence }
+        inside.set(key, phase === "exit" ? others : [visitor, ...others])
         changes.announce()
       }
       return accepted

@@ -10,7 +10,8 @@ import {
   type LockStore,
   type LockError,
   MemoryLockStore,
-  RedisLockStore
+  RedisLockStore,
+  Semaphore
 } from "effect-redis-lock"
 import { Cluster } from "ioredis"
 import { fileURLToPath } from "node:url"
@@ -25,6 +26,9 @@ export interface Tagged {
   readonly _tag: string
 }
 
+/** What a critical section is given; of a lock, it is alone. */
+export type AnyLease = Lease.Lease | Semaphore.SemaphoreLease
+
 /** One way to a critical section. */
 export interface Way {
   readonly name: string
@@ -32,14 +36,15 @@ export interface Way {
   readonly share: number
   /** It never gives up by itself: of those, first come, first served is asked. */
   readonly patient: boolean
-  /** How much of the key it takes. */
+  /** How much of the key it takes, and how much of it may be taken while it has that. */
   readonly weight: number
+  readonly limit: number
   readonly run: (
     key: string,
     options: Lock.Options,
     /** In milliseconds, for those who do not wait for ever. */
     patience: number,
-    body: (lease: Lease.Lease) => Effect.Effect<void, Tagged>
+    body: (lease: AnyLease) => Effect.Effect<void, Tagged>
   ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
 }
 
@@ -47,21 +52,44 @@ export interface Kind {
   readonly name: string
   /** How much of a key can be held at a time. */
   readonly capacity: number
-  /** Whether a later holder's token shuts out the earlier ones. */
-  readonly fenced: boolean
   readonly ways: ReadonlyArray<Way>
+}
+
+/** A way to permits: what it runs with is told how many, and within which limit. */
+function permits(
+  name: string,
+  share: number,
+  patient: boolean,
+  weight: number,
+  limit: number,
+  run: (
+    key: string,
+    options: Semaphore.Options,
+    patience: number,
+    body: (lease: AnyLease) => Effect.Effect<void, Tagged>
+  ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
+): Way {
+  return {
+    name,
+    share,
+    patient,
+    weight,
+    limit,
+    run: (key, options, patience, body) =>
+      run(key, { ...options, limit, permits: weight }, patience, body)
+  }
 }
 
 export const mutex: Kind = {
   name: "mutex",
   capacity: 1,
-  fenced: true,
   ways: [
     {
       name: "withLock",
       share: 6,
       patient: true,
       weight: 1,
+      limit: 1,
       run: (key, options, _, body) => Lock.withLock(key, options)(body)
     },
     {
@@ -69,6 +97,7 @@ export const mutex: Kind = {
       share: 2,
       patient: true,
       weight: 1,
+      limit: 1,
       run: (key, options, _, body) =>
         Effect.scoped(
           Effect.flatMap(Lock.acquire(key, options), (lease) => lease.guard(body(lease)))
@@ -79,6 +108,7 @@ export const mutex: Kind = {
       share: 2,
       patient: false,
       weight: 1,
+      limit: 1,
       run: (key, options, patience, body) =>
         Lock.withLock(key, { ...options, waitAtMost: patience })(body)
     },
@@ -87,6 +117,7 @@ export const mutex: Kind = {
       share: 2,
       patient: false,
       weight: 1,
+      limit: 1,
       run: (key, options, patience, body) =>
         Effect.scoped(
           Effect.flatMap(Effect.timeout(Lock.acquire(key, options), patience), (lease) =>
@@ -100,6 +131,7 @@ export const mutex: Kind = {
       share: 2,
       patient: false,
       weight: 1,
+      limit: 1,
       run: (key, options, _, body) =>
         Effect.scoped(
           Effect.flatMap(
@@ -113,6 +145,7 @@ export const mutex: Kind = {
       share: 1,
       patient: false,
       weight: 1,
+      limit: 1,
       run: (key, options, _, body) => Lock.withLockIfAvailable(key, options)(body)
     },
     {
@@ -120,6 +153,7 @@ export const mutex: Kind = {
       share: 1,
       patient: false,
       weight: 1,
+      limit: 1,
       run: (key, options, patience, body) =>
         Effect.scoped(
           Effect.flatMap(Lock.acquire(key, { ...options, waitAtMost: patience }), (lease) =>
@@ -127,6 +161,56 @@ export const mutex: Kind = {
           )
         )
     }
+  ]
+}
+
+/** Some take two at once, and some are told of a smaller limit than the others. */
+export const semaphore: Kind = {
+  name: "semaphore",
+  capacity: 3,
+  ways: [
+    permits("withPermits", 5, true, 1, 3, (key, options, _, body) =>
+      Semaphore.withPermits(key, options)(body)
+    ),
+    permits("withPermits, of two", 2, true, 2, 3, (key, options, _, body) =>
+      Semaphore.withPermits(key, options)(body)
+    ),
+    permits("withPermits, within two", 1, true, 1, 2, (key, options, _, body) =>
+      Semaphore.withPermits(key, options)(body)
+    ),
+    permits("acquire", 2, true, 1, 3, (key, options, _, body) =>
+      Effect.scoped(
+        Effect.flatMap(Semaphore.acquire(key, options), (lease) => lease.guard(body(lease)))
+      )
+    ),
+    permits("withPermits of two, waitAtMost", 2, false, 2, 3, (key, options, patience, body) =>
+      Semaphore.withPermits(key, { ...options, waitAtMost: patience })(body)
+    ),
+    permits("acquire, interrupted", 2, false, 1, 3, (key, options, patience, body) =>
+      Effect.scoped(
+        Effect.flatMap(Effect.timeout(Semaphore.acquire(key, options), patience), (lease) =>
+          lease.guard(body(lease))
+        )
+      )
+    ),
+    permits("acquire, the first of two", 2, false, 1, 3, (key, options, _, body) =>
+      Effect.scoped(
+        Effect.flatMap(
+          Effect.raceFirst(Semaphore.acquire(key, options), Semaphore.acquire(`${key}+`, options)),
+          (lease) => (lease.key === key ? lease.guard(body(lease)) : Effect.void)
+        )
+      )
+    ),
+    permits("withPermitsIfAvailable", 1, false, 1, 3, (key, options, _, body) =>
+      Semaphore.withPermitsIfAvailable(key, options)(body)
+    ),
+    permits("released early", 1, false, 2, 3, (key, options, patience, body) =>
+      Effect.scoped(
+        Effect.flatMap(Semaphore.acquire(key, { ...options, waitAtMost: patience }), (lease) =>
+          Effect.zipRight(lease.guard(body(lease)), lease.release)
+        )
+      )
+    )
   ]
 }
 
@@ -253,6 +337,12 @@ const memory: Row = {
   without: ["killed"]
 }
 
+const withPermits = (row: Row): Row => ({
+  ...row,
+  kind: semaphore,
+  name: row.name.replace("mutex", "semaphore")
+})
+
 export const rows: ReadonlyArray<Row> = [
   proxied,
   strict,
@@ -260,7 +350,8 @@ export const rows: ReadonlyArray<Row> = [
   ioredis5,
   cluster,
   sentinel,
-  memory
+  memory,
+  ...[proxied, strict, direct, cluster, memory].map(withPermits)
 ]
 
 export const rowNamed = (name: string): Row => {

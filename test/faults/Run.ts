@@ -9,7 +9,7 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { seeded } from "../redis/support.js"
 import * as RedisServer from "../support/RedisServer.js"
-import { judge, network, type Terms, type Violation } from "./checks.js"
+import { judge, network, server as theServer, type Terms, type Violation } from "./checks.js"
 import type { Crew, Worker } from "./Crew.js"
 import { faultNamed } from "./faults.js"
 import { type Event, eventsOf, type History, now, parse, provenOf, sectionsOf } from "./History.js"
@@ -71,12 +71,14 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
           ttl: plan.ttl,
           fibers: plan.fibers,
           seed: plan.seed * 100 + slot,
-          patient: plan.patient
+          patient: plan.patient,
+          alike: plan.alike
         })
       }
       yield* named(crew, "slow links", slowLinks(crew, plan))
       const began = { at: now(), wallAt: Date.now() }
       yield* watchNetwork((event) => events.push(event))
+      yield* watchServers(crew, (event) => events.push(event))
       crew.workers.forEach(begin)
 
       const staying: Array<Fiber.RuntimeFiber<void>> = []
@@ -160,8 +162,9 @@ const named = <A, E, R>({ waitsFor }: Crew, name: string, effect: Effect.Effect<
 export const termsOf = ({ row }: Crew, plan: Plan): Terms => ({
   ttl: plan.ttl,
   renewEvery: plan.ttl / 2,
-  capacity: row.kind.capacity,
-  fenced: row.kind.fenced,
+  // a grant that nobody has heard of yet, or a number that is reserved for local handoffs, can be for a
+  // caller that comes later, within the proof that came with it
+  behind: row.kind.capacity === 1 ? 0 : plan.ttl,
   inOrder: row.inOrder && plan.patient,
   // in a long storm of faults one can be cut off all the time
   everyoneServed: plan.steps.length <= 1 || isHarmless(plan),
@@ -238,6 +241,24 @@ const watchNetwork = (record: (event: Event) => void): Effect.Effect<void, never
       }),
       (timer) => Effect.sync(() => clearInterval(timer))
     )
+  )
+
+/** A server is asked so often; on a busy machine, and disk, an answer can take a while. */
+const watchServers = (
+  { servers }: Crew,
+  record: (event: Event) => void
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.forEach(
+    servers,
+    ({ command }) =>
+      Effect.gen(function* () {
+        const from = now()
+        yield* Effect.ignore(Effect.sandbox(command("PING")))
+        const at = now()
+        if (at - from > 12) record({ _tag: "Stalled", at, worker: theServer, from })
+        yield* Effect.sleep(20)
+      }).pipe(Effect.forever, Effect.forkScoped),
+    { discard: true }
   )
 
 /** Faults of one thing do not overlap: what one begins the other one would end. */
@@ -346,15 +367,14 @@ const slotOf = (
 ): Effect.Effect<number> => {
   if (typeof target === "number") return Effect.succeed(target % workers.length)
   const staying = () => {
-    const visitor = register.inside(hot)
-    return visitor !== undefined && (patient || visitor.hold >= ttl * 0.9) ? visitor : undefined
+    return register.inside(hot).find(({ hold }) => patient || hold >= ttl * 0.9)
   }
   return register
     .until(() => staying() !== undefined)
     .pipe(
       Effect.timeoutOption(Duration.seconds(3)),
       Effect.map(() => {
-        const name = register.inside(hot)?.worker
+        const name = (staying() ?? register.inside(hot)[0])?.worker
         const holder = Math.max(
           0,
           workers.findIndex((worker) => worker.name === name)
@@ -397,13 +417,35 @@ const lookForDead = (
     for (const server of crew.servers) {
       for (const key of yield* server.dump) {
         if (!keys.includes(key)) continue
-        const value = String(yield* server.command("GET", key))
-        if (crew.dead.get(value.split(".")[0]!) === worker) {
-          events.push({ _tag: "Found", at: now(), worker, key, token: value })
+        for (const token of yield* holdersOf(server, key)) {
+          if (crew.dead.get(storeOf(token)) !== worker) continue
+          events.push({ _tag: "Found", at: now(), worker, key, token })
         }
       }
     }
   }).pipe(Effect.catchAllCause(() => Effect.void))
+
+/** The tokens that have the key at this moment. */
+const holdersOf = (
+  server: RedisServer.RedisProcess,
+  key: string
+): Effect.Effect<ReadonlyArray<string>> =>
+  Effect.gen(function* () {
+    if (String(yield* server.command("TYPE", key)) !== "zset") return yield* tokensIn(server, key)
+    // (who is there after the end of its ttl holds nothing, and is removed by the next call)
+    const time = (yield* server.command("TIME")) as ReadonlyArray<string>
+    const [seconds, micros] = time.map(Number)
+    const millis = seconds! * 1_000 + Math.floor(micros! / 1_000)
+    return (yield* server.command(
+      "ZRANGEBYSCORE",
+      key,
+      `(${millis}`,
+      "+inf"
+    )) as ReadonlyArray<string>
+  })
+
+/** Of the process that made the token. */
+const storeOf = (token: string): string => token.split(".")[0]!
 
 /**
  * Keys that are there when everybody has come to an end: nothing but records, and what belongs to
@@ -438,7 +480,7 @@ const leftIn = (
     for (const key of yield* server.dump) {
       if (key.endsWith(":lock-record")) continue
       const tokens = yield* tokensIn(server, key)
-      const living = tokens.filter((token) => !crew.dead.has(token.split(".")[0]!))
+      const living = tokens.filter((token) => !crew.dead.has(storeOf(token)))
       if (living.length > 0) left.push(`${key} with ${living.join(", ")}`)
       const left10s = Number(yield* server.command("PTTL", key))
       if (left10s === -1) left.push(`${key} without a ttl`)
@@ -455,9 +497,15 @@ const tokensIn = (
       case "string":
         return [String(yield* server.command("GET", key))]
       case "zset":
-        return (yield* server.command("ZRANGE", key, 0, -1)) as ReadonlyArray<string>
-      case "hash":
-        return (yield* server.command("HKEYS", key)) as ReadonlyArray<string>
+        // (in an index, behind what it is ordered by)
+        return ((yield* server.command("ZRANGE", key, 0, -1)) as ReadonlyArray<string>).map(
+          (member) => member.slice(member.indexOf(" ") + 1)
+        )
+      case "hash": {
+        // the sum of what those hold that stand beside it: by itself, it is of nobody
+        const fields = (yield* server.command("HKEYS", key)) as ReadonlyArray<string>
+        return fields.length === 1 ? fields : fields.filter((field) => field !== "in-use")
+      }
       default:
         return []
     }

@@ -6,8 +6,7 @@ import { type Event, parse } from "./History.js"
 const terms: Terms = {
   ttl: 1_000,
   renewEvery: 500,
-  capacity: 1,
-  fenced: true,
+  behind: 0,
   inOrder: true,
   everyoneServed: true,
   harmless: false,
@@ -30,6 +29,9 @@ interface Turn {
   readonly endedUntil?: number
   readonly outcome?: string
   readonly fence?: number
+  readonly floor?: number
+  readonly weight?: number
+  readonly limit?: number
   readonly seen?: ReadonlyArray<readonly [at: number, until: number]>
 }
 
@@ -41,19 +43,22 @@ const turn = ({
   at,
   ended = at + 50,
   fence = wall(at) * 1_000,
+  floor = fence,
   how = "done",
   key = "k",
+  limit = 1,
   outcome = "ok",
   seen = [],
   until = at + 990,
   endedUntil = until,
+  weight = 1,
   worker = "a"
 }: Turn): Array<Event> => {
   const section = `${worker}/${++last}`
   return [
-    { _tag: "Asked", at: asked ?? at - 5, worker, section, key, way: "withLock", weight: 1 },
+    { _tag: "Asked", at: asked ?? at - 5, worker, section, key, way: "withLock", weight, limit },
     { _tag: "Granted", at, section, token: section, fence, until },
-    { _tag: "Write", at: at + 1, key, section, phase: "enter", fence, accepted: true },
+    { _tag: "Write", at: at + 1, key, section, phase: "enter", fence, floor, accepted: true },
     ...seen.map(([at, until]): Event => ({ _tag: "Seen", at, section, until })),
     { _tag: "Ended", at: ended, section, how, until: endedUntil },
     { _tag: "Settled", at: ended + 1, section, outcome }
@@ -97,6 +102,14 @@ const two = (first: Turn, second: Turn) => [
   ...turn({ worker: "b", ...second })
 ]
 
+/** They hold a key at the same time, each in a process of its own. */
+const together = (turns: ReadonlyArray<Partial<Turn>>) => {
+  const floor = wall(100) * 1_000
+  return turns.flatMap((one, index) =>
+    turn({ at: 100 + 10 * index, ended: 500, floor, worker: `m${index}`, ...one })
+  )
+}
+
 describe("a history in good order", () => {
   it("violates nothing", () => {
     expect(found(two({ at: 100 }, { at: 200 }))).toEqual([])
@@ -131,13 +144,26 @@ describe("exclusion", () => {
   })
 
   it("is violated by as many as there is room for, and one more", () => {
-    const three = [
-      ...turn({ at: 100, ended: 500, worker: "a" }),
-      ...turn({ at: 110, ended: 500, worker: "b" }),
-      ...turn({ at: 120, ended: 500, worker: "c" })
-    ]
-    expect(found(three, { capacity: 3 })).toEqual([])
-    expect(found(three, { capacity: 2 })).toEqual(["exclusion"])
+    const three = (limit: number) => together(["a", "b", "c"].map((worker) => ({ worker, limit })))
+    expect(found(three(3))).toEqual([])
+    expect(found(three(2))).toEqual(["exclusion"])
+  })
+
+  it("counts how much each of them has", () => {
+    const two = (weight: number) =>
+      together([
+        { limit: 3, weight },
+        { limit: 3, weight: 2 }
+      ])
+    expect(found(two(1))).toEqual([])
+    expect(found(two(2))).toEqual(["exclusion"])
+  })
+
+  it("is violated where the limit of one that holds is exceeded, whatever that of the others is", () => {
+    const three = (limit: number) => together([{ limit }, { limit: 3 }, { limit: 3 }])
+    expect(found(three(3))).toEqual([])
+    expect(found(three(2))).toEqual(["exclusion"])
+    expect(found(together([{ limit: 3 }, { limit: 3 }, { limit: 2 }]))).toEqual(["exclusion"])
   })
 
   it("is excused where the store forgot the first lease before it granted the second, only", () => {
@@ -152,13 +178,20 @@ describe("exclusion", () => {
 })
 
 describe("fencing", () => {
-  const write = (section: string, fence: number, at: number, accepted = true): Event => ({
+  const write = (
+    section: string,
+    fence: number,
+    at: number,
+    accepted = true,
+    floor = fence
+  ): Event => ({
     _tag: "Write",
     at,
     key: "k",
     section,
     phase: "middle",
     fence,
+    floor,
     accepted
   })
 
@@ -171,6 +204,32 @@ describe("fencing", () => {
   it("is violated where two sections have the same token", () => {
     const history = two({ at: 100, fence: 1_000_000 }, { at: 200, asked: 90, fence: 1_000_000 })
     expect(found(history)).toEqual(["fencing"])
+  })
+
+  it("where several hold a key, only a floor shuts out those below it", () => {
+    const three = together([
+      { fence: 1_000_000, floor: 1_000_000, limit: 3 },
+      { fence: 2_000_000, floor: 1_000_000, limit: 3 },
+      { fence: 3_000_000, floor: 2_000_000, limit: 3 }
+    ])
+    const [one, two] = [`m0/${last - 2}`, `m1/${last - 1}`]
+    expect(found([...three, write(two, 2_000_000, 230, true, 1_000_000)])).toEqual([])
+    expect(found([...three, write(one, 1_000_000, 230)])).toEqual(["fencing"])
+    // a holder that is refused by the floor of another one, and could not know better
+    expect(found([...three, write(one, 1_000_000, 230, false)])).toEqual(["fencing"])
+    expect(found([...three, write(one, 1_000_000, 230, false), stalled(150, 220, "m0")])).toEqual(
+      []
+    )
+  })
+
+  it("is violated by a floor above its own token, and a token that comes twice, not in a row", () => {
+    expect(found(turn({ at: 100, fence: 1_000_000, floor: 1_000_001 }))).toEqual(["fencing"])
+    const three = together([
+      { fence: 1_000_000, floor: 1_000_000, limit: 3 },
+      { fence: 2_000_000, floor: 1_000_000, limit: 3 },
+      { asked: 90, fence: 1_000_000, floor: 1_000_000, limit: 3 }
+    ])
+    expect(found(three)).toEqual(["fencing"])
   })
 
   it("a refusal is excused by a stall of the writer, or a store that forgot its lease", () => {
@@ -195,6 +254,15 @@ describe("growing tokens", () => {
     )
     expect(found([...history, fault("failover", 90, 150)])).toEqual([])
     expect(found([...history, fault("failover", 110, 150)])).toEqual(["growing tokens"])
+  })
+
+  it("but for as far as a process can have one before its caller comes, where several hold a key", () => {
+    const history = two({ at: 100, fence: 2_000_000 }, { at: 200, fence: 1_980_000 }).filter(
+      ({ _tag }) => _tag !== "Write"
+    )
+    expect(found(history)).toEqual(["growing tokens"])
+    expect(found(history, { behind: 50 })).toEqual([])
+    expect(found(history, { behind: 10 })).toEqual(["growing tokens"])
   })
 
   it("says nothing of those who asked at the same time", () => {
@@ -239,6 +307,11 @@ describe("interruption", () => {
     const short = { ...late, ended: 1_100 }
     expect(found(turn(short))).toEqual([])
     expect(found(two(short, { at: 1_095, asked: 150 }))).toEqual(["interruption"])
+    // … and there was no room for both
+    const another = { at: 1_095, floor: 1_100_000 }
+    expect(found(two({ ...short, limit: 2 }, { ...another, limit: 2 }))).toEqual([])
+    const larger = { ...another, limit: 2, weight: 2 }
+    expect(found(two({ ...short, limit: 2 }, larger))).toEqual(["interruption"])
   })
 
   it("is violated by one that looks twice at a lease that it has not got", () => {
@@ -311,7 +384,8 @@ describe("no waiter is forgotten", () => {
     section: `${worker}/waits`,
     key: "k",
     way: "withLock",
-    weight: 1
+    weight: 1,
+    limit: 1
   })
 
   it("is violated by one who is never answered, unless its process was killed", () => {
@@ -341,6 +415,68 @@ describe("no key is idle while somebody waits", () => {
     expect(found(two({ at: 100, ended: 200 }, { at: 950, asked: 900 }))).toEqual([])
     expect(found([...slow, stalled(250, 600)])).toEqual([])
     expect(found([...slow, fault("messages lost", 150, 300)])).toEqual([])
+  })
+
+  it("is violated by one who waits although there is room for it, and all before it", () => {
+    const holder = turn({ at: 100, ended: 900, limit: 3, worker: "a" })
+    const floor = wall(100) * 1_000
+    const waiter = (asked: number, weight: number, worker = "b", limit = 3) =>
+      turn({ asked, at: 950, limit, weight, worker, ...(asked < 900 ? { floor } : {}) })
+    const waited = ["no key is idle while somebody waits"]
+    expect(found([...holder, ...waiter(150, 2)], { inOrder: false })).toEqual(waited)
+    expect(found([...holder, ...waiter(850, 2)], { inOrder: false })).toEqual([])
+    // there is no room for it, by its own limit, or that of the holder
+    expect(found([...holder, ...waiter(150, 3)], { inOrder: false })).toEqual([])
+    expect(found([...holder, ...waiter(150, 2, "b", 2)], { inOrder: false })).toEqual([])
+    const strict = turn({ at: 100, ended: 900, limit: 2, worker: "a" })
+    expect(found([...strict, ...waiter(150, 2)], { inOrder: false })).toEqual([])
+    // it may be behind one for whom there is none
+    const large = turn({ asked: 120, at: 910, ended: 940, limit: 3, weight: 3, worker: "c" })
+    expect(found([...holder, ...large, ...waiter(150, 1)], { inOrder: false })).toEqual([])
+    const behind = turn({ asked: 120, at: 1_010, limit: 3, weight: 3, worker: "c" })
+    expect(found([...holder, ...waiter(150, 1), ...behind], { inOrder: false })).toEqual(waited)
+    const gaveUp = large.flatMap((event): Array<Event> =>
+      event._tag === "Asked"
+        ? [event]
+        : event._tag === "Settled"
+          ? [{ ...event, at: 300, outcome: "LockUnavailable" }]
+          : []
+    )
+    const others = { everyoneServed: false, inOrder: false }
+    expect(found([...holder, ...gaveUp, ...waiter(150, 1)], others)).toEqual(waited)
+  })
+
+  it("is violated by a permit that nobody has, while others go on", () => {
+    const floor = wall(100) * 1_000
+    const history = (limit: number) => [
+      ...turn({ at: 100, ended: 2_000, limit, floor, worker: "a", until: 2_500 }),
+      ...Array.from({ length: 15 }, (_, index) =>
+        turn({ asked: 80, at: 200 + 100 * index, ended: 295 + 100 * index, limit, floor })
+      ).flat()
+    ]
+    const terms = { inOrder: false, ttl: 1_000 }
+    expect(found(history(2), terms)).toEqual([])
+    expect(found(history(3), terms)).toEqual(["no key is idle while somebody waits"])
+    // what it may take to hear of a grant
+    expect(
+      found([...history(3), fault("subscriber cut", 50, 60)], { ...terms, handoff: 1_400 })
+    ).toEqual([])
+  })
+
+  it("a process that died, or stood still, costs a claim window and a ttl, and no longer", () => {
+    const history = (at: number) => {
+      const dead = without(`a/${last + 1}`, "Settled", turn({ at: 100, limit: 2, worker: "a" }))
+      const killed = without(`a/${last}`, "Ended", dead)
+      return [
+        ...killed,
+        fault("killed", 120, 130),
+        { _tag: "Killed", at: 130, worker: "a" } as const,
+        ...turn({ asked: 140, at, limit: 2, weight: 2, worker: "b" })
+      ]
+    }
+    expect(found(history(2_500))).toEqual([])
+    expect(found(history(3_400))).toEqual(["no key is idle while somebody waits"])
+    expect(found([...history(3_400), fault("refused", 150, 160)])).toEqual([])
   })
 
   it("nor where messages are all that is lost, and it is known how long that may take", () => {
@@ -376,6 +512,7 @@ describe("what is harmless", () => {
     // nothing ran for long enough to be late
     expect(found_(stalled(700, 740))).toEqual([])
     expect(found_(stalled(700, 740, "the network"))).toEqual([])
+    expect(found_(stalled(700, 740, "the server"))).toEqual([])
     expect(found_(stalled(700, 740, "b"))).toEqual(["no lease is lost that can be kept"])
     expect(found_(stalled(700, 720))).toEqual(["no lease is lost that can be kept"])
   })
@@ -384,6 +521,12 @@ describe("what is harmless", () => {
     const section = turn({ at: 100, outcome: "LockStoreError" })
     expect(found(section)).toEqual([])
     expect(found(section, harmless)).toEqual(["no call fails without need"])
+    const late = turn({ asked: 100, at: 990, ended: 991, outcome: "LockStoreError" })
+    const because = (...stalls: ReadonlyArray<Event>) => found([...late, ...stalls], harmless)
+    expect(because(stalled(200, 500), stalled(450, 750, "the server"))).toEqual([])
+    expect(because(stalled(200, 500), stalled(250, 500, "the server"))).toEqual([
+      "no call fails without need"
+    ])
   })
 
   it("lets a subscriber that is refused come back less and less often", () => {
@@ -414,6 +557,31 @@ describe("first come, first served", () => {
     expect(found([...passedBy, stalled(105, 300, "b")])).toEqual([])
     expect(found([...passedBy, stalled(105, 200, "b")])).toEqual(["first come, first served"])
     expect(found([...passedBy, stalled(105, 300, "a")])).toEqual(["first come, first served"])
+    // it may have lost its place
+    expect(found([...passedBy, stalled(200, 600, "b")])).toEqual([])
+    expect(found([...passedBy, stalled(200, 500, "b"), stalled(450, 560, "the server")])).toEqual(
+      []
+    )
+    expect(found([...passedBy, stalled(200, 500, "b"), stalled(300, 500, "the server")])).toEqual([
+      "first come, first served"
+    ])
+  })
+
+  it("is the order of grants, also where several hold a key: the small do not overtake", () => {
+    const floor = wall(100) * 1_000
+    const overtaken = (fence: number) => [
+      ...turn({ at: 100, ended: 900, limit: 3, weight: 2, worker: "a" }),
+      ...turn({ asked: 500, at: 610, ended: 650, limit: 3, worker: "c", floor }),
+      ...turn({ asked: 110, at: 910, limit: 3, weight: 2, worker: "b", fence, floor: fence })
+    ]
+    const order = ["first come, first served"]
+    expect(found(overtaken(wall(910) * 1_000))).toEqual(order)
+    // granted before it, and told later
+    expect(found(overtaken(wall(105) * 1_000), { ttl: 3_000 })).toEqual([])
+    // it was not in line: its own process had what there is
+    const own = turn({ at: 95, ended: 905, limit: 3, weight: 2, worker: "b" })
+    const others = overtaken(wall(910) * 1_000).slice(5)
+    expect(found([...own, ...others])).toEqual([])
   })
 
   it("counts from the end of the process's own last turn", () => {

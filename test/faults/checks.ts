@@ -12,10 +12,11 @@ export interface Terms {
   /** In milliseconds. */
   readonly ttl: number
   readonly renewEvery: number
-  /** How much of a key may be held at a time: 1 for a mutex. */
-  readonly capacity: number
-  /** Whether the register refuses a smaller token than it has seen. */
-  readonly fenced: boolean
+  /**
+   * By how many milliseconds, as fencing tokens count, a token can be behind one that was granted
+   * before it was asked for: where several hold a key, and a process has it before its caller comes.
+   */
+  readonly behind: number
   /** First come, first served between processes. */
   readonly inOrder: boolean
   /** Whether every worker that is alive must have had a turn. */
@@ -28,8 +29,9 @@ export interface Terms {
   readonly handoff: number | undefined
 }
 
-/** Who is stalled when the proxies are. */
+/** Who is stalled when the proxies are, or when a server does not answer at once. */
 export const network = "the network"
+export const server = "the server"
 
 export interface Violation {
   readonly check: CheckName
@@ -42,14 +44,15 @@ type Check = (history: History, terms: Terms) => ReadonlyArray<string>
 const grace = 150
 
 // -----------------------------------------------------------------------------
-// one holder at a time
+// as many holders at a time as there is room for
 // -----------------------------------------------------------------------------
 
 /**
- * Two sections whose leases were both proven. The only excuse is a fault by which the store forgot
- * the first one's lease (a flush, a restart without the data) before it granted the second one.
+ * Sections whose leases were proven at the same time, and together had more of a key than the limit of
+ * one of them (of a mutex: two). The only excuse is a fault by which the store forgot the first one's
+ * lease (a flush, a restart without the data) before it granted the second one.
  */
-const exclusion: Check = (history, { capacity }) => {
+const exclusion: Check = (history) => {
   const sections = sectionsOf(history)
   const forgets = forgettings(history)
   const forgotten = (earlier: Section, later: Section) =>
@@ -74,11 +77,10 @@ const exclusion: Check = (history, { capacity }) => {
           !forgotten(section, interval.section) &&
           !forgotten(interval.section, section)
       )
-      const weight = others.reduce((sum, { section }) => sum + section.asked.weight, 0)
-      if (weight + interval.section.asked.weight > capacity && others.length > 0) {
-        const { section, to } = others[0]!
+      if (others.length > 0 && isTooMuch([interval, ...others].map(({ section }) => section))) {
+        const [{ section, to } = interval, ...more] = others
         violations.push(
-          `${show(section)} was proven until ${time(to)}, ${show(interval.section)} from ${time(interval.from)}, both at the same time`
+          `${show(section)} was proven until ${time(to)}, ${show(interval.section)} from ${time(interval.from)}, both at the same time${more.map((other) => `, and ${show(other.section)} until ${time(other.to)}`).join("")}`
         )
       }
       active.push(interval)
@@ -86,6 +88,13 @@ const exclusion: Check = (history, { capacity }) => {
   }
   return violations
 }
+
+const weightOf = (sections: ReadonlyArray<Section>): number =>
+  sections.reduce((sum, { asked }) => sum + asked.weight, 0)
+
+/** Nobody's limit is exceeded while it holds. */
+const isTooMuch = (sections: ReadonlyArray<Section>): boolean =>
+  weightOf(sections) > Math.min(...sections.map(({ asked }) => asked.limit))
 
 /**
  * When the store granted it, by the machine's wall clock, in milliseconds: what the holder hears of
@@ -101,30 +110,34 @@ const clockSlack = 5
 // -----------------------------------------------------------------------------
 
 /**
- * The register never accepts a write with a smaller token than it has seen, a token belongs to one
- * section, and a refusal meets only those who could not know better: whose process had been stalled,
- * or whose lease the store had forgotten.
+ * The register never accepts a write below the greatest floor that it has seen, a token belongs to one
+ * section, no floor is above its own token, and a refusal meets only those who could not know better:
+ * whose process had been stalled, or whose lease the store had forgotten.
  */
-const fencing: Check = (history, { fenced }) => {
-  if (!fenced) return []
+const fencing: Check = (history) => {
   const violations: Array<string> = []
-  const highest = new Map<string, { readonly fence: number; readonly section: string }>()
+  const floors = new Map<string, number>()
+  const owners = new Map<string, string>()
   const sections = new Map(sectionsOf(history).map((section) => [section.id, section]))
   const forgets = forgettings(history)
   const stalls = stallsOf(history)
   for (const write of eventsOf(history, "Write")) {
-    const { accepted, fence, key, phase, section } = write
-    const seen = highest.get(key)
+    const { accepted, fence, floor, key, phase, section } = write
+    const seen = floors.get(key) ?? 0
+    const token = `${key} ${fence}`
+    const owner = owners.get(token) ?? section
+    if (owner !== section) {
+      violations.push(`${section} and ${owner} both had the fencing token ${fence}`)
+    }
+    owners.set(token, owner)
+    if (floor > fence) violations.push(`${section} had ${fence}, and the floor ${floor} above it`)
     if (accepted) {
-      if (seen !== undefined && fence < seen.fence) {
+      if (fence < seen) {
         violations.push(
-          `the register accepted the ${phase} of ${section} with ${fence} behind ${seen.fence}`
+          `the register accepted the ${phase} of ${section} with ${fence} behind ${seen}`
         )
       }
-      if (seen !== undefined && fence === seen.fence && section !== seen.section) {
-        violations.push(`${section} and ${seen.section} both had the fencing token ${fence}`)
-      }
-      if (seen === undefined || fence > seen.fence) highest.set(key, { fence, section })
+      floors.set(key, Math.max(seen, floor))
       continue
     }
     const writer = sections.get(section)
@@ -135,7 +148,7 @@ const fencing: Check = (history, { fenced }) => {
       forgets.some((fault) => fault.forgets.includes(key) && fault.at <= write.at)
     if (!excused) {
       violations.push(
-        `the register refused the ${phase} of ${show(writer)}, behind ${seen?.fence}: its process had not been stalled`
+        `the register refused the ${phase} of ${show(writer)}, behind ${seen}: its process had not been stalled`
       )
     }
   }
@@ -146,7 +159,7 @@ const fencing: Check = (history, { fenced }) => {
  * Who asked after another one's grant has a greater token: also across a flush and a restart. While a
  * failover goes on, and a ttl longer, two masters give tokens of their own.
  */
-const growing: Check = (history, { ttl }) => {
+const growing: Check = (history, { behind, ttl }) => {
   const violations: Array<string> = []
   const failovers = eventsOf(history, "Fault").filter(({ fault }) => fault === "failover")
   const ofTwoMasters = (one: Section, other: Section) =>
@@ -168,7 +181,7 @@ const growing: Check = (history, { ttl }) => {
       }
       if (
         greatest !== undefined &&
-        section.granted!.fence <= greatest.granted!.fence &&
+        section.granted!.fence <= greatest.granted!.fence - behind * 1_000 &&
         !ofTwoMasters(section, greatest)
       ) {
         violations.push(
@@ -208,15 +221,14 @@ const interruption: Check = (history) => {
         .map(({ at }) => at)
     )
     if (ended.until === 0 && overrun > 0 && !toldByStore) {
-      const harmless =
-        overrun < 25 &&
-        !sections.some(
+      const meanwhile = () =>
+        sections.filter(
           (other) =>
+            other !== section &&
             other.asked.key === asked.key &&
-            other.granted !== undefined &&
-            other.granted.at > proven &&
-            other.granted.at < ended.at
+            provenOf(other).some(({ from, to }) => from < ended.at && to > proven)
         )
+      const harmless = overrun < 25 && !isTooMuch([section, ...meanwhile()])
       if (!harmless && ended.at - lastStall > grace) {
         violations.push(
           `${show(section)} went on for ${overrun.toFixed(1)} ms after its validity, and its event loop turned`
@@ -266,10 +278,12 @@ const kept: Check = (history, { harmless, ttl }) => {
         Math.min(left(at), left(until)) < ttl / 2
     )
     const from = Math.max(asked.at, lostAt - 2 * ttl)
-    const stalled = [...stalls(asked.worker), ...stalls(network)].reduce(
-      (sum, stall) => sum + Math.max(0, Math.min(stall.at, lostAt) - Math.max(stall.from, from)),
-      0
-    )
+    const stalled = [asked.worker, network, server]
+      .flatMap(stalls)
+      .reduce(
+        (sum, stall) => sum + Math.max(0, Math.min(stall.at, lostAt) - Math.max(stall.from, from)),
+        0
+      )
     return weak || stalled > ttl / 30
       ? []
       : [`${show(section)} was lost at ${time(lostAt)} (${settled.outcome})`]
@@ -277,16 +291,21 @@ const kept: Check = (history, { harmless, ttl }) => {
 }
 
 /** … and no call fails of it: who waits has its turn, who tries is told. */
-const unfailing: Check = (history, { harmless }) =>
-  harmless
-    ? sectionsOf(history).flatMap((section) =>
-        section.settled?.outcome.includes("LockStoreError") === true
-          ? [
-              `${show(section)}, asked at ${time(section.asked.at)}, failed at ${time(section.settled.at)} (${section.settled.outcome})`
-            ]
-          : []
-      )
-    : []
+const unfailing: Check = (history, { harmless, ttl }) => {
+  if (!harmless) return []
+  const stalls = stallsOf(history)
+  return sectionsOf(history).flatMap((section) => {
+    const { asked, settled } = section
+    if (settled?.outcome.includes("LockStoreError") !== true) return []
+    // (an answer that comes after a ttl is too late)
+    const stalled = during([asked.worker, network, server].flatMap(stalls), asked.at, settled.at)
+    return stalled > ttl / 2
+      ? []
+      : [
+          `${show(section)}, asked at ${time(asked.at)}, failed at ${time(settled.at)} (${settled.outcome})`
+        ]
+  })
+}
 
 /**
  * A subscriber that is refused comes again after pauses that double, and sends its subscription once
@@ -395,48 +414,110 @@ const answered: Check = (history, { everyoneServed }) => {
   return [...forgotten, ...[...starved].map((worker) => `${worker} never had a turn`)]
 }
 
+/** Of a process: leases and places run out, and then all is as if it had never been. */
+const ofProcesses = new Set(["killed", "stopped", "blocked", "clock moved"])
+
 /**
- * Without faults no key is idle while somebody waits for it: a release hands it over at once, and a
- * lost message costs a heartbeat, a third of the ttl. So it is where messages are all that is lost.
+ * Without faults no key is idle while somebody waits for it, and there is room for the first in line: a
+ * release hands it over at once, and a lost message costs a heartbeat, a third of the ttl.
+ * So it is where messages are all that is lost. And what a process had that died or stood still is
+ * missing for a ttl, or, if it was granted to one that had died in the queue, for its claim window and
+ * a ttl.
  */
 const idle: Check = (history, { handoff, ttl }) => {
-  if (handoff === undefined && eventsOf(history, "Fault").length > 0) return []
+  const faults = eventsOf(history, "Fault")
+  const known = faults.every(({ fault }) => ofProcesses.has(fault))
+  if (handoff === undefined && !known) return []
   const most = handoff ?? ttl / 3
-  const violations: Array<string> = []
+  const disturbed = faults
+    .filter(({ fault }) => ofProcesses.has(fault))
+    .map(({ at, until }) => ({ at, until: until + 2 * ttl + most }))
   const stalls = eventsOf(history, "Stalled")
-  for (const ofKey of byKey(sectionsOf(history))) {
-    const granted = ofKey
-      .filter((section) => section.granted !== undefined)
-      .sort((a, b) => a.granted!.at - b.granted!.at)
-    let freeSince = 0
-    for (const section of granted) {
-      const { asked } = section
-      const waitedFrom = Math.max(freeSince, asked.at)
-      const waitedUntil = section.granted!.at
-      freeSince = Math.max(freeSince, section.ended?.at ?? Number.POSITIVE_INFINITY)
-      const of = new Map<string, number>()
-      for (const { at, from, worker } of stalls) {
-        if (at > waitedFrom && from < waitedUntil) of.set(worker, (of.get(worker) ?? 0) + at - from)
-      }
-      const stalled = Math.max(0, ...of.values())
-      const waited = waitedUntil - waitedFrom - stalled
-      if (waited <= most + 2 * grace) continue
-      violations.push(
-        `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had`
-      )
+  const killed = killedAt(history)
+  return byKey(sectionsOf(history)).flatMap((ofKey) =>
+    waitsForNobody(ofKey, killed, ttl, known).flatMap(({ at, from, section }) => {
+      const last = disturbed.filter((fault) => fault.at < at).map(({ until }) => until)
+      const waitedFrom = Math.max(from, ...last)
+      const waited = at - waitedFrom - during(stalls, waitedFrom, at)
+      return waited > most + 2 * grace
+        ? [
+            `${show(section)} waited for ${waited.toFixed(0)} ms for a key that nobody had, or that had room`
+          ]
+        : []
+    })
+  )
+}
+
+/** Until it was granted, or the key was full. */
+interface Wait {
+  readonly section: Section
+  readonly from: number
+  readonly at: number
+}
+
+/**
+ * Since when there was room for each of those that were granted, together with all before it: those with
+ * a smaller fencing token, and those that gave up in the end. And, where a grant is heard of at once, for
+ * how long there was room for the first in line, whoever that was: so a permit is missed that nobody has.
+ */
+const waitsForNobody = (
+  ofKey: ReadonlyArray<Section>,
+  killed: ReadonlyMap<string, number>,
+  ttl: number,
+  atOnce: boolean
+): ReadonlyArray<Wait> => {
+  const waiting = new Set<Section>()
+  const inside = new Set<Section>()
+  const open = new Map<Section, number>()
+  const waits: Array<Wait> = []
+  let first: { readonly section: Section; readonly from: number } | undefined
+  const steps = ofKey.flatMap((section) => {
+    const { asked, ended, granted, settled } = section
+    const death = killed.get(asked.worker)
+    const leaves = granted?.at ?? settled?.at ?? death ?? Number.POSITIVE_INFINITY
+    const ends = ended?.at ?? (death === undefined ? Number.POSITIVE_INFINITY : death + ttl)
+    const enter = () => {
+      waiting.delete(section)
+      if (granted === undefined) return
+      inside.add(section)
+      const from = open.get(section)
+      if (from !== undefined) waits.push({ section, from, at: granted.at })
+    }
+    return [
+      { at: asked.at, does: () => void waiting.add(section) },
+      { at: leaves, does: enter },
+      ...(granted === undefined ? [] : [{ at: ends, does: () => void inside.delete(section) }])
+    ]
+  })
+  const rank = ({ granted }: Section) => granted?.fence ?? 0
+  for (const { at, does } of steps.sort((one, other) => one.at - other.at)) {
+    does()
+    const taken = [...inside]
+    let head: Section | undefined
+    for (const section of [...waiting].sort((one, other) => rank(one) - rank(other))) {
+      taken.push(section)
+      if (isTooMuch(taken)) open.delete(section)
+      else if (!open.has(section)) open.set(section, at)
+      if (section.granted !== undefined) head ??= section
+    }
+    if (head !== undefined && open.has(head)) {
+      first = { section: head, from: first?.from ?? at }
+    } else {
+      if (first !== undefined && atOnce && Number.isFinite(at)) waits.push({ ...first, at })
+      first = undefined
     }
   }
-  return violations
+  return waits
 }
 
 /**
  * First come, first served between processes: a process that has been waiting at the head of its own
- * line for a while before another one began to is served before it.
+ * line for a while before another one began to is served before it, in the order of fencing tokens.
  *
- * Only for patient callers, and without faults. Who stands in the queue is a process, not a
- * fiber, from when its first caller asks, or its last turn ends.
+ * Only for patient callers, and without faults. Who stands in the queue is a process, with so many of
+ * its first callers as could hold the key together. It need not stand there while it has all of the key.
  */
-const order: Check = (history, { inOrder }) => {
+const order: Check = (history, { inOrder, ttl }) => {
   if (!inOrder) return []
   const violations: Array<string> = []
   const sections = sectionsOf(history)
@@ -445,16 +526,20 @@ const order: Check = (history, { inOrder }) => {
   /** For a command to reach the store, on a busy machine. */
   const underWay = 250
   for (const ofKey of byKey(sections)) {
-    const granted = ofKey
-      .filter((section) => section.granted !== undefined)
-      .sort((a, b) => a.granted!.at - b.granted!.at)
-    const lastEnd = new Map<string, number>()
-    const turns = granted.map((section) => {
-      const { worker } = section.asked
-      const inLineSince = Math.max(section.asked.at, lastEnd.get(worker) ?? 0)
-      lastEnd.set(worker, section.ended?.at ?? Number.POSITIVE_INFINITY)
-      return { section, worker, inLineSince }
-    })
+    const granted = ofKey.filter((section) => section.granted !== undefined)
+    const lines = new Map<string, { readonly before: Array<Section>; since: number }>()
+    const turns = granted
+      .sort((a, b) => a.asked.at - b.asked.at)
+      .map((section) => {
+        const { at, worker } = section.asked
+        const line = lines.get(worker) ?? { before: [], since: 0 }
+        lines.set(worker, line)
+        const notBefore = Math.max(at, soonestInLine(section, line.before))
+        line.since = Math.max(at, line.since, surelyInLine(section, line.before))
+        line.before.push(section)
+        return { section, worker, inLineSince: line.since, notBefore }
+      })
+      .sort((a, b) => a.section.granted!.fence - b.section.granted!.fence)
     turns.forEach((early, index) => {
       for (const late of turns.slice(index + 1)) {
         // `late` was served after `early`: had it been in line before it?
@@ -464,15 +549,51 @@ const order: Check = (history, { inOrder }) => {
             .filter(({ at, from }) => at > late.inLineSince && from < late.inLineSince + 20)
             .map(({ at }) => at)
         )
-        if (late.worker === early.worker || sent + underWay > early.inLineSince) continue
-        if (faults.some(({ at, until }) => until > sent && at < late.section.granted!.at)) continue
+        if (late.worker === early.worker || sent + underWay > early.notBefore) continue
+        const { at: servedAt } = late.section.granted!
+        if (faults.some(({ at, until }) => until > sent && at < servedAt)) continue
+        // (who does not come for its place, or its grant, in time stands at the end of the queue again)
+        const stalled = [late.worker, network, server].flatMap(stalls)
+        if (during(stalled, sent, servedAt) > ttl / 3) continue
         violations.push(
-          `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.inLineSince)}`
+          `${show(late.section)} was in line since ${time(late.inLineSince)}, and served after ${show(early.section)}, in line since ${time(early.notBefore)}`
         )
       }
     })
   }
   return violations
+}
+
+/** When so much of what those take has ended that it fits beside the rest. */
+const roomSince = (
+  { asked: { limit, weight } }: Section,
+  others: ReadonlyArray<Section>,
+  endOf: (other: Section) => number
+): number => {
+  let left = weightOf(others)
+  if (left + weight <= limit) return 0
+  for (const other of others.slice().sort((a, b) => endOf(a) - endOf(b))) {
+    left -= other.asked.weight
+    if (left + weight <= limit) return endOf(other)
+  }
+  return Number.POSITIVE_INFINITY
+}
+
+const grantedAt = ({ granted }: Section): number => granted?.at ?? Number.POSITIVE_INFINITY
+const endedAt = ({ ended }: Section): number => ended?.at ?? Number.POSITIVE_INFINITY
+
+/** Beside all of its own process that asked before it, also those that have the key. */
+const surelyInLine = (section: Section, before: ReadonlyArray<Section>): number =>
+  roomSince(section, before, endedAt)
+
+/** Beside those that wait before it; not while its own process has all of the key in such shares. */
+const soonestInLine = (section: Section, before: ReadonlyArray<Section>): number => {
+  const { at, limit, weight } = section.asked
+  const since = Math.max(at, roomSince(section, before, grantedAt))
+  if (before.some((other) => grantedAt(other) > since)) return since
+  const holders = before.filter((other) => endedAt(other) > since)
+  const same = holders.every(({ asked }) => asked.limit === limit && asked.weight === weight)
+  return same && weightOf(holders) >= limit ? Math.min(...holders.map(endedAt)) : since
 }
 
 // -----------------------------------------------------------------------------
@@ -585,6 +706,21 @@ const stallsOf = (history: History) => {
   })
   return (worker: string) =>
     [...stalls, ...done, ...killed].filter((stall) => stall.worker === worker)
+}
+
+/** How much of that time somebody stood still. */
+const during = (
+  stalls: ReadonlyArray<{ readonly at: number; readonly from: number }>,
+  from: number,
+  to: number
+): number => {
+  let sum = 0
+  let last = from
+  for (const stall of stalls.slice().sort((a, b) => a.from - b.from)) {
+    sum += Math.max(0, Math.min(stall.at, to) - Math.max(stall.from, last))
+    last = Math.max(last, Math.min(stall.at, to))
+  }
+  return sum
 }
 
 const killedAt = (history: History): ReadonlyMap<string, number> =>

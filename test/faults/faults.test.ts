@@ -78,7 +78,26 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: []
   },
-  { row: "mutex in memory", scripts: [""], crews: 1, seeds: [8] }
+  { row: "mutex in memory", scripts: [""], crews: 1, seeds: [8] },
+  {
+    row: "semaphore, one Redis through proxies",
+    scripts: ["calm", "stopped: the holder", "flushall", "reset after", "messages lost"],
+    crews: 1,
+    seeds: [3]
+  },
+  {
+    row: "semaphore without local handoff, through proxies",
+    scripts: ["calm and patient", "reordered"],
+    crews: 1,
+    seeds: []
+  },
+  {
+    row: "semaphore, one Redis",
+    scripts: ["killed: one after the other", "restart: the holder"],
+    crews: 1,
+    seeds: []
+  },
+  { row: "semaphore in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] }
 ]
 
 describe.concurrent("the short form", () => {
@@ -102,7 +121,8 @@ describe.concurrent("the short form", () => {
 describe.concurrent("a planted bug is caught", () => {
   for (const name of [
     "a release does not check the token",
-    "a handoff skips the head of the queue"
+    "a handoff skips the head of the queue",
+    "a count that is read before it is changed"
   ]) {
     it.live(
       name,

@@ -1,6 +1,6 @@
 /**
  * What the fault suite is worth: mistakes that lock libraries have made, each planted into a copy of
- * `src` by one textual edit, and hunted with the suite's own plans.
+ * `src` by a textual edit or two, and hunted with the suite's own plans.
  */
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
@@ -11,13 +11,18 @@ import * as Plan from "./Plan.js"
 import { type Row, rowNamed } from "./Rows.js"
 import * as Soak from "./Soak.js"
 
-export interface Bug {
-  readonly name: string
+export interface Edit {
   /** Below `src`. */
   readonly file: string
   /** Occurs exactly once. */
   readonly find: string
   readonly replace: string
+}
+
+export interface Bug extends Edit {
+  readonly name: string
+  /** Where the library has more than one way to do what the bug leaves undone: the others. */
+  readonly also?: ReadonlyArray<Edit>
   /** Where it is hunted. */
   readonly row: string
   /** With what, before anything else. */
@@ -26,12 +31,15 @@ export interface Bug {
 
 const proxied = "mutex, one Redis through proxies"
 const strict = "mutex without local handoff, through proxies"
+const permits = "semaphore, one Redis through proxies"
+const strictPermits = "semaphore without local handoff, through proxies"
+const inMemory = "semaphore in memory"
 
 export const bugs: ReadonlyArray<Bug> = [
   {
     name: "a release does not check the token",
     file: "internal/redis/scripts.ts",
-    find: `local token = redis.call('GET', KEYS[1])
+    find: `local token = redis.pcall('GET', KEYS[1])
 if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     replace: `local token = ARGV[1]
 if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
@@ -69,39 +77,48 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     file: "internal/redis/connections.ts",
     find: `if (call.isWanted) calls.push(call)`,
     replace: `if (call.isWanted && this.lines.length === 1) calls.push(call)`,
+    // or it is sent there after all, when the first connection is given up: a round trip later
+    also: [
+      {
+        file: "internal/redis/connections.ts",
+        find: `else this.lines.find((line) => line.greeted)?.lane.send(alone(call))`,
+        replace: ``
+      }
+    ],
     row: proxied,
     scripts: ["connections lead nowhere", "idle connections lead nowhere"]
   },
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (this.believes(fencingToken, ttl) && left > enough) {
-      return this.granted(fencingToken, this.provenAt, ttl)`,
-    replace: `if (this.believes(fencingToken, ttl)) {
-      return this.granted(fencingToken, this.now, ttl)`,
+    find: `if (this.believes(told.fencingToken, ttl) && left > enough) {
+      return this.granted(told, this.provenAt, ttl)`,
+    replace: `if (this.believes(told.fencingToken, ttl)) {
+      return this.granted(told, this.now, ttl)`,
     row: strict,
     scripts: ["later and later", "a partition"]
   },
   {
     name: "a renewal that is not answered has no deadline",
-    file: "internal/lease.ts",
-    find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.giveUp)`,
+    file: "internal/lease/core.ts",
+    find: `this.expiry ??= this.clock.unsafeSchedule(this.giveUpAt, this.onExpiry)`,
     replace: ``,
     row: proxied,
     scripts: ["black hole", "half-open"]
   },
   {
     name: "a handoff skips the head of the queue",
-    file: "internal/redis/scripts.ts",
-    find: `local first, place = unpack(redis.call('ZPOPMIN', queue))`,
-    replace: `local place, first = 0, redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
+    file: "internal/redis/lua.ts",
+    find: `local first, place = unpack(redis.call('ZPOPMIN', KEYS[k + 3]))`,
+    replace: `local queue, place = KEYS[k + 3], 0
+    local first = redis.call('ZRANGE', queue, 1, 1)[1] or redis.call('ZRANGE', queue, 0, 0)[1]
     if first then redis.call('ZREM', queue, first) end`,
     row: strict,
     scripts: ["calm and patient"]
   },
   {
     name: "the fencing counter starts again when its record is lost",
-    file: "internal/redis/scripts.ts",
+    file: "internal/redis/lua.ts",
     find: `local function mint(now, claim, least)`,
     replace: `local function mint(now, claim, least)
   now = 1000000`,
@@ -111,53 +128,131 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a cancelled wait does not leave the queue",
     file: "internal/redis/place.ts",
-    find: `this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)`,
+    find: `this.around.commands.giveBack(call, protocol, keys, token, longestTtl)`,
     replace: ``,
     row: strict,
     scripts: ["calm, few fibers"]
   },
   {
     name: "a dead waiter is served",
-    file: "internal/redis/scripts.ts",
+    file: "internal/redis/lua.ts",
     find: `if beat and now / 1000 - beat <= tonumber(window) then`,
     replace: `if beat then`,
     row: strict,
     scripts: ["killed: a waiter"]
+  },
+  {
+    name: "a count that is read before it is changed",
+    file: "internal/redis/holders.ts",
+    find: `used = before + share
+  redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', before == 0 and share or used)`,
+    replace: `redis.call('HSET', KEYS[k + 5], token, fence .. ' ' .. claim, 'in-use', before + share)`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "a release that frees two",
+    file: "internal/redis/holders.ts",
+    find: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed)`,
+    replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed - 1)`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "an expired holder that still counts",
+    file: "internal/redis/holders.ts",
+    find: `if tonumber(held[2]) <= millis and toRemove > 0 then`,
+    replace: `if tonumber(held[2]) + 4000 <= millis and toRemove > 0 then`,
+    // or it is gone with the key: for some seconds, so that a run comes to an end
+    also: [
+      {
+        file: "internal/redis/holders.ts",
+        find: `string.format('%.0f', millis), 'LIMIT', 0, toRemove)`,
+        replace: `string.format('%.0f', millis - 4000), 'LIMIT', 0, toRemove)`
+      },
+      {
+        file: "internal/redis/holders.ts",
+        find: `local function expire(at, several)`,
+        replace: `local function expire(at, several)
+  at = string.format('%.0f', at + 4000)`
+      }
+    ],
+    row: strictPermits,
+    scripts: ["killed: one after the other"]
+  },
+  {
+    name: "a limit that is forgotten",
+    file: "internal/redis/holders.ts",
+    find: `return used + share <= math.min(limit, least)`,
+    replace: `return used + share <= tonumber(limit)`,
+    row: permits,
+    scripts: ["calm"]
+  },
+  {
+    name: "a limit that is forgotten in memory",
+    file: "internal/memory/entry.ts",
+    find: `return this.inUse + share <= Math.min(limit, this.leastLimit ?? limit)`,
+    replace: `return this.inUse + share <= limit`,
+    row: inMemory,
+    scripts: ["calm"]
+  },
+  {
+    name: "what is small overtakes the queue",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end`,
+    replace: `if room(ARGV[a + 3]) then return take() end`,
+    row: strictPermits,
+    scripts: ["calm and patient"]
   }
 ]
 
 /** A copy without a bug, hunted with the plans of all bugs of that row: it has to get away. */
 export const control = (row: string): Bug => ({
   name: `nothing (${row})`,
-  file: "internal/timing.ts",
+  file: "internal/common/timing.ts",
   find: "export const drift",
   replace: "export const drift",
   row,
   scripts: [...new Set(bugs.filter((bug) => bug.row === row).flatMap(({ scripts }) => scripts))]
 })
 
+/** The same runs without the bug. A check that fails in these as well has not found the bug. */
+export const unplanted = (bug: Bug): Bug => ({
+  ...bug,
+  name: `nothing, in the runs of "${bug.name}"`,
+  replace: bug.find,
+  also: []
+})
+
 const root = fileURLToPath(new URL("../../", import.meta.url))
 
+export const editsOf = ({ also = [], file, find, replace }: Bug): ReadonlyArray<Edit> => [
+  { file, find, replace },
+  ...also
+]
+
 /** A copy of `src` with the bug in it; gives the environment in which workers run it. */
-export const plant = (bug: Pick<Bug, "name" | "file" | "find" | "replace">) =>
+const plant = (bug: Bug) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const cache = Path.join(root, ".cache/faults")
       Fs.mkdirSync(cache, { recursive: true })
       const dir = Fs.mkdtempSync(Path.join(cache, "planted-"))
       Fs.cpSync(Path.join(root, "src"), Path.join(dir, "src"), { recursive: true })
-      const file = Path.join(dir, "src", bug.file)
-      const source = Fs.readFileSync(file, "utf8")
-      const times = source.split(bug.find).length - 1
-      if (times !== 1) {
-        throw new Error(
-          `"${bug.name}" cannot be planted: src/${bug.file} has its place ${times} times, and not once`
+      for (const edit of editsOf(bug)) {
+        const file = Path.join(dir, "src", edit.file)
+        const source = Fs.readFileSync(file, "utf8")
+        const times = source.split(edit.find).length - 1
+        if (times !== 1) {
+          throw new Error(
+            `"${bug.name}" cannot be planted: src/${edit.file} has its place ${times} times, and not once`
+          )
+        }
+        Fs.writeFileSync(
+          file,
+          source.replace(edit.find, () => edit.replace)
         )
       }
-      Fs.writeFileSync(
-        file,
-        source.replace(bug.find, () => bug.replace)
-      )
       const tsconfig = Path.join(dir, "tsconfig.json")
       Fs.writeFileSync(
         tsconfig,

@@ -16,12 +16,13 @@ import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
-import { type Lease, LockStore } from "effect-redis-lock"
+import { LockStore } from "effect-redis-lock"
 import * as Fs from "node:fs"
 import { blockEventLoop, seeded } from "../redis/support.js"
 import { type Event, now } from "./History.js"
 import * as Register from "./Register.js"
-import { type Place, rowNamed, type Tagged, type Way } from "./Rows.js"
+import { type AnyLease, type Place, rowNamed, type Tagged, type Way } from "./Rows.js"
+import { inside } from "../support/inside.js"
 
 export interface Workload {
   /** Where to write the history. */
@@ -33,6 +34,8 @@ export interface Workload {
   readonly seed: number
   /** Only those who never give up, and every section of some length. */
   readonly patient: boolean
+  /** Only those who take the least, within all there is. */
+  readonly alike: boolean
 }
 
 export type Order =
@@ -137,7 +140,7 @@ const criticalSection = (
   patience: number,
   write: (write: Register.Write) => Effect.Effect<boolean>
 ) => {
-  const look = (lease: Lease.Lease) =>
+  const look = (lease: AnyLease) =>
     Effect.suspend(() => {
       const at = now()
       return Effect.zipWith(lease.isHeld, lease.remaining, (held, remaining) => ({
@@ -146,14 +149,15 @@ const criticalSection = (
         until: held ? at + Duration.toMillis(remaining) : 0
       }))
     })
-  const body = (lease: Lease.Lease): Effect.Effect<void, Refused> =>
+  const body = (lease: AnyLease): Effect.Effect<void, Refused> =>
     Effect.gen(function* () {
       const { fencingToken: fence, token } = lease
+      const floor = "fencingFloor" in lease ? lease.fencingFloor : fence
       const granted = yield* look(lease)
       record({ _tag: "Granted", section, token, fence, ...granted })
       const writing = (phase: "enter" | "middle" | "exit") =>
         Effect.flatMap(
-          write({ key, section, worker: name, phase, fence, fenced: row.kind.fenced, hold }),
+          write({ key, section, worker: name, phase, fence, floor, hold }),
           (accepted) => (accepted ? Effect.void : Effect.fail(new Refused(phase)))
         )
       const holding = (until: number) =>
@@ -187,7 +191,8 @@ const criticalSection = (
     section,
     key,
     way: way.name,
-    weight: way.weight
+    weight: way.weight,
+    limit: way.limit
   })
   return way.run(key, { ttl: running.ttl }, patience, body).pipe(
     Effect.exit,
@@ -217,7 +222,11 @@ const visits = (
 ) =>
   Effect.gen(function* () {
     const random = seeded(running.seed * 1_000 + fiber)
-    const ways = row.kind.ways.filter(({ patient }) => patient || !running.patient)
+    const ways = row.kind.ways.filter(
+      ({ limit, patient, weight }) =>
+        (patient || !running.patient) &&
+        (!running.alike || (weight === 1 && limit === row.kind.capacity))
+    )
     while (!running.draining) {
       if (running.resting) {
         if (++running.asleep === running.fibers) tell({ _tag: "Resting" })
@@ -244,7 +253,7 @@ const visits = (
 // -----------------------------------------------------------------------------
 
 interface Internals {
-  readonly lines?: { readonly size: number }
+  readonly linesOf?: Readonly<Record<string, { readonly size: number }>>
   readonly entries?: { readonly size: number }
   readonly attempts?: { readonly size: number }
   readonly around?: {
@@ -257,9 +266,9 @@ interface Internals {
 
 /** What a store keeps of keys that nobody holds or waits for. */
 const keptBy = (store: LockStore.LockStore): ReadonlyArray<string> => {
-  const { around, attempts, entries, lines } = store as unknown as Internals
+  const { around, attempts, entries, linesOf } = inside<Internals>(store)
   return Object.entries({
-    lines,
+    ...linesOf,
     entries,
     attempts,
     "foreign keys": around?.messages.foreignKeys
@@ -377,7 +386,7 @@ const program = Effect.gen(function* () {
   process.on("disconnect", () => process.exit())
   tell({
     _tag: "Ready",
-    storeId: (store as unknown as Internals).around?.storeId ?? "nothing in Redis"
+    storeId: inside<Internals>(store).around?.storeId ?? "nothing in Redis"
   })
   yield* Deferred.await(closed)
   yield* Scope.close(scope, Exit.void)

@@ -1,5 +1,5 @@
 import { expect, it } from "@effect/vitest"
-import { Dictionary } from "../../src/internal/dictionary.js"
+import { Dictionary } from "../../src/internal/common/dictionary.js"
 
 it("any name can be looked up, and is gone once it has been deleted", () => {
   const dictionary = new Dictionary<{ readonly name: string }>()

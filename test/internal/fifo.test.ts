@@ -1,7 +1,7 @@
 /** The line in which callers wait: against an array, and what it costs as it grows. */
 import { describe, expect, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { Fifo, Link } from "../../src/internal/fifo.js"
+import { Fifo, Link } from "../../src/internal/common/fifo.js"
 
 class Item extends Link {}
 

@@ -1,7 +1,7 @@
 import * as fc from "fast-check"
 import { expect, it } from "vitest"
-import { minTtl, resolveOptions } from "../../src/internal/options.js"
-import { drift } from "../../src/internal/timing.js"
+import { minTtl, resolveOptions } from "../../src/internal/common/options.js"
+import { drift } from "../../src/internal/common/timing.js"
 
 const raw = {
   ttl: undefined,

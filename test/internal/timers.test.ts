@@ -1,6 +1,6 @@
 /** Timers that share: how many there are behind many deadlines. */
 import { expect, it, vi } from "@effect/vitest"
-import { processClock } from "../../src/internal/timers.js"
+import { processClock } from "../../src/internal/common/timers.js"
 
 it("deadlines that are far away, and cancelled, leave few timers", () => {
   const made = vi.spyOn(globalThis, "setTimeout")

@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { expect, it } from "vitest"
-import { drift, retryDelay, sentAt, validUntil } from "../../src/internal/timing.js"
+import { drift, retryDelay, sentAt, validUntil } from "../../src/internal/common/timing.js"
 
 const ttls = fc.integer({ min: 10, max: 1_000_000_000 })
 const moments = fc.integer({ min: 0, max: 1_000_000_000 })

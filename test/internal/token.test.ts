@@ -1,5 +1,5 @@
 import { expect, it } from "vitest"
-import { makeStoreId, makeToken, tokenMark } from "../../src/internal/token.js"
+import { makeStoreId, makeToken, tokenMark } from "../../src/internal/common/token.js"
 
 const store = makeStoreId()
 

@@ -5,11 +5,12 @@
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { Lock, LockError, RedisLockStore } from "effect-redis-lock"
+import { Lock, LockError, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { readFileSync } from "node:fs"
 import { vi } from "vitest"
 import { lockKeys } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
+import * as semaphores from "../../src/internal/redis/semaphoreScripts.js"
 import { caller } from "../support/Queue.js"
 import {
   collectWarnings,
@@ -39,6 +40,9 @@ const commands = rules.filter((rule) => rule.startsWith("+")).map((rule) => rule
 
 /** What servers that know it need as well. */
 const addition = /From Redis 7\.2 on.*, add `(\+client\|setinfo)`/.exec(page)![1]!
+
+/** What semaphores need as well. */
+const ofSemaphores = /\*\*Semaphores also need `([^`]*)`\*\*/.exec(page)![1]!.split(" ")
 
 /** What is done without, as the documentation says. */
 const dispensable = ["publish", "subscribe", "unsubscribe", "info", "client|setname"]
@@ -227,6 +231,117 @@ const live = (
     })
   ).pipe(Effect.scoped)
 
+/** The same of semaphores: what is different with them. */
+const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: string) =>
+  collectWarnings((warnings) =>
+    Effect.gen(function* () {
+      const errors: Array<string> = []
+      const keys = lockKeys("", prefix, key, true)
+      if (typeof keys === "string") throw new Error(keys)
+      const [stored, , queue] = keys
+      const url = `redis://${user}:${password}@127.0.0.1:${server.port}`
+      const store = storeOf(
+        RedisLockStore.layer({ url, prefix, commandTimeout: 1_000, localHandoff: 1 })
+      )
+      const [a, b] = [yield* store, yield* store]
+      const step = (name: string, effect: Effect.Effect<unknown, unknown>) =>
+        effect.pipe(
+          Effect.timeout("8 seconds"),
+          Effect.catchAllCause((cause) => Effect.sync(() => errors.push(`${name}: ${cause}`)))
+        )
+      const options = { limit: 2, ttl: 900 }
+      /** Until it stands in the queue; fails where it fails. */
+      const queued = <A, E>(waiting: Fiber.RuntimeFiber<A, E>) =>
+        RedisServer.eventually(
+          Effect.map(server.command("ZCARD", queue), (count) => count === 1)
+        ).pipe(Effect.raceFirst(Effect.zipRight(Fiber.join(waiting), Effect.never)))
+      /** A holder that died, and has almost nothing left of its ttl. */
+      const died = server.command(
+        "EVAL",
+        semaphores.acquire.lua,
+        keys.length,
+        ...keys,
+        "erl1:somebodyelse.0000000000000000000000",
+        100,
+        "semaphore/1 100 1 2 dead"
+      )
+      const free = (times: number) =>
+        Effect.forEach(
+          Array.from({ length: times }, (_, i) => `${key}:${i}`),
+          (key) => Semaphore.withPermits(key, options)(Effect.void),
+          { concurrency: "unbounded", discard: true }
+        ).pipe(a.use)
+      yield* step("a free semaphore", free(1))
+      yield* step("many at once", free(64))
+      yield* step("many at once, together", free(64))
+      yield* step(
+        "several, renewed, verified, looked at, refused to others",
+        Effect.gen(function* () {
+          const one = yield* Semaphore.acquire(key, { ...options, ttl: 300, renewEvery: 30 })
+          const two = yield* Semaphore.acquire(key, options)
+          yield* Effect.sleep(100)
+          yield* one.verify
+          const inUse = yield* Semaphore.inUse(key)
+          if (inUse !== 2) return yield* Effect.fail(inUse)
+          const busy = yield* Effect.flip(Effect.scoped(Semaphore.tryAcquire(key, options)))
+          if (busy._tag !== "LockUnavailable") return yield* busy
+          yield* two.release
+          yield* one.release
+        }).pipe(Effect.scoped, a.use)
+      )
+      yield* step(
+        "handed over",
+        Effect.gen(function* () {
+          const lease = yield* Semaphore.acquire(key, { ...options, permits: 2 }).pipe(a.use)
+          const waiting = yield* Effect.fork(
+            Semaphore.withPermits(key, { ...options, permits: 2 })(Effect.void).pipe(b.use)
+          )
+          yield* queued(waiting)
+          yield* lease.release
+          yield* Fiber.join(waiting)
+        }).pipe(Effect.scoped)
+      )
+      yield* step(
+        "passed on in the process, after asking whether others wait",
+        Effect.forEach(
+          [1, 2, 3, 4, 5],
+          () => Semaphore.withPermits(key, options)(Effect.sleep(10)),
+          { concurrency: "unbounded" }
+        ).pipe(a.use)
+      )
+      yield* step(
+        "beside a holder that lives, after one that died",
+        Effect.gen(function* () {
+          const lease = yield* Semaphore.acquire(key, options).pipe(a.use)
+          yield* died
+          yield* Effect.scoped(Semaphore.acquire(key, options)).pipe(b.use)
+          yield* lease.release
+        }).pipe(Effect.scoped)
+      )
+      yield* step(
+        "after somebody deleted the key",
+        Effect.gen(function* () {
+          yield* died
+          yield* server.command("DEL", stored)
+          yield* Effect.scoped(Semaphore.acquire(key, options)).pipe(b.use)
+        })
+      )
+      yield* step(
+        "after another program",
+        Effect.gen(function* () {
+          yield* server.command("SET", stored, "foreign", "PX", 60_000)
+          const waiting = yield* Effect.fork(
+            Semaphore.withPermits(key, options)(Effect.void).pipe(b.use)
+          )
+          yield* queued(waiting)
+          yield* server.command("DEL", stored)
+          yield* Fiber.join(waiting)
+        })
+      )
+      return { errors, warnings }
+    })
+  ).pipe(Effect.scoped)
+
 // ---------------------------------------------------------------- the tests
 
 layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", (it) => {
@@ -341,6 +456,57 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
           { concurrency: 6, discard: true }
         )
         expect({ notAsked, notMissed }).toEqual({ notAsked: [], notMissed: [] })
+        expect(unhandled).toEqual([])
+      }),
+    { timeout: 120_000 }
+  )
+
+  it.scoped("with what semaphores need as well is enough for their whole life", () =>
+    Effect.gen(function* () {
+      const server = yield* fresh
+      yield* server.command("SET", "not ours", "value")
+      yield* makeUser(server, "semaphores", [...rules, ...ofSemaphores])
+      const { errors, warnings } = yield* liveSemaphores(server, "semaphores", "k")
+      expect([...errors, ...warnings]).toEqual([])
+      expect(yield* refusals(server, "semaphores")).toEqual([])
+      expect(yield* leftovers(server)).toEqual(["not ours"])
+    })
+  )
+
+  it.scoped(
+    "semaphores need what is named for them, command by command, and what they share with locks",
+    () =>
+      Effect.gen(function* () {
+        const unhandled = yield* unhandledErrors
+        const server = yield* fresh
+        yield* silentConsole
+        const wrong: Array<unknown> = []
+        const all = [...rules, ...ofSemaphores]
+        const needed = all.filter(
+          (rule) => rule.startsWith("+") && !dispensable.includes(rule.slice(1))
+        )
+        expect(new Set(needed).size).toBe(needed.length)
+        yield* Effect.forEach(
+          needed,
+          (rule) =>
+            Effect.gen(function* () {
+              const command = rule.slice(1)
+              const user = `semaphores-without-${command}`
+              yield* makeUser(
+                server,
+                user,
+                all.filter((other) => other !== rule)
+              )
+              const { errors, warnings } = yield* liveSemaphores(server, user, command)
+              const refused = yield* refusals(server, user)
+              const told = [...errors, ...warnings].some((text) =>
+                text.includes("docs/protocol.md")
+              )
+              if (!refused.includes(command) || !told) wrong.push({ command, refused, told })
+            }),
+          { concurrency: 6, discard: true }
+        )
+        expect(wrong).toEqual([])
         expect(unhandled).toEqual([])
       }),
     { timeout: 120_000 }

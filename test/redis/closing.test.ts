@@ -49,7 +49,7 @@ for (const kind of ["own client", "user's client"] as const) {
         return { other, server: other.server, proxy, client, ...store }
       })
 
-      it.scoped("tells whoever waits, at once, and gives their places up", () =>
+      it.scoped("fails all waiters at once, and gives up their places", () =>
         quietly(
           Effect.gen(function* () {
             const { close, other, server, store, use } = yield* start

@@ -227,10 +227,10 @@ layer(RedisServer.layer({ args: ["--requirepass", secret] }), { excludeTestServi
           RedisLockStore.layer({ url: withPassword(server), commandTimeout: 500 })
         )
         const lease = yield* Lock.acquire("token", { ttl }).pipe(use)
-        yield* server.command("DEL", "token")
-        yield* server.command("RPUSH", "token", "not a lock")
+        const queue = "{token}:lock-queue"
+        yield* server.command("RPUSH", queue, "not a queue")
         const error = yield* Effect.flip(lease.release)
-        yield* server.command("DEL", "token")
+        yield* server.command("DEL", "token", queue)
         expect(error).toMatchObject({ _tag: "LockStoreError", operation: "release" })
         expect(everything(error)).not.toContain(lease.token)
       })

@@ -2,9 +2,13 @@
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Metric from "effect/Metric"
-import { Lock, RedisLockStore } from "effect-redis-lock"
+import { Lock, RedisLockStore, Semaphore } from "effect-redis-lock"
 import * as ChildProcess from "node:child_process"
 import * as Inspector from "node:inspector/promises"
+import { lockKeys } from "../../src/internal/redis/layout.js"
+import { look } from "../../src/internal/redis/lookScript.js"
+import type { Script } from "../../src/internal/redis/scripts.js"
+import * as semaphores from "../../src/internal/redis/semaphoreScripts.js"
 import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, pair, queuedCaller, subscribed } from "../support/Queue.js"
 import {
@@ -270,6 +274,135 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
   )
 })
 
+layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (it) => {
+  it.scoped("a free one: one command in and one out, and a dozen on the server", () =>
+    Effect.gen(function* () {
+      const { server, use } = yield* environment()
+      const cycle = Semaphore.withPermits("k", { ttl, limit: 3 })(Effect.void).pipe(use)
+      // the first use brings the scripts
+      yield* cycle
+      const monitor = yield* server.monitor
+      yield* Effect.repeatN(cycle, 9)
+      const commands = yield* monitor.commands
+      const scripted = commands.filter(({ from }) => from === "lua")
+      expect(commands.length - scripted.length).toBe(20)
+      expect(scripted.slice(0, 12).map(({ args }) => args[0]!.toLowerCase())).toEqual(
+        "time exists set zadd hset pexpireat pexpireat time zscore exists zcard del".split(" ")
+      )
+      expect(scripted).toHaveLength(120)
+      expect(yield* leftovers(server)).toEqual([])
+    })
+  )
+
+  const keys = lockKeys("", "", "k", true) as ReadonlyArray<string>
+  const token = (name: string, n: number) =>
+    `erl1:${name.padEnd(12, "-")}.${`${n}`.padStart(22, "0")}`
+  /** So many holders of one permit each, of which some are dead, and so many waiters. */
+  const crowd = (
+    server: RedisServer.RedisProcess,
+    {
+      dead = 0,
+      free = 0,
+      holders,
+      waiters
+    }: {
+      readonly dead?: number
+      readonly free?: number
+      readonly holders: number
+      readonly waiters: number
+    }
+  ) =>
+    server.command(
+      "EVAL",
+      `local t = redis.call('TIME')
+       local now, limit, last = t[1] * 1000, ARGV[1] + ARGV[4], nil
+       for n = 1, ARGV[1] do
+         local token = string.format('erl1:holder------.%022d', n)
+         local fence = string.format('%.0f', t[1] * 1000000 - ARGV[1] + n)
+         redis.call('ZADD', KEYS[1], now + (n <= tonumber(ARGV[3]) and -10 or 60000), token)
+         redis.call('HSET', KEYS[5], token, fence .. ' semaphore/1 60000 1 ' .. limit .. ' holder')
+         redis.call('ZADD', KEYS[6], 0, 'f' .. fence .. ' ' .. token,
+           0, string.format('l%07d ', limit) .. token)
+       end
+       redis.call('HSET', KEYS[5], 'in-use', ARGV[1])
+       for n = 1, ARGV[2] do
+         local token = string.format('erl1:waiter------.%022d', n)
+         redis.call('ZADD', KEYS[3], now * 1000 + n, token)
+         redis.call('HSET', KEYS[4], token, now .. ' 600000 1000 semaphore/1 60000 1 ' .. limit .. ' waiter')
+       end
+       for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 600000) end`,
+      keys.length,
+      ...keys,
+      holders,
+      waiters,
+      dead,
+      free
+    )
+  /** The commands that a script runs on the server. */
+  const commandsOf = (
+    server: RedisServer.RedisProcess,
+    script: Script,
+    ...args: ReadonlyArray<string | number>
+  ) =>
+    Effect.gen(function* () {
+      yield* server.resetStats
+      yield* server.command("EVAL", script.lua, keys.length, ...keys, ...args)
+      const stats = yield* server.commandStats
+      return Object.values(stats).reduce((sum, { calls }) => sum + calls, 0)
+    })
+
+  it.scoped("as many commands for each operation, however many hold it and wait", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const costs = (size: { readonly holders: number; readonly waiters: number }) =>
+        Effect.gen(function* () {
+          yield* server.flush
+          yield* crowd(server, size)
+          const claim = `semaphore/1 60000 1 ${size.holders} me`
+          const on = (script: Script, ...args: ReadonlyArray<string | number>) =>
+            commandsOf(server, script, ...args)
+          return {
+            queued: yield* on(semaphores.acquire, token("me", 1), 60_000, claim, 3_000, 3_000),
+            heartbeat: yield* on(semaphores.heartbeat, token("me", 1), 60_000, claim, 3_000, 3_000),
+            renewed: yield* on(semaphores.renew, token("holder", 3), 60_000),
+            handedOver: yield* on(semaphores.release, token("holder", 4)),
+            passed: yield* on(semaphores.pass, token("holder", 5), 60_000, claim, "0", 0),
+            left: yield* on(semaphores.release, token("me", 1)),
+            looked: yield* on(look, 1, 1)
+          }
+        })
+      const few = yield* costs({ holders: 10, waiters: 5 })
+      const many = yield* costs({ holders: 10_000, waiters: 1_000 })
+      expect(many).toEqual(few)
+      expect(Math.max(...Object.values(many))).toBeLessThanOrEqual(30)
+      expect(many.renewed).toBeLessThanOrEqual(8)
+    })
+  )
+
+  it.scoped(
+    "a bounded number of commands, however many have died, and however many can enter",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        const most = { holders: 10_000, waiters: 1_000, dead: 5_000, free: 1_000 }
+        yield* server.flush
+        yield* crowd(server, most)
+        const claim = `semaphore/1 60000 1 ${most.holders} me`
+        const me = token("me", 1)
+        const counts = [
+          yield* commandsOf(server, semaphores.acquire, me, 60_000, claim, 3_000, 3_000),
+          yield* commandsOf(server, semaphores.heartbeat, me, 60_000, claim, 3_000, 3_000),
+          yield* commandsOf(server, semaphores.release, token("holder", 9_000))
+        ]
+        expect(counts.every((count) => count > 100)).toBe(true)
+        expect(Math.max(...counts)).toBeLessThanOrEqual(32 + 32 * 8 + 40)
+        for (const listed of [0, 10]) {
+          expect(yield* commandsOf(server, look, listed, listed)).toBeLessThanOrEqual(200)
+        }
+      })
+  )
+})
+
 layer(RedisServer.layer(), { excludeTestServices: true })("a process that has locked", (it) => {
   /** Runs a program that prints "done" when its scopes are closed; says when it ended after that. */
   const run = (source: string, env: Record<string, string>) =>
@@ -300,7 +433,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that has lo
   const imports = `
     import { Redis } from "ioredis"
     import * as Effect from "effect/Effect"
-    import { Lock, RedisLockStore } from "effect-redis-lock"
+    import { Lock, RedisLockStore, Semaphore } from "effect-redis-lock"
     const options = { ttl: "1 minute" }
   `
   const programs = {

@@ -149,7 +149,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("when Redis does not a
     )
   )
 
-  it.scoped("a release is bounded as a whole, also where it is tried again", () =>
+  it.scoped("a release is bounded as a whole, also if it is tried again", () =>
     quietly(
       Effect.gen(function* () {
         const server = yield* victim
@@ -200,7 +200,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("when Redis does not a
     )
   )
 
-  it.scoped("nothing throws behind anybody's back while it comes and goes", () =>
+  it.scoped("no error is left unhandled while it stops and starts", () =>
     quietly(
       Effect.gen(function* () {
         const errors = yield* unhandledErrors

@@ -18,7 +18,7 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import { inspect } from "node:util"
 import { lockKeys } from "../../src/internal/redis/layout.js"
-import { maxKeyLength, maxOwnerLength } from "../../src/internal/options.js"
+import { maxKeyLength, maxOwnerLength } from "../../src/internal/common/options.js"
 import { internals, nothing, strict } from "../support/Queue.js"
 import { type Environment, FaultProxy, RedisServer, storeOf, unhandledErrors } from "./support.js"
 

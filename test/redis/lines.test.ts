@@ -10,8 +10,9 @@ import type { Outcome } from "../../src/internal/redis/call.js"
 import type { RedisClient } from "../../src/internal/redis/client.js"
 import { Commands } from "../../src/internal/redis/commands.js"
 import { GivenClient } from "../../src/internal/redis/given.js"
+import { lockProtocol } from "../../src/internal/redis/protocol.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
-import { processClock } from "../../src/internal/timers.js"
+import { processClock } from "../../src/internal/common/timers.js"
 import { awaitQueued, caller, idle, keysOf, strangeToken } from "../support/Queue.js"
 import {
   connectedClient,
@@ -28,6 +29,7 @@ import {
   turns,
   untilTogether
 } from "./support.js"
+import { inside } from "../support/inside.js"
 
 /** Whether a script was sent by its text, and which. */
 const isText =
@@ -46,7 +48,7 @@ const soon = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.timeout(effect,
 layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten", (it) => {
   // the handoff within the process overtakes the second try of an acquire
   for (const variant of ["in a batch", "forgotten by the server"] as const) {
-    it.scoped(`who got another's lease while the own acquire was on its way, ${variant}`, () =>
+    it.scoped(`who were passed a lease while their own acquire was under way, ${variant}`, () =>
       Effect.gen(function* () {
         const { proxy, server, store, use } = yield* environment()
         yield* untilTogether({ store, use })
@@ -113,23 +115,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nobody is forgotten",
         interface Insides {
           readonly key: string
           readonly waiters: ReadonlySet<unknown>
-          readonly tenure: unknown
-          readonly place: unknown
-          readonly tenureWatch: unknown
-        }
-        const { lines } = store as unknown as {
-          readonly lines: { readonly values: ReadonlyArray<Insides> }
+          readonly tenures: ReadonlyArray<{ readonly watch: unknown }>
+          readonly places: ReadonlyArray<unknown>
         }
         const wrong: Array<string> = []
         const look = () => {
-          for (const { key, place, tenure, tenureWatch, waiters } of lines.values) {
-            const has = `${key}: ${waiters.size} waiters, place ${place !== undefined}, tenure ${tenure !== undefined}, watch ${tenureWatch !== undefined}`
-            const idleLine = waiters.size === 0 && tenure === undefined
-            const ghost = waiters.size === 0 && place !== undefined
+          const { lines } = inside<{ readonly lines: ReadonlyArray<Insides> }>(store)
+          for (const { key, places, tenures, waiters } of lines) {
+            const watched = tenures.filter(({ watch }) => watch !== undefined).length
+            const has = `${key}: ${waiters.size} waiters, ${places.length} places, ${tenures.length} tenures, ${watched} watched`
+            const idleLine = waiters.size === 0 && tenures.length === 0
+            const ghost = waiters.size < places.length
             const stuck =
-              waiters.size > 0 &&
-              place === undefined &&
-              (tenure === undefined || tenureWatch === undefined)
+              waiters.size > places.length &&
+              places.length === 0 &&
+              (tenures.length === 0 || watched < tenures.length)
             if (idleLine || ghost || stuck) wrong.push(has)
           }
         }
@@ -183,7 +183,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what was granted to n
           })
           const { store, use } = yield* storeOf(RedisLockStore.layerFromClient(client))
           // a claim window of 150 ms instead of three seconds
-          Object.assign((store as unknown as { readonly around: object }).around, {
+          Object.assign(inside<{ readonly around: object }>(store).around, {
             heartbeatMillis: 50
           })
           yield* Lock.withLock("warm")(Effect.void).pipe(use)
@@ -412,14 +412,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       transport.together = true
       const tokens = [strangeToken(), strangeToken()]
       const calls = tokens.map((token, i) =>
-        commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "me"])
+        commands.call(scripts.acquire, keysOf(`k${i}`), [token, "30000", "lock/1 30000 me"])
       )
       yield* turns(1)
       expect(sent.map(({ script }) => script)).toEqual([scripts.batch.lua])
       emit("close")
       emit("ready")
       for (const call of calls) expect((yield* settled(call))._tag).toBe("Failed")
-      calls.forEach((call, i) => commands.giveBack(call, keysOf(`k${i}`), tokens[i]!, 1))
+      calls.forEach((call, i) =>
+        commands.giveBack(call, lockProtocol, keysOf(`k${i}`), tokens[i]!, 1)
+      )
       yield* turns(1)
       const before = sent.length
       sent[0]!.answer([null, null])
@@ -432,7 +434,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
     Effect.gen(function* () {
       const { client, emit, sent } = makeClient()
       const commands = new Commands(new GivenClient(client, processClock, patience))
-      const ask = () => commands.call(scripts.acquire, keysOf("k"), [strangeToken(), "30000", "me"])
+      const ask = () =>
+        commands.call(scripts.acquire, keysOf("k"), [strangeToken(), "30000", "lock/1 30000 me"])
       const first = ask()
       yield* turns(1)
       sent[0]!.answer(1)

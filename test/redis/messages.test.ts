@@ -177,8 +177,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a grant that nobody w
         // an acquire that came late, from a connection that was given up
         const ghost = strangeTo(b)
         const holder = "erl1:holderholder.0000000000000000000000"
-        yield* run(scripts.acquire, holder, 60_000, "me")
-        yield* run(scripts.acquire, ghost, 60_000, "me", 60_000, 60_000)
+        yield* run(scripts.acquire, holder, 60_000, "lock/1 60000 me")
+        yield* run(scripts.acquire, ghost, 60_000, "lock/1 60000 me", 60_000, 60_000)
         yield* run(scripts.release, holder)
         yield* RedisServer.eventually(
           Effect.map(

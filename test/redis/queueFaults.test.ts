@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
-import { validUntil } from "../../src/internal/timing.js"
+import { validUntil } from "../../src/internal/common/timing.js"
 import * as Judge from "../support/Judge.js"
 import {
   awaitQueued,
@@ -442,6 +442,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
       const [a, b] = yield* pair()
       const held = yield* caller(a.use, key, { ttl })
       yield* held.lease
+      // its connection is there
+      yield* Lock.withLock("warm")(Effect.void).pipe(b.use)
       b.proxy.holdReplies()
       const waiting = yield* queuedCaller(b, key, 0, { ttl })
       yield* waiting.interrupt

@@ -519,7 +519,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
     })
   )
 
-  it.scoped("gives a waiter its own ttl also where another one of the process began to queue", () =>
+  it.scoped("gives a waiter its own ttl, also if another one of its process began to queue", () =>
     Effect.gen(function* () {
       const [a, b] = yield* pair({})
       const key = freshKey()

@@ -17,14 +17,14 @@ const ttl = 60_000
 const window = 3_000
 
 const acquire = (server: Server, token: string) =>
-  send(server, scripts.acquire, key, token, ttl, "me")
+  send(server, scripts.acquire, key, token, ttl, `lock/1 ${ttl} me`)
 const stand = (server: Server, token: string) =>
-  send(server, scripts.acquire, key, token, ttl, "me", window, window)
+  send(server, scripts.acquire, key, token, ttl, `lock/1 ${ttl} me`, window, window)
 const beat = (server: Server, token: string) =>
-  send(server, scripts.heartbeat, key, token, ttl, "me", window, window)
+  send(server, scripts.heartbeat, key, token, ttl, `lock/1 ${ttl} me`, window, window)
 const release = (server: Server, token: string) => send(server, scripts.release, key, token)
 const pass = (server: Server, token: string, known: string) =>
-  send(server, scripts.pass, key, token, ttl, "me", known)
+  send(server, scripts.pass, key, token, ttl, `lock/1 ${ttl} me`, known)
 
 /** The last fencing token that the record tells of. */
 const lastFence = (server: Server) =>
@@ -166,7 +166,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
         yield* server.flush
         yield* acquire(server, theirs)
         for (const token of [strangeToken(), strangeToken(), strangeToken()]) {
-          yield* send(server, scripts.acquire, key, token, ttl, "dead", 0, window)
+          yield* send(server, scripts.acquire, key, token, ttl, `lock/1 ${ttl} dead`, 0, window)
         }
         const diedAt = yield* serverMicros(server)
         yield* RedisServer.eventually(

@@ -5,7 +5,7 @@
 import { expect, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { Lock, type LockStore } from "effect-redis-lock"
+import { Lock, LockError, type LockStore } from "effect-redis-lock"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import {
   awaitQueued,
@@ -137,8 +137,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          const fence = String(yield* send(server, scripts.acquire, key, token, 1_000, "me"))
-          yield* send(server, scripts.pass, key, token, 20_000, "me", fence)
+          const fence = String(
+            yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+          )
+          yield* send(server, scripts.pass, key, token, 20_000, "lock/1 20000 me", fence)
           yield* renew(server, token, 1_000)
           expect(yield* pttl(server, key)).toBeGreaterThan(15_000)
           yield* setBack(server)
@@ -156,8 +158,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
           for (const again of [scripts.acquire, scripts.heartbeat]) {
             yield* server.flush
             const token = strangeToken()
-            const fence = yield* send(server, scripts.acquire, key, token, 1_000, "me")
-            expect(yield* send(server, again, key, token, 20_000, "me", 3_000, 3_000)).toBe(fence)
+            const fence = yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+            expect(
+              yield* send(server, again, key, token, 20_000, "lock/1 20000 me", 3_000, 3_000)
+            ).toBe(fence)
             yield* setBack(server)
             expect(yield* renew(server, token, 1_000)).toBe(1)
             expect(yield* pttl(server, key)).toBeGreaterThan(15_000)
@@ -172,9 +176,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          const first = String(yield* send(server, scripts.acquire, key, token, 1_000, "me"))
+          const first = String(
+            yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
+          )
           const pass = (ttl: number, known: string) =>
-            Effect.map(send(server, scripts.pass, key, token, ttl, "me", known), String)
+            Effect.map(
+              send(server, scripts.pass, key, token, ttl, `lock/1 ${ttl} me`, known),
+              String
+            )
           const second = yield* pass(1_000, first)
           yield* pass(20_000, second)
           yield* pass(1_000, first)
@@ -190,7 +199,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         Effect.gen(function* () {
           const { server } = yield* environment()
           const token = strangeToken()
-          yield* send(server, scripts.acquire, key, token, 1_000, "me")
+          yield* send(server, scripts.acquire, key, token, 1_000, "lock/1 1000 me")
           expect(yield* renew(server, token, 20_000, "1")).toBe(1)
           expect(yield* recordOf(server)).toMatch(/^\d{16} lock\/1 20000 me$/)
           yield* setBack(server)
@@ -324,8 +333,33 @@ layer(RedisServer.layer(), { excludeTestServices: true })("versions beside each 
     })
   )
 
-  for (const form of ["lock/2", "semaphore/1"]) {
-    it.scoped(`a waiter that is not of this kind and version keeps its place: ${form}`, () =>
+  it.scoped("a waiter of another kind keeps its place, and the claim fails with both kinds", () =>
+    quietly(
+      Effect.gen(function* () {
+        const { server, use } = yield* environment()
+        const lease = yield* Lock.acquire(key, { ttl }).pipe(use)
+        const { known, token } = yield* stranger(server, "semaphore/1")
+        yield* lease.release
+        // it asks by itself, and nobody comes before it
+        expect(yield* server.command("GET", lock)).toBeNull()
+        const expected = {
+          _tag: "LockStoreError",
+          transient: false,
+          detail: expect.stringMatching(/waited for as a semaphore.*asked for as a lock/) as string
+        }
+        expect(yield* Effect.flip(use(tryAcquire))).toMatchObject(expected)
+        expect(yield* Effect.flip(use(Lock.acquire(key, { ttl })))).toMatchObject(expected)
+        expect(yield* queueOf(server, key)).toEqual([token])
+        expect(yield* server.command("HGET", waiters, token)).toBe(known)
+        yield* server.command("ZREM", queue, token)
+        yield* server.command("HDEL", waiters, token)
+        yield* Lock.acquire(key, { ttl }).pipe(use)
+      })
+    )
+  )
+
+  for (const form of ["lock/2"]) {
+    it.scoped(`a waiter that is not of this version keeps its place: ${form}`, () =>
       quietly(
         Effect.gen(function* () {
           const { server, use } = yield* environment()
@@ -375,4 +409,53 @@ layer(RedisServer.layer(), { excludeTestServices: true })("versions beside each 
       expect(yield* leftovers(server)).toEqual([])
     })
   )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("a holder's description", (it) => {
+  it.scoped(
+    "is not known where the record is gone, is another's name, or is that it has none",
+    () =>
+      Effect.gen(function* () {
+        const { server, use } = yield* environment()
+        const refusal = Effect.map(
+          Effect.flip(Effect.scoped(Lock.tryAcquire(key))).pipe(use),
+          ({ message }) => message.replace(/\d+m?s( \d+ms)?/g, "…")
+        )
+        const busy = 'Lock "k" is not available:'
+        const until = "It expires in … unless it is renewed."
+        for (const [owner, said] of [
+          ["worker 7", "held by worker 7, for … so far."],
+          ["", "held by a holder without a name, for … so far."]
+        ] as const) {
+          yield* server.flush
+          yield* send(server, scripts.acquire, key, strangeToken(), 20_000, owner)
+          yield* Effect.sleep(5)
+          expect(yield* refusal).toBe(`${busy} ${said} ${until}`)
+        }
+        yield* server.command("DEL", record)
+        expect(yield* refusal).toBe(`${busy} it is not known who holds it. ${until}`)
+        yield* server.command("SET", lock, "theirs", "PX", 20_000)
+        expect(yield* refusal).toBe(
+          `${busy} held by a program that does not use this library. ${until}`
+        )
+      })
+  )
+  it("between two holders there is nothing to say of one, nor of its ttl", () => {
+    const holder = { owner: undefined, heldFor: undefined, foreign: false }
+    const error = new LockError.LockUnavailable({
+      key,
+      holder,
+      retryAfter: Duration.zero,
+      ahead: 2,
+      waited: Duration.seconds(1)
+    })
+    expect(error.message).toBe(
+      'Lock "k" is not available after waiting 1s: it is not known who holds it. In the queue before this caller: 2.'
+    )
+    const foreign = new LockError.LockUnavailable({
+      ...error,
+      holder: { ...holder, foreign: true }
+    })
+    expect(foreign.message).toContain("does not use this library. It expires in 0 unless")
+  })
 })

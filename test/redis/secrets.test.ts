@@ -12,7 +12,7 @@ import * as Metric from "effect/Metric"
 import * as Tracer from "effect/Tracer"
 import { Lock, LockStore, MemoryLockStore, RedisLockStore } from "effect-redis-lock"
 import { format, inspect } from "node:util"
-import { makeStoreId, makeToken } from "../../src/internal/token.js"
+import { makeStoreId, makeToken } from "../../src/internal/common/token.js"
 import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, strict } from "../support/Queue.js"
 import { failure, quietly, RedisServer, storeOf, timed, unhandledErrors } from "./support.js"
@@ -27,7 +27,7 @@ describe("tokens", () => {
   const store = makeStoreId()
   const secrets = Array.from({ length: count }, () => secretOf(makeToken(store)))
 
-  it("100,000 of them are 100,000, and so are their halves, whoever makes them", () => {
+  it("100,000 of them all differ, and so do their halves, and the names of stores", () => {
     expect(new Set(secrets).size).toBe(count)
     // 64 bits each: two that agree would be a matter of some 4 in 10,000,000,000
     expect(new Set(secrets.map((secret) => secret.slice(0, 11))).size).toBe(count)

@@ -16,6 +16,7 @@ import { Redis, type RedisOptions } from "ioredis"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisServer from "../support/RedisServer.js"
 import { monitorEventLoopDelay } from "node:perf_hooks"
+import { inside } from "../support/inside.js"
 
 export { FaultProxy, RedisServer }
 
@@ -72,11 +73,9 @@ export const untilTogether = ({
   store,
   use
 }: Pick<Environment, "store" | "use">): Effect.Effect<void, unknown> => {
-  const { commands } = (
-    store as unknown as {
-      readonly around: { readonly commands: { readonly transport: { readonly together: boolean } } }
-    }
-  ).around
+  const { commands } = inside<{
+    readonly around: { readonly commands: { readonly transport: { readonly together: boolean } } }
+  }>(store).around
   const two = Effect.forEach(
     ["together-1", "together-2"],
     (key) => Lock.withLock(key)(Effect.void),

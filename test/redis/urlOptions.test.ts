@@ -4,16 +4,15 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
 import { environment, RedisServer, storeOf } from "./support.js"
+import { inside } from "../support/inside.js"
 
 /** The options of the connections that a store makes. */
 const clientOptions = (store: LockStore.LockStore): Readonly<Record<string, unknown>> =>
-  (
-    store as unknown as {
-      readonly around: {
-        readonly commands: { readonly transport: { readonly options: Record<string, unknown> } }
-      }
+  inside<{
+    readonly around: {
+      readonly commands: { readonly transport: { readonly options: Record<string, unknown> } }
     }
-  ).around.commands.transport.options
+  }>(store).around.commands.transport.options
 
 const decided = {
   maxRetriesPerRequest: null,

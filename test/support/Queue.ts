@@ -14,6 +14,7 @@ import * as scripts from "../../src/internal/redis/scripts.js"
 import * as FaultProxy from "./FaultProxy.js"
 import * as RedisServer from "./RedisServer.js"
 import { storeOf, type Environment } from "../redis/support.js"
+import { inside } from "./inside.js"
 
 // -----------------------------------------------------------------------------
 // stores
@@ -60,7 +61,7 @@ export const holdCommands = (proxy: FaultProxy.FaultProxy): void => {
 }
 
 interface Internals {
-  readonly lines: { readonly size: number }
+  readonly lines: ReadonlyArray<unknown>
   readonly attempts: { readonly size: number }
   readonly around: {
     readonly storeId: string
@@ -73,13 +74,13 @@ interface Internals {
 
 /** The only place where tests look into a store in Redis. */
 export const internals = (store: LockStore.LockStore) => {
-  const { around, attempts, lines } = store as unknown as Internals
+  const { around, attempts, lines } = inside<Internals>(store)
   return {
     /** Also the channel on which the store is told of grants. */
     storeId: around.storeId,
     /** Everything that a store keeps for a key: nothing, where nobody holds it or waits for it. */
     size: () => ({
-      lines: lines.size,
+      lines: lines.length,
       attempts: attempts.size,
       foreignKeys: around.messages.foreignKeys.size
     })
@@ -88,7 +89,7 @@ export const internals = (store: LockStore.LockStore) => {
 
 /** Calls back in the very tick in which a waiter of the store is told of its grant. */
 export const onGrant = (store: LockStore.LockStore, callback: () => void): void => {
-  const { recipient } = (store as unknown as Internals).around.messages
+  const { recipient } = inside<Internals>(store).around.messages
   const { onGrant } = recipient
   recipient.onGrant = (message) => {
     onGrant(message)

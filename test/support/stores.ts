@@ -200,12 +200,17 @@ export const redis: Layer.Layer<
 export const stores: ReadonlyArray<
   readonly [
     name: string,
-    store: Layer.Layer<LockStore.LockStore | StoreControls, LockError.LockStoreError>
+    store: Layer.Layer<LockStore.LockStore | StoreControls, LockError.LockStoreError>,
+    kinds: ReadonlyArray<LockStore.Kind>
   ]
 > = [
-  ["memory", memory],
-  ["redis", redis]
+  ["memory", memory, ["lock", "semaphore", "readWriteLock"]],
+  ["redis", redis, ["lock", "semaphore"]]
 ]
+
+/** Those that keep claims of that kind. */
+export const storesOf = (kind: LockStore.Kind) =>
+  stores.filter(([, , kinds]) => kinds.includes(kind))
 
 let keys = 0
 

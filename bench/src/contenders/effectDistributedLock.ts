@@ -17,12 +17,13 @@ export const effectDistributedLock: Contender = {
     const client = new Redis(url)
     const runtime = ManagedRuntime.make(RedisBacking.layer(client as never))
     await runtime.runtime()
-    const config = { limit: 1, ttl: Duration.millis(ttlMillis) }
+    const configOf = (limit: number) => ({ limit, ttl: Duration.millis(ttlMillis) })
     return {
       run: (load, meter) =>
         runtime.runPromise(
           callers(load, meter, (caller) => {
             const work = criticalSection(caller, meter)
+            const config = configOf(load.limit ?? 1)
             return (key) =>
               Effect.flatMap(DistributedSemaphore.make(key, config), (semaphore) =>
                 load.shape === "withLock"
@@ -36,7 +37,7 @@ export const effectDistributedLock: Contender = {
           runtime,
           keys,
           (key) =>
-            Effect.flatMap(DistributedSemaphore.make(key, config), (semaphore) =>
+            Effect.flatMap(DistributedSemaphore.make(key, configOf(1)), (semaphore) =>
               semaphore.take(1)
             ),
           // the fiber that renews ends when the lease is lost

@@ -14,6 +14,11 @@ const all = {
     (await import("./effectDistributedLock.js")).effectDistributedLock,
   "queue by hand": async () => (await import("./queue.js")).byHand,
   "effect-redis-lock, 10 stores": async () => (await import("./queue.js")).stores,
+  "effect-redis-lock, Semaphore": async () => (await import("./permits.js")).ours,
+  "redis-semaphore, Semaphore": async () => (await import("./redisSemaphore.js")).semaphore,
+  "redis-semaphore, MultiSemaphore": async () =>
+    (await import("./redisSemaphore.js")).multiSemaphore,
+  "semaphore by hand": async () => (await import("./holders.js")).byHand,
   "no lock": async () => (await import("./none.js")).none,
   echo: async () => (await import("./echo.js")).echo
 } satisfies Readonly<Record<string, () => Promise<Contender>>>

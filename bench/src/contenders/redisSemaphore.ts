@@ -1,6 +1,6 @@
 import { Redis } from "ioredis"
-import { Mutex } from "redis-semaphore"
-import { disconnect, sessionOf, type Contender } from "../Contender.js"
+import { MultiSemaphore, Mutex, Semaphore } from "redis-semaphore"
+import { disconnect, sessionOf, type Contender, type PromiseLock } from "../Contender.js"
 
 export const redisSemaphore: Contender = {
   id: "redis-semaphore",
@@ -43,3 +43,65 @@ export const redisSemaphore: Contender = {
     )
   }
 }
+
+interface Permit {
+  readonly acquire: () => Promise<void>
+  readonly release: () => Promise<void>
+}
+
+const polling = (
+  id: string,
+  setUp: string,
+  make: (
+    client: Redis,
+    key: string,
+    limit: number,
+    options: ConstructorParameters<typeof Semaphore>[3]
+  ) => Permit
+): Contender => ({
+  id,
+  package: "redis-semaphore",
+  setUp: `${setUp} per turn, no time limit; polls`,
+  leavesOut: "no queue, no fencing token, no deadline per command",
+  open: async ({ pollMillis: [least, most], ttlMillis, url }) => {
+    const client = new Redis(url)
+    const options = {
+      lockTimeout: ttlMillis,
+      acquireTimeout: Number.POSITIVE_INFINITY,
+      retryInterval: (least + most) / 2
+    }
+    const lockOf = (limit: number): PromiseLock => ({
+      acquire: async (key) => {
+        const permit = make(client, key, limit, options)
+        await permit.acquire()
+        return () => permit.release()
+      },
+      withLock: async (key, work) => {
+        const permit = make(client, key, limit, options)
+        await permit.acquire()
+        try {
+          await work()
+        } finally {
+          await permit.release()
+        }
+      }
+    })
+    const close = disconnect(client)
+    return {
+      run: (load, meter) => sessionOf(lockOf(load.limit ?? 1), close).run(load, meter),
+      close
+    }
+  }
+})
+
+export const semaphore = polling(
+  "redis-semaphore, Semaphore",
+  "a `Semaphore`",
+  (client, key, limit, options) => new Semaphore(client, key, limit, options)
+)
+
+export const multiSemaphore = polling(
+  "redis-semaphore, MultiSemaphore",
+  "a `MultiSemaphore` of one permit",
+  (client, key, limit, options) => new MultiSemaphore(client, key, limit, 1, options)
+)

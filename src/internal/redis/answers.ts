@@ -1,5 +1,5 @@
 /** What the scripts answer. A user's client can be set to give numbers as strings. */
-import type { Ownership } from "../../LockStore.js"
+import type { Ownership } from "../engine.js"
 import type { Outcome } from "./call.js"
 
 /** Why a lock was not granted. */
@@ -14,6 +14,8 @@ export interface Busy {
   readonly micros: number
   /** How many stand before the asker in the queue; -1 if it does not stand there. */
   readonly rank: number
+  /** The smallest limit among the holders; `undefined` where that is not told, or there are none. */
+  readonly limit: number | undefined
 }
 
 /** A whole number that is one here as well, as a number or as its digits. */
@@ -25,32 +27,55 @@ const readNumber = (reply: unknown): number | undefined => {
 }
 
 /** A fencing token has 16 digits; the short numbers are codes. */
-export const readFence = (reply: unknown): number | undefined => {
+const asFence = (reply: unknown): number | undefined => {
   const fence = readNumber(reply)
   return fence !== undefined && fence >= 100_000 ? fence : undefined
 }
+
+/**
+ * The parts of a grant: its fencing token; and where several can hold the key the smallest fencing token
+ * and limit of all holders, and where it was kept the last of the fencing tokens that come with it.
+ */
+const partOf = (reply: unknown, index: number): unknown => {
+  if (typeof reply !== "string" || !reply.includes(":")) return index === 0 ? reply : undefined
+  return reply.split(":")[index]
+}
+
+/** Of a grant. */
+export const readFence = (reply: unknown): number | undefined => asFence(partOf(reply, 0))
+
+/** The smallest fencing token among the holders, at a grant of that one. */
+export const readFloor = (reply: unknown, fencingToken: number): number =>
+  asFence(partOf(reply, 1)) ?? fencingToken
+
+/** The last of the fencing tokens from that of a grant on; `undefined` where that is not told. */
+export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
+
+/** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
+export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
 
 /** Of a heartbeat: the token is neither queued nor granted. */
 export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0
 
 export const readBusy = (reply: unknown): Busy | undefined => {
-  if (!Array.isArray(reply) || reply.length !== 5) return undefined
+  if (!Array.isArray(reply) || (reply.length !== 5 && reply.length !== 7)) return undefined
   const [left, ours, micros, rank] = [reply[0], reply[1], reply[3], reply[4]].map(readNumber)
   if (left === undefined || ours === undefined || micros === undefined || rank === undefined) {
     return undefined
   }
   const foreign = ours !== 1
   // (what is not known of the owner's name is what stood there before there were versions)
-  const last = /^(\d+) (?:[a-z]+\/\d+ \d+ )?([^]*)$/.exec(String(reply[2]))
+  const last = /^(\d+) (?:lock\/\d+ \d+ |[a-z]+\/\d+ \d+ \d+ \d+ )?([^]*)$/.exec(String(reply[2]))
   const record = foreign ? null : last
   return {
     leftMillis: left < 0 ? undefined : left,
     foreign,
     owner: record?.[2],
     heldForMillis: record === null ? undefined : Math.max(0, (micros - Number(record[1])) / 1_000),
-    lastFence: Number(last?.[1] ?? 0),
+    lastFence: readNumber(reply[5]) ?? Number(last?.[1] ?? 0),
     micros,
-    rank
+    rank,
+    limit: readNumber(reply[6]) || undefined
   }
 }
 

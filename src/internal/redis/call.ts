@@ -2,11 +2,9 @@
  * A script call: when it was asked for, when the copy of it was sent that was answered, and what
  * became of it, also after its caller has gone.
  */
-import type * as Effect from "effect/Effect"
-import type { LockClock, ScheduledCall } from "../../LockStore.js"
-import { called } from "../asyncContext.js"
-import { Link } from "../fifo.js"
-import { isolated } from "../isolated.js"
+import type { LockClock, ScheduledCall } from "../engine.js"
+import { Link } from "../common/fifo.js"
+import { isolated } from "../common/isolated.js"
 import type { Script } from "./scripts.js"
 
 /** What a call needs to know of what carries it, and tells it. */
@@ -141,15 +139,16 @@ export class Call extends Link {
     return this.observe(observer, Number.POSITIVE_INFINITY)
   }
 
-  /** Calls back once: when the call has settled, or at that time. */
-  until(at: number, observer: (outcome: Outcome) => void): void {
-    this.observe(observer, at)
+  /** Calls back once: when the call has settled, or at that time. Returns how not to be called. */
+  until(at: number, observer: (outcome: Outcome) => void): () => void {
+    const forget = this.observe(observer, at)
     if (at < this.dueAt && this.settled === undefined) this.tickAt(at)
+    return forget
   }
 
   /** The same, so many ms after it was asked for. */
-  within(millis: number, observer: (outcome: Outcome) => void): void {
-    this.until(this.askedAt + millis, observer)
+  within(millis: number, observer: (outcome: Outcome) => void): () => void {
+    return this.until(this.askedAt + millis, observer)
   }
 
   private observe(callback: (outcome: Outcome) => void, patientUntil: number): () => void {
@@ -166,11 +165,6 @@ export class Call extends Link {
       last.next = observer
     }
     return observer.forget
-  }
-
-  /** The outcome, at that time at the latest; by default at the command deadline. */
-  bounded(at = this.askedAt + this.carrier.timeoutMillis): Effect.Effect<Outcome> {
-    return called((resume) => this.until(at, resume))
   }
 
   private tickAt(at: number): void {

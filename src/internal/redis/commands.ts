@@ -1,16 +1,15 @@
 /**
- * Scripts on a transport, below Effect: sent together where that is possible, and undone where
- * nobody needs what they brought.
+ * Scripts on a transport: sent together where that is possible, and undone where nobody needs what
+ * they brought.
  */
-import * as Effect from "effect/Effect"
-import type { LockClock } from "../../LockStore.js"
-import { maxDelay } from "../timing.js"
+import type { LockClock } from "../engine.js"
+import { maxDelay } from "../common/timing.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"
 import { closedMessage, isFinal, messageOf } from "./replyErrors.js"
-import * as scripts from "./scripts.js"
-import type { Script } from "./scripts.js"
+import type { Script } from "./lua.js"
+import type { Protocol } from "./protocol.js"
 import type { Transport } from "./transport.js"
 
 /** The error of ioredis for a command that it has not sent and will not send. */
@@ -82,8 +81,13 @@ export class Commands {
   }
 
   /** Gives back what a token holds, or its place in the queue. */
-  release(keys: ReadonlyArray<string>, token: string, contended = false): Call {
-    return this.call(scripts.release, keys, [token], undefined, contended)
+  release(
+    { release }: Protocol,
+    keys: ReadonlyArray<string>,
+    token: string,
+    contended = false
+  ): Call {
+    return this.call(release, keys, [token], undefined, contended)
   }
 
   /**
@@ -93,6 +97,7 @@ export class Commands {
    */
   giveBack(
     onItsWay: Call | undefined,
+    protocol: Protocol,
     keys: ReadonlyArray<string>,
     token: string,
     ttlMillis: number
@@ -103,7 +108,7 @@ export class Commands {
     const attempt = (): void => {
       // it can have been applied just now, however long ago it was sent
       until = Math.min(until, this.clock.unsafeNow() + ttlMillis)
-      const call = this.release(keys, token)
+      const call = this.release(protocol, keys, token)
       call.until(until, (outcome) => {
         if (outcome._tag === "Silent") call.abandon()
         const now = this.clock.unsafeNow()
@@ -122,7 +127,7 @@ export class Commands {
   /** The first command about a token, which has not gone out, and will not: there is nothing to undo. */
   private neverSent(call: Call): boolean {
     call.abandon()
-    if (call.script !== scripts.acquire || call.settled?._tag !== "Failed") return false
+    if (call.script.name !== "acquire" || call.settled?._tag !== "Failed") return false
     return call.timesSent === 0 || messageOf(call.settled.error).startsWith(notWriteable)
   }
 
@@ -136,19 +141,17 @@ export class Commands {
   /**
    * Waits for commands that undo something, one command deadline at most; then releases the client.
    */
-  get close(): Effect.Effect<void> {
-    return Effect.async<void>((resume) => {
-      const end = () => {
-        if (this.closed) return
-        this.closed = true
-        this.transport.end()
-        resume(Effect.void)
-      }
-      if (this.undoing === 0) return end()
-      this.whenUndone.push(end)
-      // (somebody waits for it: unlike other timers of the store it keeps the process alive)
-      const atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
-      this.whenUndone.push(() => clearTimeout(atMost))
-    })
+  close(onClosed: () => void): void {
+    const end = () => {
+      if (this.closed) return
+      this.closed = true
+      this.transport.end()
+      onClosed()
+    }
+    if (this.undoing === 0) return end()
+    this.whenUndone.push(end)
+    // (somebody waits for it: unlike other timers of the store it keeps the process alive)
+    const atMost = setTimeout(end, Math.min(this.timeoutMillis, maxDelay))
+    this.whenUndone.push(() => clearTimeout(atMost))
   }
 }

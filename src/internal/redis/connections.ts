@@ -29,64 +29,15 @@
  * A call that waits for a connection never causes one to be replaced: only what was sent and is not
  * answered does. A connection that is given up is reset, so that the kernel sends nothing more.
  */
-import type { LockClock, ScheduledCall } from "../../LockStore.js"
-import { Fifo } from "../fifo.js"
+import type { LockClock, ScheduledCall } from "../engine.js"
+import { Fifo } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"
-import { Lane, type LaneEvents, type Wire } from "./lane.js"
+import { type ConnectionEvents, Dialled, type Network } from "./connection.js"
+import type { Lane, LaneEvents } from "./lane.js"
 import { alone, pack, type Parcel } from "./parcel.js"
+import { Spares } from "./spares.js"
 import { Slowest, type Transport } from "./transport.js"
-
-/** One connection, or the attempt to make it. It is not made again by itself. */
-export interface Connection extends Wire {
-  /** Asks for any answer at all. */
-  ping(onReply: () => void): void
-  /** Lets go of it at once. Nothing is heard of it afterwards. */
-  reset(): void
-}
-
-export interface ConnectionEvents {
-  /** It is ready for commands. */
-  greeted(): void
-  /** It has ended, or could not be made. Told once. */
-  closed(error: unknown): void
-  /** Something went wrong, that may not be the end of it. */
-  trouble(error: unknown): void
-}
-
-/** Where connections come from. */
-export interface Network {
-  readonly options: ClientOptions
-  readonly isCluster: boolean
-  /** Whether the first connection is made by the first call. */
-  readonly isLazy: boolean
-  dial(events: ConnectionEvents): Connection
-  subscriber(attempt: number): SubscriberClient
-  /** How long to wait before the next try, after so many in a row; `undefined`: it is the end. */
-  pause(times: number): number | undefined
-  /** An error that may be shown: without passwords and tokens. */
-  shown(error: unknown): unknown
-}
-
-/** The longest time that a connection beside a doubted one gets, in milliseconds. */
-const longestTry = 60_000
-
-class Line {
-  readonly lane: Lane
-  greetedAt = Number.POSITIVE_INFINITY
-
-  constructor(
-    readonly connection: Connection,
-    clock: LockClock,
-    events: LaneEvents
-  ) {
-    this.lane = new Lane(connection, clock, events)
-  }
-
-  get greeted(): boolean {
-    return this.greetedAt !== Number.POSITIVE_INFINITY
-  }
-}
 
 export class Connections implements Transport, LaneEvents {
   readonly connection = 0
@@ -99,17 +50,14 @@ export class Connections implements Transport, LaneEvents {
 
   private readonly slowest = new Slowest()
   /** At most two, the older one first. */
-  private lines: ReadonlyArray<Line> = []
+  private lines: ReadonlyArray<Dialled> = []
   /** What is not answered yet, whether sent or kept, in the order in which it was asked for. */
   private readonly open = new Fifo<Call>()
   /** The next thing to do about connections, and when. */
   private timer: ScheduledCall | undefined = undefined
   /** How often in a row no connection could be made, or none that answered. */
   private failures = 0
-  /** How many second connections were made in a row, and when the next may be. */
-  private spares = 0
-  private triedAt = Number.NEGATIVE_INFINITY
-  private nextSpareAt = Number.NEGATIVE_INFINITY
+  private readonly spares: Spares
   private doubted = false
   private demotedAt = Number.NEGATIVE_INFINITY
 
@@ -120,6 +68,7 @@ export class Connections implements Transport, LaneEvents {
     /** For what keeps the process alive, unlike the other timers of a store. */
     private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
   ) {
+    this.spares = new Spares(timeoutMillis, this.slowest)
     if (!network.isLazy) this.dial()
   }
 
@@ -231,7 +180,7 @@ export class Connections implements Transport, LaneEvents {
     return this.network.shown(error)
   }
 
-  private greeted(line: Line): void {
+  private greeted(line: Dialled): void {
     this.connectedAt = line.greetedAt = this.clock.unsafeNow()
     this.lastError = undefined
     const others = this.lines.filter((other) => other !== line)
@@ -258,8 +207,7 @@ export class Connections implements Transport, LaneEvents {
     this.failures = 0
     const wasSecond = line !== this.lines[0]
     for (const other of this.lines) if (other !== line) this.giveUp(other)
-    // it was of use, and may be again
-    if (wasSecond) this.spares = 0
+    if (wasSecond) this.spares.wasOfUse()
     this.settleDown()
   }
 
@@ -268,7 +216,7 @@ export class Connections implements Transport, LaneEvents {
     this.later(undefined)
   }
 
-  private closed(line: Line, error: unknown): void {
+  private closed(line: Dialled, error: unknown): void {
     const at = this.lines.indexOf(line)
     if (at === -1) return
     this.lastError = this.network.shown(error) ?? this.lastError
@@ -285,7 +233,7 @@ export class Connections implements Transport, LaneEvents {
   }
 
   /** Lets go of one of two. */
-  private giveUp(line: Line): void {
+  private giveUp(line: Dialled): void {
     this.lines = this.lines.filter((other) => other !== line)
     line.connection.reset()
     this.orphaned(line.lane.cut(), connectionClosed())
@@ -311,7 +259,7 @@ export class Connections implements Transport, LaneEvents {
         this.lastError = this.network.shown(error)
       }
     }
-    const line = new Line(this.network.dial(events), this.clock, this)
+    const line = new Dialled(this.network.dial(events), this.clock, this)
     this.lines = [...this.lines, line]
     this.watch(line)
   }
@@ -325,15 +273,15 @@ export class Connections implements Transport, LaneEvents {
   }
 
   /** The only one must be greeted in its time, or it is doubted; a second one must have answered. */
-  private watch(line: Line): void {
+  private watch(line: Dialled): void {
     if (this.lines.length > 1) {
-      this.later(this.tryMillis, () => {
+      this.later(this.spares.tryMillis, () => {
         this.giveUp(line)
         this.tryAgain()
       })
     } else {
       this.settleDown()
-      if (!line.greeted) this.later(this.firstTryMillis, () => this.doubt())
+      if (!line.greeted) this.later(this.spares.firstTryMillis, () => this.doubt())
     }
   }
 
@@ -344,35 +292,15 @@ export class Connections implements Transport, LaneEvents {
 
   /** A second connection, as soon as there may be one. */
   private tryLater(urgently = false): void {
-    const now = this.clock.unsafeNow()
-    // what was long ago was another trouble
-    if (now > this.nextSpareAt + this.tryMillis) this.spares = 0
-    const soonest = this.triedAt + this.timeoutMillis / 2
-    const notBefore = urgently ? Math.min(soonest, this.nextSpareAt) : this.nextSpareAt
-    const pause = notBefore - now
+    const pause = this.spares.pause(this.clock.unsafeNow(), urgently)
     if (pause > 0) this.later(pause, () => this.tryAgain())
     else this.tryAgain()
   }
 
   private tryAgain(): void {
     if (this.lines.length !== 1 || !this.doubted) return
-    this.spares++
-    this.triedAt = this.clock.unsafeNow()
-    this.nextSpareAt = this.triedAt + this.tryMillis
+    this.spares.isMade(this.clock.unsafeNow())
     this.dial()
-  }
-
-  /** Enough for a handshake and an answer, as slow as the slowest of late. */
-  private get firstTryMillis(): number {
-    return Math.max(
-      this.timeoutMillis / 2,
-      Math.min(4 * this.timeoutMillis, 8 * this.slowest.millis)
-    )
-  }
-
-  /** Twice as long each time, so that it is long enough in the end. */
-  private get tryMillis(): number {
-    return Math.min(longestTry, this.firstTryMillis * 2 ** Math.max(0, this.spares - 1))
   }
 
   private later(millis: undefined): void

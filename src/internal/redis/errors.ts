@@ -1,6 +1,5 @@
 /** Errors of ioredis and Redis, with what a user can do about them. */
-import { LockStoreError, type LockStoreOperation } from "../../LockError.js"
-import type { Claim } from "../../LockStore.js"
+import { type Claim, type LockStoreOperation, StoreFailure } from "../engine.js"
 import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
@@ -12,42 +11,41 @@ export const storeError = (
   operation: LockStoreOperation,
   key: string,
   outcome: Outcome
-): LockStoreError => {
+): StoreFailure => {
   const { transport, timeoutMillis } = commands
   const { lastError } = transport
   switch (outcome._tag) {
     case "Answered":
-      return new LockStoreError({
+      return new StoreFailure(
         operation,
         key,
-        detail: `Redis gave an answer that this library does not expect: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`,
-        transient: false
-      })
+        `Redis gave an answer that this library does not expect: ${withoutTokens(JSON.stringify(outcome.reply) ?? "").slice(0, 200)}.`,
+        false
+      )
     case "Failed":
-      return new LockStoreError({
+      return new StoreFailure(
         operation,
         key,
-        detail: explain(outcome.error),
-        transient: !transport.ended && mayPass(outcome.error),
-        cause: outcome.error
-      })
+        explain(outcome.error),
+        !transport.ended && mayPass(outcome.error),
+        outcome.error
+      )
     case "Silent":
-      return new LockStoreError({
+      return new StoreFailure(
         operation,
         key,
-        detail: `Redis did not answer within ${timeoutMillis} ms. ${
+        `Redis did not answer within ${timeoutMillis} ms. ${
           speaksNoTls(transport)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
               ? `The connection's state is "${transport.status}": is the server overloaded, or the network down?${transport.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
-        transient:
-          !transport.ended &&
+        !transport.ended &&
           !speaksNoTls(transport) &&
           (lastError === undefined || mayPass(lastError)),
-        ...(lastError === undefined ? {} : { cause: lastError })
-      })
+        lastError
+      )
   }
 }
 
@@ -58,24 +56,24 @@ const speaksNoTls = ({ isReady, lastError, options }: Transport): boolean =>
   (lastError === undefined || messageOf(lastError).includes("ETIMEDOUT"))
 
 /** A lease that was granted, but not proven any more when the answer came. */
-export const tooLate = (claim: Claim, tookMillis: number): LockStoreError =>
-  new LockStoreError({
-    operation: "acquire",
-    key: claim.key,
-    detail: `Redis took ${Math.round(tookMillis)} ms to answer. With a ttl of ${claim.ttlMillis} ms, the lease was no longer proven to be held by then, so it was given back. Choose a longer ttl, or find out why Redis or this process is slow.`,
-    transient: true
-  })
+export const tooLate = (claim: Claim, tookMillis: number): StoreFailure =>
+  new StoreFailure(
+    "acquire",
+    claim.key,
+    `Redis took ${Math.round(tookMillis)} ms to answer. With a ttl of ${claim.ttlMillis} ms, the lease was no longer proven to be held by then, so it was given back. Choose a longer ttl, or find out why Redis or this process is slow.`,
+    true
+  )
 
 /**
  * A release that did not find our token, perhaps because it was applied after the end of the ttl.
  */
-export const cameLate = (claim: Claim, tookMillis: number): LockStoreError =>
-  new LockStoreError({
-    operation: "release",
-    key: claim.key,
-    detail: `The release was answered after ${Math.round(tookMillis)} ms. The lease may have ended by its ttl before that, so it is not confirmed that it was released. The lease was still held when the release was sent.`,
-    transient: true
-  })
+export const cameLate = (claim: Claim, tookMillis: number): StoreFailure =>
+  new StoreFailure(
+    "release",
+    claim.key,
+    `The release was answered after ${Math.round(tookMillis)} ms. The lease may have ended by its ttl before that, so it is not confirmed that it was released. The lease was still held when the release was sent.`,
+    true
+  )
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],
@@ -98,6 +96,10 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     "The server does not allow INFO, which ioredis uses to check that the server is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
   ],
   [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
+  [
+    /^OTHERKIND/,
+    "A key is of one kind at a time, as long as it is held or waited for: use another key."
+  ],
   [/^CROSSSLOT/, "The keys of one lock are in different Cluster slots. Please report this."],
   [
     /ECONNREFUSED|ENOENT/,

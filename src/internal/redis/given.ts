@@ -2,8 +2,8 @@
  * A client that the user made, and will close. It is left alone: whether a silent connection is
  * replaced, and whether commands are sent again on the next one, is its own affair.
  */
-import type { LockClock } from "../../LockStore.js"
-import { Fifo } from "../fifo.js"
+import type { LockClock } from "../engine.js"
+import { Fifo } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import {
   type ClientOptions,

@@ -1,6 +1,6 @@
 /** Parcels that were sent on one connection and have no answer yet, in the order of sending. */
-import type { LockClock } from "../../LockStore.js"
-import { Fifo, Link } from "../fifo.js"
+import type { LockClock } from "../engine.js"
+import { Fifo, Link } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import type { Parcel } from "./parcel.js"
 import { isServerError, messageOf } from "./replyErrors.js"

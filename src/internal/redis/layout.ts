@@ -8,12 +8,24 @@
  * `prefix{012345}{key}:lock-record`.
  */
 
-import { show } from "../options.js"
+import { show } from "../common/options.js"
 
-const suffixes = [":lock-record", ":lock-queue", ":lock-waiters"] as const
+const suffixes = [
+  ":lock-record",
+  ":lock-queue",
+  ":lock-waiters",
+  ":lock-holders",
+  ":lock-index"
+] as const
 
-/** The lock, the record of its last grant, its queue, and what is known of its waiters. */
-export type LockKeys = readonly [lock: string, record: string, queue: string, waiters: string]
+/** The lock, the record of its last grant, its queue, what is known of its waiters; see `lua.ts`. */
+export type LockKeys = readonly [
+  lock: string,
+  record: string,
+  queue: string,
+  waiters: string,
+  ...ofSeveralHolders: ReadonlyArray<string>
+]
 
 /** What Redis Cluster hashes of a key: what is between the first `{` and the next `}`, or all. */
 export const hashed = (key: string): string => {
@@ -25,9 +37,14 @@ export const hashed = (key: string): string => {
 
 /**
  * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
- * client itself puts before every key.
+ * client itself puts before every key; `several`: of a lock that several can hold.
  */
-export const lockKeys = (clientPrefix: string, prefix: string, key: string): LockKeys | string => {
+export const lockKeys = (
+  clientPrefix: string,
+  prefix: string,
+  key: string,
+  several = false
+): LockKeys | string => {
   const stored = clientPrefix + prefix + key
   for (const suffix of suffixes) {
     if (stored.endsWith(suffix)) {
@@ -38,30 +55,41 @@ export const lockKeys = (clientPrefix: string, prefix: string, key: string): Loc
   const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
   const lock = prefix + key
   if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
-    return [lock, beside + suffixes[0], beside + suffixes[1], beside + suffixes[2]]
+    return allKeys(lock, several, (suffix) => beside + suffix)
   }
-  const names = withComputedTag(clientPrefix + prefix, stored, key).map((name) => prefix + name)
-  return [lock, ...(names as [string, string, string])]
+  const name = withComputedTag(clientPrefix + prefix, stored, key)
+  return allKeys(lock, several, (suffix) => prefix + name(suffix))
+}
+
+const allKeys = (lock: string, several: boolean, beside: (suffix: string) => string): LockKeys => {
+  const [record, queue, waiters, holders, index] = suffixes
+  return several
+    ? [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
+    : [lock, beside(record), beside(queue), beside(waiters)]
 }
 
 /** What stands behind the prefix where the key as stored has no hash tag, and cannot become one. */
-const withComputedTag = (head: string, stored: string, key: string): ReadonlyArray<string> => {
+const withComputedTag = (
+  head: string,
+  stored: string,
+  key: string
+): ((suffix: string) => string) => {
   const slot = crc16(stored)
   const open = head.indexOf("{")
   if (open === -1) {
     const beside = `{${tagFor("", "", slot)}}{${key}}`
-    return suffixes.map((suffix) => beside + suffix)
+    return (suffix) => beside + suffix
   }
   if (!head.includes("}", open)) {
     // the prefix has opened it (and ":" keeps this apart from a shorter prefix)
     const beside = `${tagFor(head.slice(open + 1), "", slot)}}:{${key}}`
-    return suffixes.map((suffix) => beside + suffix)
+    return (suffix) => beside + suffix
   }
   // "{}" in the prefix: there are no tags behind it, and each name is hashed as a whole
-  return suffixes.map((suffix) => {
+  return (suffix) => {
     const rest = `{${key}}${suffix}`
     return tagFor(head, rest, slot) + rest
-  })
+  }
 }
 
 /** As Redis Cluster computes it: XMODEM, whose low 14 bits are the slot. */

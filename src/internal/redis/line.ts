@@ -1,25 +1,24 @@
 /**
- * One key, as one process sees it: the callers that want it stand in a line here, and the line has
- * at most one place in the queue in Redis, and one tenure of the lock, at a time.
+ * One key, as one process sees it: the callers that want it stand in a line here. The line has tenures,
+ * as many as the process holds shares of the key, and places in the queue in Redis, for as many of its
+ * first callers as could be granted at once: or none, where they wait for its own tenures. (For a lock,
+ * that is one tenure, or one place.)
  *
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import * as Duration from "effect/Duration"
-import * as Exit from "effect/Exit"
-import { type LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Contention, ScheduledCall } from "../../LockStore.js"
-import { Fifo } from "../fifo.js"
-import { validUntil } from "../timing.js"
-import { readOwnership } from "./answers.js"
+import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
+import { Fifo } from "../common/fifo.js"
+import { validUntil } from "../common/timing.js"
+import { readFloor, readLast, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
-import { Place, type PlaceEvents } from "./place.js"
-import * as scripts from "./scripts.js"
+import { Place, type PlaceEvents, type Told } from "./place.js"
+import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, type Turn } from "./tenure.js"
-import { contentionOf, type Waiter } from "./waiter.js"
+import { Tenure, Turn } from "./tenure.js"
+import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /**
  * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
@@ -27,28 +26,21 @@ import { contentionOf, type Waiter } from "./waiter.js"
  */
 const fencingBlock = 256
 
-/** When a tenure is looked at next, because somebody waits for it. */
-interface Watch {
-  readonly tenure: Tenure
-  /** When Redis is asked whether it is still there. */
-  readonly askAt: number
-  /** The same, or the end of its validity, whichever comes first. */
-  readonly at: number
-  readonly timer: ScheduledCall
-}
+/** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
+const mostPlaces = 32
 
 export class Line implements PlaceEvents {
   private readonly waiters = new Fifo<Waiter>()
   /** Listeners that are called as soon as it is known who has the key. */
   private unanswered: Array<Waiter> = []
-  private tenure: Tenure | undefined = undefined
-  private place: Place | undefined = undefined
+  private readonly tenures: Array<Tenure> = []
+  private readonly places: Array<Place> = []
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
-  private tenureWatch: Watch | undefined = undefined
 
   constructor(
     readonly key: string,
+    readonly protocol: Protocol,
     readonly keys: LockKeys,
     private readonly around: Surroundings,
     /** Called when there is nobody here, and nothing held. */
@@ -60,50 +52,80 @@ export class Line implements PlaceEvents {
   }
 
   has(tenure: Tenure): boolean {
-    return this.tenure === tenure
+    return this.tenures.includes(tenure)
   }
 
   /** A message says that this token was granted; answers whether it is one of this process. */
-  onGrant(token: string, fencingToken: number, ttlMillis: number): boolean {
-    if (this.place?.token !== token) return this.tenure?.token === token
-    this.place.onMessage(fencingToken, ttlMillis)
+  onGrant(token: string, told: Told, ttlMillis: number): boolean {
+    const place = this.places.find((one) => one.token === token)
+    if (place === undefined) return this.tenures.some((tenure) => tenure.token === token)
+    place.onMessage(told, ttlMillis)
     return true
   }
 
   /** Messages may have been missed. */
   ask(): void {
-    this.place?.wake()
+    for (const place of this.places) place.wake()
   }
 
   /** Whether a caller of this process has the lock. */
   get isHeld(): boolean {
-    return this.tenure?.holder !== undefined
+    return this.tenures.some(({ holder }) => holder !== undefined)
   }
 
   /**
    * After every event: sees to it that callers that wait have a place, or a tenure that is watched.
    */
   private update(): void {
-    const { place, tenure } = this
-    const head = this.waiters.first
-    if (head === undefined) {
+    const { places, tenures, waiters } = this
+    if (waiters.size === 0) {
       this.unanswered = []
-      if (place !== undefined) {
-        this.place = undefined
-        place.withdraw()
-      }
-      if (tenure === undefined) {
-        this.tenureWatch?.timer.cancel()
-        this.tenureWatch = undefined
-        this.onIdle()
-      }
-    } else if (place !== undefined) {
-      place.reshape(head.claim)
-    } else if (tenure !== undefined) {
-      this.watchTenure(tenure)
-    } else {
-      this.place = new Place(this.around, this.keys, head.claim, this, this.contended)
+      this.withdrawFrom(0)
+      if (tenures.length === 0) this.onIdle()
+      return
     }
+    const waitsHere = this.waitsForOwn(waiters.first!.claim)
+    let asked = 0
+    let placed = 0
+    for (
+      let waiter = waiters.first;
+      waiter !== undefined && placed < mostPlaces;
+      waiter = waiters.after(waiter)
+    ) {
+      const { claim } = waiter
+      asked += claim.share
+      // who asked for something else is not here any more
+      while (places[placed]?.isFor(claim) === false) places.splice(placed, 1)[0]!.withdraw()
+      const place = places[placed]
+      if (place !== undefined) place.reshape(claim)
+      else if (!waitsHere && asked <= claim.limit) places.push(this.newPlace(claim))
+      else break
+      placed++
+    }
+    this.withdrawFrom(placed)
+    // the others wait for what this process has
+    if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
+  }
+
+  /**
+   * Whether this process has all of the key, in shares as the next caller asks for: then nobody else can
+   * come before that one until a share is given back, and it need not stand in the queue.
+   */
+  private waitsForOwn(claim: Claim): boolean {
+    let inUse = 0
+    for (const tenure of this.tenures) {
+      if (!tenure.isFor(claim)) return false
+      inUse += tenure.share
+    }
+    return inUse >= claim.limit
+  }
+
+  private newPlace(claim: Claim): Place {
+    return new Place(this.around, this.protocol, this.keys, claim, this, this.contended)
+  }
+
+  private withdrawFrom(index: number): void {
+    while (this.places.length > index) this.places.pop()!.withdraw()
   }
 
   // ---------------------------------------------------------------- callers
@@ -111,8 +133,6 @@ export class Line implements PlaceEvents {
   join(waiter: Waiter): void {
     const { clock } = this.around.commands
     waiter.cameAfter = this.waiters.size
-    if (this.isAnswered) this.waits(waiter)
-    else this.unanswered.push(waiter)
     this.waiters.add(waiter)
     if (waiter.claim.waitMillis !== Number.POSITIVE_INFINITY) {
       waiter.deadline = clock.unsafeSchedule(waiter.askedAt + waiter.claim.waitMillis, () =>
@@ -120,27 +140,32 @@ export class Line implements PlaceEvents {
       )
     }
     this.update()
+    if (this.isAnswered) this.waits(waiter)
+    else this.unanswered.push(waiter)
   }
 
   /** The caller has gone: interrupted before, or while, its turn came. */
   leave(waiter: Waiter): void {
     waiter.deadline?.cancel()
     this.waiters.delete(waiter)
-    if (waiter.exit !== undefined && Exit.isSuccess(waiter.exit)) {
-      this.giveBack(waiter.exit.value.tenure)
-    }
+    if (waiter.exit instanceof Turn) this.leaveTurn(waiter.exit)
+    else this.update()
+  }
+
+  /** The caller has gone when its turn had come. */
+  leaveTurn(turn: Turn): void {
+    this.giveBack(turn.tenure)
     this.update()
   }
 
   /** The store is closed: nobody is served any more. */
-  close(error: LockStoreError): void {
-    const { tenure } = this
-    // it may be kept for one of them
-    if (tenure?.pass !== undefined && tenure.holder === undefined) {
-      const { pass, token, ttlMillis } = tenure
-      this.around.commands.giveBack(pass, this.keys, token, ttlMillis)
+  close(error: StoreFailure): void {
+    // they may be kept for one of them
+    for (const { holder, pass, token, ttlMillis } of this.tenures) {
+      if (pass === undefined || holder !== undefined) continue
+      this.around.commands.giveBack(pass, this.protocol, this.keys, token, ttlMillis)
     }
-    for (const waiter of this.waiters.drain()) waiter.settle(Exit.fail(error))
+    for (const waiter of this.waiters.drain()) waiter.settle(error)
     this.update()
   }
 
@@ -153,24 +178,19 @@ export class Line implements PlaceEvents {
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
-    waiter.settle(
-      Exit.fail(
-        new LockUnavailable({
-          key: this.key,
-          waited: Duration.millis(Math.round(this.now - waiter.askedAt)),
-          ...contention
-        })
-      )
-    )
+    waiter.settle(new Unavailable(this.key, Math.round(this.now - waiter.askedAt), contention))
     this.update()
   }
 
   /** Whether it is known who has the key. */
   private get isAnswered(): boolean {
-    return this.tenure !== undefined || this.place?.busy !== undefined
+    const { places, tenures } = this
+    // (without a place, it waits for a tenure of this process)
+    return places.length === 0 ? tenures.length > 0 : places.some(({ busy }) => busy !== undefined)
   }
 
   private answer(): void {
+    if (!this.isAnswered) return
     const { unanswered } = this
     this.unanswered = []
     for (const waiter of unanswered) {
@@ -189,37 +209,52 @@ export class Line implements PlaceEvents {
 
   /** What is in the way of a caller that has so many of this process before it. */
   private contention(aheadHere: number): Contention {
-    const { now, place, tenure } = this
-    if (tenure?.holder === undefined) {
-      const { busy } = place ?? {}
+    const { now } = this
+    const busy = this.places.find((place) => place.busy !== undefined)?.busy
+    const holder = this.tenures.find((tenure) => tenure.holder !== undefined)?.holder
+    if (busy !== undefined || holder === undefined) {
       return contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
     }
-    const { claim, grantedAt } = tenure.holder
+    const { claim, grantedAt, tenure } = holder
     return {
       ahead: aheadHere,
-      retryAfter: Duration.millis(Math.max(0, Math.round(tenure.validUntil - now))),
-      holder: {
-        owner: claim.owner ?? this.around.owner,
-        heldFor: Duration.millis(Math.round(now - grantedAt)),
-        foreign: false
-      }
+      retryAfterMillis: Math.max(0, Math.round(tenure.validUntil - now)),
+      owner: claim.owner ?? this.around.owner,
+      heldForMillis: Math.round(now - grantedAt),
+      foreign: false
     }
   }
 
   // ---------------------------------------------------------------- what becomes of the place
 
-  first(): Claim | undefined {
-    return this.waiters.first?.claim
+  claimFor(place: Place): Claim | undefined {
+    // (each place asks with the ttl of the caller that has as many before it)
+    let waiter = this.waiters.first
+    for (let index = this.places.indexOf(place); index > 0 && waiter !== undefined; index--) {
+      waiter = this.waiters.after(waiter)
+    }
+    return waiter !== undefined && place.isFor(waiter.claim)
+      ? waiter.claim
+      : this.waiterFor(place)?.claim
+  }
+
+  /** The first caller that asks for what the place stands for. */
+  private waiterFor(place: Place): Waiter | undefined {
+    let waiter = this.waiters.first
+    while (waiter !== undefined && !place.isFor(waiter.claim)) waiter = this.waiters.after(waiter)
+    return waiter
   }
 
   onBusy(place: Place): void {
+    const claim = this.claimFor(place)
+    if (claim !== undefined) tellLimit(claim, place.busy?.limit)
     this.around.messages.foreign(this.keys[0], this.key, place.busy)
     this.answer()
   }
 
   onGone(place: Place, askedAt: number): void {
     const { now } = this
-    const head = this.waiters.first
+    const head = this.waiterFor(place)
     this.dropPlace(place)
     // its grant was over before the question came
     if (head !== undefined && now >= validUntil(askedAt, head.claim.ttlMillis)) {
@@ -235,7 +270,7 @@ export class Line implements PlaceEvents {
   private cameTooLate(head: Waiter, tookMillis: number, atOnce = false): void {
     if (++head.late < 3 && !atOnce) return
     this.waiters.delete(head)
-    head.settle(Exit.fail(tooLate(head.claim, tookMillis)))
+    head.settle(tooLate(head.claim, tookMillis))
   }
 
   onUnanswered(place: Place, outcome: Outcome): number {
@@ -253,7 +288,7 @@ export class Line implements PlaceEvents {
     // whoever hears of it runs in place
     this.update()
     const error = storeError(this.around.commands, "acquire", this.key, outcome)
-    for (const waiter of given) waiter.settle(Exit.fail(error))
+    for (const waiter of given) waiter.settle(error)
     return next
   }
 
@@ -262,22 +297,36 @@ export class Line implements PlaceEvents {
     this.close(storeError(this.around.commands, "acquire", this.key, outcome))
   }
 
-  onGranted(place: Place, fencingToken: number, sentAt: number, ttlMillis: number): void {
+  onGranted(place: Place, told: Told, sentAt: number, ttlMillis: number): void {
     const { commands } = this.around
     const { now } = this
-    const head = this.waiters.first
+    const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
     let loser: Turn | undefined
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
-      commands.giveBack(pending, this.keys, place.token, ttlMillis)
+      commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
       if (head !== undefined) this.cameTooLate(head, now - sentAt, place.busy === undefined)
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)
-      loser = this.begin(new Tenure(place.token, fencingToken, sentAt, ttlMillis, now, pending))
-      this.giveTo(head)
+      const { limit, share, token } = place
+      const { fencingFloor, fencingToken, leastLimit } = told
+      tellLimit(head.claim, leastLimit)
+      const tenure = new Tenure(
+        token,
+        share,
+        limit,
+        fencingToken,
+        fencingFloor,
+        sentAt,
+        ttlMillis,
+        now,
+        pending
+      )
+      loser = this.begin(tenure)
+      this.giveTo(head, tenure)
       this.answer()
     }
     this.update()
@@ -285,7 +334,8 @@ export class Line implements PlaceEvents {
   }
 
   private dropPlace(place: Place): void {
-    if (this.place === place) this.place = undefined
+    const index = this.places.indexOf(place)
+    if (index >= 0) this.places.splice(index, 1)
   }
 
   // ---------------------------------------------------------------- tenures
@@ -300,18 +350,28 @@ export class Line implements PlaceEvents {
   }
 
   /**
-   * Another token of this process was granted: an earlier one, if any, has lost the lock. Answers who
-   * is to be told, once everything else is in order: a listener runs in place.
+   * Another token of this process was granted: where there is room for one, an earlier one has lost the
+   * lock. Answers who is to be told, once everything else is in order: a listener runs in place.
    */
   private begin(tenure: Tenure): Turn | undefined {
-    const loser = this.tenure?.holder
-    this.tenure = tenure
-    return loser
+    const loser = tenure.limit === 1 ? this.tenures[0] : undefined
+    if (loser !== undefined) this.remove(loser)
+    this.tenures.push(tenure)
+    return loser?.holder
   }
 
-  private giveTo(waiter: Waiter): void {
+  private remove(tenure: Tenure): boolean {
+    const index = this.tenures.indexOf(tenure)
+    if (index < 0) return false
+    this.tenures.splice(index, 1)
+    tenure.watch?.timer.cancel()
+    tenure.watch = undefined
+    return true
+  }
+
+  private giveTo(waiter: Waiter, tenure: Tenure): void {
     this.waiters.delete(waiter)
-    waiter.settle(Exit.succeed(this.tenure!.turn(waiter.claim, waiter.contention, this.now)))
+    waiter.settle(tenure.turn(waiter.claim, waiter.contention, this.now))
   }
 
   /** Passes the lease on within this process, if there is somebody, and it is still time. */
@@ -320,7 +380,8 @@ export class Line implements PlaceEvents {
     const head = this.waiters.first
     if (
       head === undefined ||
-      this.tenure !== tenure ||
+      !this.has(tenure) ||
+      !tenure.isFor(head.claim) ||
       now - tenure.lookedAt >= this.around.localHandoffMillis ||
       tenure.fencingToken >= tenure.reservedUntil ||
       head.claim.ttlMillis !== tenure.ttlMillis ||
@@ -329,7 +390,7 @@ export class Line implements PlaceEvents {
       return false
     }
     tenure.fencingToken++
-    this.giveTo(head)
+    this.giveTo(head, tenure)
     this.update()
     return true
   }
@@ -338,29 +399,42 @@ export class Line implements PlaceEvents {
   askToPass(tenure: Tenure): { readonly call: Call; readonly ttlMillis: number } | undefined {
     const head = this.waiters.first
     const { commands, localHandoffMillis, owner } = this.around
-    if (head === undefined || this.tenure !== tenure || localHandoffMillis === 0) return undefined
+    if (
+      head === undefined ||
+      !this.has(tenure) ||
+      !tenure.isFor(head.claim) ||
+      localHandoffMillis === 0
+    ) {
+      return undefined
+    }
     const { claim } = head
     tenure.holder = undefined
-    const call = commands.call(scripts.pass, this.keys, [
+    const args = [
       tenure.token,
       String(claim.ttlMillis),
-      claim.owner ?? owner,
-      String(tenure.reservedUntil)
-    ])
+      this.protocol.claimOf(claim, owner),
+      String(tenure.entryToken)
+    ]
+    if (this.protocol.several) {
+      args.push(String(this.places.filter(({ busy }) => busy !== undefined).length))
+    }
+    const call = commands.call(this.protocol.pass, this.keys, args)
     tenure.pass = call
     return { call, ttlMillis: claim.ttlMillis }
   }
 
-  /** Redis has kept the lease for this process, and fencing tokens up to this one. */
-  kept(tenure: Tenure, lastFencingToken: number, call: Call, ttlMillis: number): void {
+  /** Redis has kept the lease for this process, with that fencing token, and others beside it. */
+  kept(tenure: Tenure, granted: number, reply: unknown, call: Call, ttlMillis: number): void {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(lastFencingToken, fencingBlock)
+    tenure.reserve(granted, readLast(reply), fencingBlock)
+    tenure.fencingFloor = Math.min(readFloor(reply, granted), tenure.fencingToken)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now
-    if (head !== undefined && this.tenure === tenure && now < tenure.validUntil) {
-      this.giveTo(head)
+    const isTime = this.has(tenure) && now < tenure.validUntil
+    if (head !== undefined && isTime && tenure.isFor(head.claim)) {
+      this.giveTo(head, tenure)
     } else {
       this.giveBack(tenure)
     }
@@ -370,9 +444,7 @@ export class Line implements PlaceEvents {
   /** The lock is given back to Redis, by a release that is on its way. */
   ended(tenure: Tenure): void {
     tenure.holder = undefined
-    if (this.tenure !== tenure) return
-    this.tenure = undefined
-    this.update()
+    if (this.remove(tenure)) this.update()
   }
 
   /** The store has found out that the lock is gone. */
@@ -386,7 +458,7 @@ export class Line implements PlaceEvents {
   private giveBack(tenure: Tenure): void {
     if (this.passOn(tenure)) return
     const { pending, token, ttlMillis } = tenure
-    this.around.commands.giveBack(pending, this.keys, token, ttlMillis)
+    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis)
     this.ended(tenure)
   }
 
@@ -396,38 +468,40 @@ export class Line implements PlaceEvents {
    * whose validity is over: that is for the holder to know; the line goes on.
    */
   private watchTenure(tenure: Tenure): void {
-    const { tenureWatch: watch } = this
-    const isSame = watch?.tenure === tenure
+    const { watch } = tenure
     // (the ttl of the next caller can have made its validity end earlier)
-    if (isSame && watch.at <= tenure.validUntil) return
+    if (watch !== undefined && watch.at <= tenure.validUntil) return
     watch?.timer.cancel()
     const beatMillis = Math.min(this.around.heartbeatMillis, tenure.ttlMillis / 3)
-    const askAt = isSame ? watch.askAt : this.now + beatMillis
+    const askAt = watch?.askAt ?? this.now + beatMillis
     const at = Math.min(askAt, tenure.validUntil)
     const timer = this.around.commands.clock.unsafeSchedule(at, () => {
       const { now } = this
       // (timers may come a little early)
       if (now + 10 >= askAt && now < tenure.validUntil) {
-        this.tenureWatch = undefined
-        if (this.waiters.size > 0 && this.tenure === tenure) this.checkTenure(tenure)
+        tenure.watch = undefined
+        // (of several, one tells whether the server has lost them)
+        if (this.waiters.size > 0 && this.tenures[0] === tenure) this.checkTenure(tenure)
       } else if (now < tenure.validUntil) {
         // it was renewed, or it is not over yet
-        this.tenureWatch = { tenure, askAt, at: Number.POSITIVE_INFINITY, timer }
+        tenure.watch = { askAt, at: Number.POSITIVE_INFINITY, timer }
       } else {
-        this.tenureWatch = undefined
-        if (this.waiters.size > 0 && this.tenure === tenure) return this.ended(tenure)
+        tenure.watch = undefined
+        if (this.waiters.size > 0 && this.has(tenure)) return this.ended(tenure)
       }
       this.update()
     })
-    this.tenureWatch = { tenure, askAt, at, timer }
+    tenure.watch = { askAt, at, timer }
   }
 
   private checkTenure(tenure: Tenure): void {
     if (tenure.check !== undefined && tenure.check.settled === undefined) return
-    tenure.check = this.around.commands.call(scripts.verify, this.keys.slice(0, 1), [tenure.token])
+    const { protocol } = this
+    const keys = this.keys.slice(0, protocol.verifiedKeys)
+    tenure.check = this.around.commands.call(protocol.verify, keys, [tenure.token])
     tenure.check.whenSettled((outcome) => {
       const found = readOwnership(outcome)
-      if (this.tenure === tenure && (found === "Missing" || found === "Taken")) {
+      if (this.has(tenure) && (found === "Missing" || found === "Taken")) {
         this.lost(tenure, found)
       }
     })

@@ -1,43 +1,56 @@
-/** A store from options, or from a client: the connection's life is the scope's. */
+/** A store from options, or from a client. */
 import { hostname } from "node:os"
-import * as Effect from "effect/Effect"
-import * as Runtime from "effect/Runtime"
-import type * as Scope from "effect/Scope"
 import type { RedisOptions } from "ioredis"
-import type { Defaults, LockClock, LockStore } from "../../LockStore.js"
-import { processClock } from "../timers.js"
-import { maxDelay } from "../timing.js"
-import { makeStoreId } from "../token.js"
+import { type LockClock, type Store, StoreFailure } from "../engine.js"
+import { processClock } from "../common/timers.js"
+import { maxDelay } from "../common/timing.js"
+import { makeStoreId } from "../common/token.js"
 import type { RedisClient } from "./client.js"
 import { Commands } from "./commands.js"
 import { Connections } from "./connections.js"
 import { GivenClient } from "./given.js"
 import { Messages } from "./messages.js"
 import { networkOf } from "./network.js"
+import { messageOf } from "./replyErrors.js"
+import { withoutSecrets } from "./secrets.js"
 import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
 
 export interface Settings {
   readonly batch: boolean
   readonly prefix: string
-  readonly defaults: Defaults | undefined
   readonly owner: string | undefined
   readonly commandTimeoutMillis: number
   readonly foreignPollMillis: number
   readonly localHandoffMillis: number
 }
 
+type Warn = (message: string) => void
+
 /** A connection of its own. */
 export const makeRedisStore = (
   url: string | undefined,
   options: Omit<RedisOptions, "replyMapping">,
-  settings: Settings
-): Effect.Effect<LockStore, never, Scope.Scope> =>
-  scopedStore(() => {
-    const { commandTimeoutMillis } = settings
+  settings: Settings,
+  warn: Warn
+): Store | StoreFailure => {
+  const { commandTimeoutMillis } = settings
+  try {
     const network = networkOf(url, options, commandTimeoutMillis)
-    return new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
-  }, settings)
+    return storeOn(
+      new Connections(network, processClock, commandTimeoutMillis, scheduleAlive),
+      settings,
+      warn
+    )
+  } catch (error) {
+    return new StoreFailure(
+      "configure",
+      undefined,
+      `Impossible option redis: ioredis does not take it. ${messageOf(withoutSecrets(options, error))}`,
+      false
+    )
+  }
+}
 
 /** While there is no connection, only this keeps alive a process that waits for a lock. */
 const scheduleAlive: LockClock["unsafeSchedule"] = (at, callback) => {
@@ -46,43 +59,23 @@ const scheduleAlive: LockClock["unsafeSchedule"] = (at, callback) => {
 }
 
 /** A connection that somebody else opened, and will close. */
-export const storeFromClient = (
-  client: RedisClient,
-  settings: Settings
-): Effect.Effect<LockStore, never, Scope.Scope> =>
-  scopedStore(() => new GivenClient(client, processClock, settings.commandTimeoutMillis), settings)
+export const storeFromClient = (client: RedisClient, settings: Settings, warn: Warn): Store =>
+  storeOn(new GivenClient(client, processClock, settings.commandTimeoutMillis), settings, warn)
 
-const scopedStore = (
-  transport: () => Transport,
-  settings: Settings
-): Effect.Effect<LockStore, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.map(Effect.runtime<never>(), (runtime) => {
-      const log = Runtime.runFork(runtime)
-      const warn = (message: string) => void log(Effect.logWarning(message))
-      const commands = new Commands(transport(), settings)
-      const storeId = makeStoreId()
-      const messages = new Messages(commands.transport, storeId, warn)
-      const store = new RedisStore(
-        {
-          commands,
-          messages,
-          storeId,
-          owner: settings.owner ?? `${hostname()}:${process.pid}`,
-          heartbeatMillis: 1_000,
-          foreignPollMillis: settings.foreignPollMillis,
-          localHandoffMillis: settings.localHandoffMillis,
-          warn
-        },
-        settings.prefix,
-        settings.defaults
-      )
-      return { commands, messages, store }
-    }),
-    ({ commands, messages, store }) =>
-      Effect.suspend(() => {
-        store.close()
-        messages.close()
-        return commands.close
-      })
-  ).pipe(Effect.map(({ store }) => store))
+const storeOn = (transport: Transport, settings: Settings, warn: Warn): Store => {
+  const commands = new Commands(transport, settings)
+  const storeId = makeStoreId()
+  return new RedisStore(
+    {
+      commands,
+      messages: new Messages(transport, storeId, warn),
+      storeId,
+      owner: settings.owner ?? `${hostname()}:${process.pid}`,
+      heartbeatMillis: 1_000,
+      foreignPollMillis: settings.foreignPollMillis,
+      localHandoffMillis: settings.localHandoffMillis,
+      warn
+    },
+    settings.prefix
+  )
+}

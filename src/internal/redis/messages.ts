@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readFence } from "./answers.js"
+import { type Busy, readFence, readFloor, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -13,7 +13,11 @@ export interface GrantMessage {
   readonly token: string
   readonly key: string
   readonly fencingToken: number
+  readonly fencingFloor: number
+  readonly leastLimit: number | undefined
   readonly ttlMillis: number
+  /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
+  readonly several: boolean
 }
 
 export interface Recipient {
@@ -22,7 +26,8 @@ export interface Recipient {
   onSubscribed(): void
 }
 
-const grant = /^(\S+) (\d+) (\d+) ([^]+)$/
+/** Lists of tokens, grants and ttls, and the key. */
+const grant = /^(\S+) ([\d:,]+) ([\d,]+) ([^]+)$/
 
 /** For so many keys of foreign programs the store remembers that it has warned of them. */
 const mostForeverLocked = 1_000
@@ -129,11 +134,27 @@ export class Messages {
     }
     this.received++
     this.replacePauseMillis = 1_000
-    const [, token, fence, ttl, key] = grant.exec(message) ?? []
-    if (token === undefined || key === undefined) return
-    // (what is no number is no reason to believe anything, but to ask)
-    const fencingToken = readFence(fence) ?? Number.POSITIVE_INFINITY
-    this.recipient?.onGrant({ token, key, fencingToken, ttlMillis: Number(ttl) })
+    const [, tokens, grants, ttls, key] = grant.exec(message) ?? []
+    if (tokens === undefined || grants === undefined || ttls === undefined || key === undefined)
+      return
+    const [ofGrants, ofTtls] = [grants.split(","), ttls.split(",")]
+    tokens.split(",").forEach((token, index) => {
+      // (what is no number is no reason to believe anything, but to ask)
+      const fencingToken = readFence(ofGrants[index]) ?? Number.POSITIVE_INFINITY
+      const leastLimit = readLimit(ofGrants[index])
+      const fencingFloor = readFloor(ofGrants[index], fencingToken)
+      const ttlMillis = Number(ofTtls[index])
+      const several = grants.includes(":")
+      this.recipient?.onGrant({
+        token,
+        key,
+        fencingToken,
+        fencingFloor,
+        leastLimit,
+        ttlMillis,
+        several
+      })
+    })
   }
 
   private keyspaceChannel(key: string): string {

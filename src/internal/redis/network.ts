@@ -10,7 +10,7 @@ import {
   whenEnded,
   wireOf
 } from "./client.js"
-import type { Connection, ConnectionEvents, Network } from "./connections.js"
+import type { Connection, ConnectionEvents, Network } from "./connection.js"
 import { withoutSecrets } from "./secrets.js"
 import type { Script } from "./scripts.js"
 

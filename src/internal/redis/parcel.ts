@@ -1,20 +1,40 @@
 /** Which calls travel together: what many callers asked for in one turn of the event loop. */
 import type { Call } from "./call.js"
+import type { Script } from "./lua.js"
 import * as scripts from "./scripts.js"
-import type { Script } from "./scripts.js"
+import * as semaphore from "./semaphoreScripts.js"
 
 /** Larger ones make client and server wait for each other. */
 const batchSize = 16
 
-/** What `batch` takes of each call, in the order in which it takes them. */
-const inBatch = new Map<Script, { readonly keys: ReadonlyArray<number>; readonly args: number }>([
+/** What a batch takes of each call: which keys, and how many arguments. */
+interface Takes {
+  readonly keys: ReadonlyArray<number>
+  readonly args: number
+}
+
+/** In the order in which the batch takes them. */
+type Batch = ReadonlyMap<Script, Takes>
+
+const ofLocks: Batch = new Map([
   [scripts.release, { keys: [0, 2], args: 1 }],
   [scripts.renew, { keys: [0], args: 2 }],
   [scripts.acquire, { keys: [0, 2, 1], args: 3 }]
 ])
 
+const six = [0, 1, 2, 3, 4, 5]
+const ofSemaphores: Batch = new Map([
+  [semaphore.release, { keys: six, args: 1 }],
+  [semaphore.renew, { keys: six, args: 2 }],
+  [semaphore.acquire, { keys: six, args: 3 }]
+])
+
+/** The script with which it can travel together with others. */
+const batchOf = (script: Script): Script | undefined =>
+  ofLocks.has(script) ? scripts.batch : ofSemaphores.has(script) ? semaphore.batch : undefined
+
 /** Whether calls of that script can travel with others. */
-export const canTravelTogether = (script: Script): boolean => inBatch.has(script)
+export const canTravelTogether = (script: Script): boolean => batchOf(script) !== undefined
 
 /** One command, and the calls in it. */
 export class Parcel {
@@ -26,7 +46,7 @@ export class Parcel {
   ) {}
 
   get isBatch(): boolean {
-    return this.script === scripts.batch
+    return this.calls.length > 1
   }
 
   /** Whether an answer is of use to anybody. */
@@ -57,33 +77,34 @@ const none: ReadonlyArray<Call> = []
 export const alone = (call: Call): Parcel => new Parcel(call.script, call.keys, call.args, [call])
 
 /** As few commands as possible for these calls, none of them larger than it should be. */
-export const pack = (calls: ReadonlyArray<Call>, together: boolean): ReadonlyArray<Parcel> => {
-  if (!together || calls.length === 1) return calls.map(alone)
+export const pack = (calls: ReadonlyArray<Call>, mayTravel: boolean): ReadonlyArray<Parcel> => {
+  if (!mayTravel || calls.length === 1) return calls.map(alone)
   const parcels: Array<Parcel> = []
   let batch: Array<Call> = []
+  let by: Script | undefined
   const close = () => {
-    if (batch.length > 0) parcels.push(batch.length === 1 ? alone(batch[0]!) : togetherIn(batch))
+    if (batch.length === 1) parcels.push(alone(batch[0]!))
+    else if (batch.length > 0) parcels.push(together(by!, batch))
     batch = []
   }
   for (const call of calls) {
-    if (inBatch.has(call.script)) {
-      if (batch.push(call) === batchSize) close()
-    } else {
-      // nothing overtakes what was asked for before
-      close()
-      parcels.push(alone(call))
-    }
+    const script = batchOf(call.script)
+    // nothing overtakes what was asked for before
+    if (script !== by) close()
+    by = script
+    if (script === undefined) parcels.push(alone(call))
+    else if (batch.push(call) === batchSize) close()
   }
   close()
   return parcels
 }
 
-const togetherIn = (calls: ReadonlyArray<Call>): Parcel => {
+const together = (by: Script, calls: ReadonlyArray<Call>): Parcel => {
   const ordered: Array<Call> = []
   const keys: Array<string> = []
   const args: Array<string> = []
   const counts: Array<string> = []
-  for (const [script, takes] of inBatch) {
+  for (const [script, takes] of by === scripts.batch ? ofLocks : ofSemaphores) {
     const before = ordered.length
     for (const call of calls) {
       if (call.script !== script) continue
@@ -93,5 +114,5 @@ const togetherIn = (calls: ReadonlyArray<Call>): Parcel => {
     }
     counts.push(String(ordered.length - before))
   }
-  return new Parcel(scripts.batch, keys, counts.concat(args), ordered)
+  return new Parcel(by, keys, counts.concat(args), ordered)
 }

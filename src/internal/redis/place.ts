@@ -2,23 +2,25 @@
  * A place in the queue in Redis: a token that was sent to be granted or queued, and is kept alive by
  * a heartbeat until it is granted, given up, or found to stand nowhere.
  *
- * A place belongs to a line of callers; the first of them when the grant comes gets it.
+ * A place belongs to a line of callers; the first of them that asks for as much, when the grant comes,
+ * gets it.
  */
-import type { Claim, ScheduledCall } from "../../LockStore.js"
-import { retryDelay, validUntil } from "../timing.js"
-import { makeToken } from "../token.js"
-import { type Busy, isNowhere, readBusy, readFence } from "./answers.js"
+import type { Claim, ScheduledCall } from "../engine.js"
+import { retryDelay, validUntil } from "../common/timing.js"
+import { makeToken } from "../common/token.js"
+import { type Busy, isNowhere, readBusy, readFence, readFloor, readLimit } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"
-import * as scripts from "./scripts.js"
+import type { Script } from "./lua.js"
+import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 
 /** Events of a place. Each of them except `onBusy` and `onUnanswered` ends it. */
 export interface PlaceEvents {
-  /** The first caller of the line now. */
-  first(): Claim | undefined
+  /** The caller of the line that the place stands for now. */
+  claimFor(place: Place): Claim | undefined
   /** Granted, by a command (or a proof) of that moment, with that ttl. */
-  onGranted(place: Place, fencingToken: number, sentAt: number, ttl: number): void
+  onGranted(place: Place, told: Told, sentAt: number, ttl: number): void
   /** Queued, or queued still. */
   onBusy(place: Place): void
   /** A heartbeat failed; answers when the next one of the callers has waited for too long. */
@@ -27,6 +29,14 @@ export interface PlaceEvents {
   onGone(place: Place, askedAt: number): void
   /** The first command failed. */
   onFailed(place: Place, outcome: Outcome): void
+}
+
+/** What is told of a grant. */
+export interface Told {
+  readonly fencingToken: number
+  readonly fencingFloor: number
+  /** The smallest limit of all holders; `undefined` where that is not told. */
+  readonly leastLimit: number | undefined
 }
 
 /** How a caller's ttl shapes its waiting, in milliseconds. */
@@ -45,6 +55,9 @@ const mostAhead = 1_000_000
 
 export class Place {
   readonly token: string
+  /** How much it asks for, and within which limit. */
+  readonly share: number
+  readonly limit: number
   /** What the last answer said, and when; `undefined` before the first. */
   busy: (Busy & { readonly at: number }) | undefined = undefined
   /** The last command that was sent for it. */
@@ -67,23 +80,32 @@ export class Place {
 
   constructor(
     private readonly around: Surroundings,
+    private readonly protocol: Protocol,
     private readonly keys: LockKeys,
     claim: Claim,
     private readonly events: PlaceEvents,
     contended: boolean
   ) {
     this.token = makeToken(around.storeId)
+    this.share = claim.share
+    this.limit = claim.limit
     this.sent = this.shape(claim)
     const { ttlMillis } = claim
-    const call = (this.call = this.send(scripts.acquire, claim, contended))
+    const call = (this.call = this.send(protocol.acquire, claim, contended))
     this.provenAt = call.sentAt
     call.within(around.commands.timeoutMillis, (outcome) => this.onFirst(call, ttlMillis, outcome))
+  }
+
+  /** Whether it asks for what such a claim does. */
+  isFor({ limit, share }: Claim): boolean {
+    return share === this.share && limit === this.limit
   }
 
   /** Gives the place up: what it has got, or will have when its command settles, is given back. */
   withdraw(): void {
     this.end()
-    this.around.commands.giveBack(this.call, this.keys, this.token, this.longestTtl)
+    const { call, keys, longestTtl, protocol, token } = this
+    this.around.commands.giveBack(call, protocol, keys, token, longestTtl)
   }
 
   /** Asks now, because something may have happened. */
@@ -118,8 +140,9 @@ export class Place {
     return { beat, window, handoff: Math.min(ttlMillis, window) }
   }
 
-  private send(script: scripts.Script, claim: Claim, contended = false): Call {
-    const { commands, owner } = this.around
+  private send(script: Script, claim: Claim, contended = false): Call {
+    const { around, protocol } = this
+    const { commands, owner } = around
     this.sent = this.shape(claim)
     this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
     this.longestHandoff = Math.max(this.longestHandoff, this.sent.handoff)
@@ -129,11 +152,11 @@ export class Place {
       [
         this.token,
         String(claim.ttlMillis),
-        claim.owner ?? owner,
+        protocol.claimOf(claim, owner),
         String(this.sent.window),
         String(this.sent.handoff)
       ],
-      script === scripts.heartbeat ? commands.patience(this.sent.window) : undefined,
+      script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
       contended
     )
   }
@@ -142,16 +165,18 @@ export class Place {
     if (this.over) return
     const reply = replyOf(outcome)
     const fencingToken = readFence(reply)
-    if (fencingToken !== undefined) return this.granted(fencingToken, call.sentAt, ttlMillis)
+    if (fencingToken !== undefined) {
+      return this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
+    }
     const busy = readBusy(reply)
     if (busy !== undefined) return this.queued(busy, call)
     this.withdraw()
     this.events.onFailed(this, outcome)
   }
 
-  private granted(fencingToken: number, sentAt: number, ttlMillis: number): void {
+  private granted(told: Told, sentAt: number, ttlMillis: number): void {
     this.end()
-    this.events.onGranted(this, fencingToken, sentAt, ttlMillis)
+    this.events.onGranted(this, told, sentAt, ttlMillis)
   }
 
   /** The token stands in the queue, or stood there when this was answered. */
@@ -182,14 +207,14 @@ export class Place {
   }
 
   private beat(): void {
-    const claim = this.events.first()
+    const claim = this.events.claimFor(this)
     // never more than one command on its way
     if (this.over || claim === undefined || this.call.settled === undefined) return
     this.nextBeat?.cancel()
     if (this.doubted) this.calmUntil = this.now + doubtPause
     this.doubted = false
     const { ttlMillis } = claim
-    const call = (this.call = this.send(scripts.heartbeat, claim))
+    const call = (this.call = this.send(this.protocol.heartbeat, claim))
     this.askingSince ??= call.sentAt
     call.within(this.around.commands.timeoutMillis, (outcome) =>
       this.onBeat(call, ttlMillis, outcome)
@@ -206,7 +231,7 @@ export class Place {
     const fencingToken = readFence(reply)
     if (fencingToken !== undefined) {
       this.around.messages.missed()
-      return this.granted(fencingToken, call.sentAt, ttlMillis)
+      return this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
     }
     const busy = readBusy(reply)
     if (busy !== undefined) return this.queued(busy, call)
@@ -221,13 +246,13 @@ export class Place {
   }
 
   /** A message: the token was granted. It comes on another connection, and can overtake "queued". */
-  onMessage(fencingToken: number, ttl: number): void {
+  onMessage(told: Told, ttl: number): void {
     if (this.over) return
     const left = validUntil(this.provenAt, ttl) - this.now
     // a renewal must get through in what is left
     const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
-    if (this.believes(fencingToken, ttl) && left > enough) {
-      return this.granted(fencingToken, this.provenAt, ttl)
+    if (this.believes(told.fencingToken, ttl) && left > enough) {
+      return this.granted(told, this.provenAt, ttl)
     }
     // too late, or not to be believed: the server says whether it still holds, for a full ttl
     this.doubt()
@@ -267,6 +292,12 @@ export class Place {
     else this.wake()
   }
 }
+
+const toldBy = (reply: unknown, fencingToken: number): Told => ({
+  fencingToken,
+  fencingFloor: readFloor(reply, fencingToken),
+  leastLimit: readLimit(reply)
+})
 
 const replyOf = (outcome: Outcome): unknown =>
   outcome._tag === "Answered" ? outcome.reply : undefined

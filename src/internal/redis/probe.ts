@@ -7,8 +7,8 @@
  * It is asked once, when two calls meet in a turn for the first time; they travel singly until then.
  */
 import type { Call, Outcome } from "./call.js"
-import type { LockClock } from "../../LockStore.js"
-import { makeToken } from "../token.js"
+import type { LockClock } from "../engine.js"
+import { makeToken } from "../common/token.js"
 import { isServerError } from "./replyErrors.js"
 import * as scripts from "./scripts.js"
 

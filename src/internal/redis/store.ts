@@ -1,48 +1,65 @@
 /** Leases in one Redis (or Sentinel group, or Cluster): one script per step. */
-import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Defaults, LockClock, LockStore, Restore } from "../../LockStore.js"
-import { inContext } from "../asyncContext.js"
-import { Dictionary } from "../dictionary.js"
-import { Fifo, Link } from "../fifo.js"
-import { Opaque } from "../opaque.js"
-import { validUntil } from "../timing.js"
-import { makeToken } from "../token.js"
-import { readBusy, readFence } from "./answers.js"
-import type { Call } from "./call.js"
+import { Dictionary } from "../common/dictionary.js"
+import {
+  type AcquireExit,
+  type Capability,
+  type Claim,
+  Granted,
+  type Forget,
+  Impossible,
+  type LockClock,
+  type Look,
+  type Store,
+  StoreFailure,
+  Unavailable
+} from "../engine.js"
+import { Fifo, Link } from "../common/fifo.js"
+import { validUntil } from "../common/timing.js"
+import { makeToken } from "../common/token.js"
+import { readBusy, readFence, readFloor, readLimit } from "./answers.js"
+import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys } from "./layout.js"
 import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
-import * as scripts from "./scripts.js"
+import { readLook } from "./look.js"
+import { look } from "./lookScript.js"
+import { lockProtocol, type Protocol, protocolOf, semaphoreProtocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, type Turn } from "./tenure.js"
-import { contentionOf, Waiter } from "./waiter.js"
+import { Tenure, Turn } from "./tenure.js"
+import { contentionOf, tellLimit, Waiter } from "./waiter.js"
 
 /** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
 const mostStrays = 16
 
-type AcquireEffect = Effect.Effect<RedisGrant, LockUnavailable | LockStoreError>
+type OnExit = (exit: AcquireExit) => void
 
 /** A single attempt that is under way, and how to give back what it may bring. */
 class Attempt extends Link {
+  /** What it has brought. */
+  line: Line | undefined = undefined
+  turn: Turn | undefined = undefined
+
   constructor(
     readonly token: string,
     readonly call: Call,
-    readonly keys: LockKeys,
-    readonly ttlMillis: number
+    readonly claim: Claim,
+    readonly protocol: Protocol,
+    readonly keys: LockKeys
   ) {
     super()
   }
 }
 
-export class RedisStore extends Opaque implements LockStore {
+export class RedisStore implements Store {
   readonly clock: LockClock
-  private readonly lines = new Dictionary<Line>()
+  readonly capabilities: ReadonlySet<Capability> = new Set(["semaphore", "look"])
+  /** Of each kind: the server says which of them a key is of. */
+  private readonly linesOf = {
+    lock: new Dictionary<Line>(),
+    semaphore: new Dictionary<Line>()
+  }
   private readonly attempts = new Fifo<Attempt>()
   private strays = 0
   private closed = false
@@ -50,155 +67,212 @@ export class RedisStore extends Opaque implements LockStore {
 
   constructor(
     around: Omit<Surroundings, "serverTime">,
-    private readonly prefix: string,
-    readonly defaults: Defaults | undefined
+    private readonly prefix: string
   ) {
-    super()
     this.clock = around.commands.clock
     this.around = { ...around, serverTime: undefined }
     around.messages.recipient = {
       onGrant: (message) => this.onGrant(message),
-      onSubscribed: () => this.lines.values.forEach((line) => line.ask())
+      onSubscribed: () => this.lines.forEach((line) => line.ask())
     }
   }
 
-  readonly acquire = (claim: Claim, restore: Restore): AcquireEffect =>
-    Effect.suspend(() => {
-      const { keyPrefix = "" } = this.around.commands.transport.options
-      const keys = lockKeys(keyPrefix, this.prefix, claim.key)
-      if (typeof keys === "string") return Effect.die(new Cause.IllegalArgumentException(keys))
-      if (this.closed) return Effect.fail(this.closedError(claim.key))
-      return claim.waitMillis === 0
-        ? this.acquireNow(claim, keys, restore)
-        : this.acquireInTurn(claim, keys, restore)
-    })
-
-  private acquireInTurn(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
-    const line = this.line(claim.key, keys)
-    const waiter = new Waiter(claim, this.clock.unsafeNow())
-    line.join(waiter)
-    const turn = Effect.async<Turn, LockUnavailable | LockStoreError>((resume) => {
-      if (waiter.exit === undefined) waiter.resume = inContext(resume)
-      else resume(waiter.exit)
-    })
-    return Effect.matchCauseEffect(restore(turn), {
-      onFailure: (cause) => {
-        line.leave(waiter)
-        return Effect.failCause(cause)
-      },
-      onSuccess: (turn) => Effect.succeed(new RedisGrant(this.around.commands, line, turn))
-    })
+  private get lines(): ReadonlyArray<Line> {
+    return [...this.linesOf.lock.values, ...this.linesOf.semaphore.values]
   }
 
-  private acquireNow(claim: Claim, keys: LockKeys, restore: Restore): AcquireEffect {
+  get lastAnswerAt(): number {
+    return this.around.commands.transport.lastAnswerAt
+  }
+
+  acquire(claim: Claim, onExit: OnExit): () => void {
+    const { keyPrefix = "" } = this.around.commands.transport.options
+    const protocol = protocolOf(claim.kind)
+    const keys = lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
+    const mistake =
+      typeof keys === "string"
+        ? new Impossible(keys)
+        : this.closed
+          ? this.closedError(claim.key)
+          : undefined
+    if (mistake !== undefined) {
+      onExit(mistake)
+      return nothing
+    }
+    return claim.waitMillis === 0
+      ? this.acquireNow(claim, protocol, keys as LockKeys, onExit)
+      : this.acquireInTurn(claim, protocol, keys as LockKeys, onExit)
+  }
+
+  private acquireInTurn(
+    claim: Claim,
+    protocol: Protocol,
+    keys: LockKeys,
+    onExit: OnExit
+  ): () => void {
+    const line = this.line(claim.key, protocol, keys)
+    const waiter = new Waiter(claim, this.clock.unsafeNow())
+    const resume = (exit: Turn | Unavailable | StoreFailure): void =>
+      onExit(
+        exit instanceof Turn ? new Granted(new RedisGrant(this.around.commands, line, exit)) : exit
+      )
+    line.join(waiter)
+    if (waiter.exit === undefined) waiter.resume = resume
+    else resume(waiter.exit)
+    return () => {
+      waiter.resume = undefined
+      line.leave(waiter)
+    }
+  }
+
+  private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
     const token = makeToken(storeId)
-    const call = commands.call(scripts.acquire, keys, [
+    const call = commands.call(protocol.acquire, keys, [
       token,
       String(claim.ttlMillis),
-      claim.owner ?? owner
+      protocol.claimOf(claim, owner)
     ])
-    const attempt = new Attempt(token, call, keys, claim.ttlMillis)
-    const giveBack = () => this.undo(attempt)
+    const attempt = new Attempt(token, call, claim, protocol, keys)
     this.attempts.add(attempt)
-    return Effect.flatMap(Effect.exit(restore(call.bounded())), (exit): AcquireEffect => {
-      if (Exit.isFailure(exit)) {
-        giveBack()
-        return Effect.failCause(exit.cause)
-      }
-      // the close has given it back
-      if (this.closed) return Effect.fail(this.closedError(claim.key))
-      const outcome = exit.value
-      const reply = outcome._tag === "Answered" ? outcome.reply : undefined
-      const now = this.clock.unsafeNow()
-      const fencingToken = readFence(reply)
-      if (fencingToken !== undefined) {
-        const until = validUntil(call.sentAt, claim.ttlMillis)
-        if (now >= until) {
-          giveBack()
-          return Effect.fail(tooLate(claim, now - call.sentAt))
-        }
-        this.attempts.delete(attempt)
-        const line = this.line(claim.key, keys)
-        const tenure = new Tenure(token, fencingToken, call.sentAt, claim.ttlMillis, now, undefined)
-        return Effect.succeed(new RedisGrant(commands, line, line.adopt(tenure, claim)))
-      }
-      const busy = readBusy(reply)
-      if (busy === undefined) {
-        giveBack()
-        return Effect.fail(storeError(commands, "acquire", claim.key, outcome))
+    const forget = call.within(commands.timeoutMillis, (outcome) =>
+      onExit(this.attempted(attempt, outcome))
+    )
+    return () => {
+      forget()
+      if (attempt.turn === undefined) this.undo(attempt)
+      else attempt.line!.leaveTurn(attempt.turn)
+    }
+  }
+
+  private attempted(attempt: Attempt, outcome: Outcome): AcquireExit {
+    const { commands } = this.around
+    const { call, claim, keys, protocol, token } = attempt
+    // the close has given it back
+    if (this.closed) return this.closedError(claim.key)
+    const reply = outcome._tag === "Answered" ? outcome.reply : undefined
+    const now = this.clock.unsafeNow()
+    const fencingToken = readFence(reply)
+    if (fencingToken !== undefined) {
+      if (now >= validUntil(call.sentAt, claim.ttlMillis)) {
+        this.undo(attempt)
+        return tooLate(claim, now - call.sentAt)
       }
       this.attempts.delete(attempt)
-      const contention = contentionOf(busy, undefined, 0)
-      return Effect.fail(
-        new LockUnavailable({ key: claim.key, waited: Duration.zero, ...contention })
+      const line = (attempt.line = this.line(claim.key, protocol, keys))
+      const tenure = new Tenure(
+        token,
+        claim.share,
+        claim.limit,
+        fencingToken,
+        readFloor(reply, fencingToken),
+        call.sentAt,
+        claim.ttlMillis,
+        now,
+        undefined
       )
-    })
+      attempt.turn = line.adopt(tenure, claim)
+      tellLimit(claim, readLimit(reply))
+      return new Granted(new RedisGrant(commands, line, attempt.turn))
+    }
+    const busy = readBusy(reply)
+    if (busy === undefined) {
+      this.undo(attempt)
+      return storeError(commands, "acquire", claim.key, outcome)
+    }
+    this.attempts.delete(attempt)
+    tellLimit(claim, busy.limit)
+    return new Unavailable(claim.key, 0, contentionOf(busy, undefined, 0))
+  }
+
+  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
+    const { commands } = this.around
+    const { keyPrefix = "" } = commands.transport.options
+    const keys = lockKeys(keyPrefix, this.prefix, key, true)
+    if (typeof keys === "string") {
+      onExit(new StoreFailure("look", key, keys, false))
+      return nothing
+    }
+    const call = commands.call(look, keys, [String(atMost)])
+    return call.within(commands.timeoutMillis, (outcome) =>
+      onExit(
+        (outcome._tag === "Answered" ? readLook(outcome.reply) : undefined) ??
+          storeError(commands, "look", key, outcome)
+      )
+    )
   }
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
-  close(): void {
+  close(onClosed: () => void): void {
     this.closed = true
-    const held = this.lines.values.filter((line) => line.isHeld).map(({ key }) => key)
+    const held = this.lines.filter((line) => line.isHeld).map(({ key }) => key)
     if (held.length > 0) {
       this.around.warn(
         `The store is closed while ${held.length} of its locks ${held.length === 1 ? "is" : "are"} held (${JSON.stringify(held[0]!.slice(0, 200))}${held.length === 1 ? "" : ", …"}). They are not renewed any more, and are lost when their margins begin. Close the store's layer after everything that holds locks.`
       )
     }
-    for (const line of this.lines.values) line.close(this.closedError(line.key))
+    for (const line of this.lines) line.close(this.closedError(line.key))
     for (const attempt of this.attempts.all) this.undo(attempt)
+    this.around.messages.close()
+    this.around.commands.close(onClosed)
   }
 
   private undo(attempt: Attempt): void {
     if (!this.attempts.delete(attempt)) return
-    this.around.commands.giveBack(attempt.call, attempt.keys, attempt.token, attempt.ttlMillis)
+    const { call, claim, keys, protocol, token } = attempt
+    this.around.commands.giveBack(call, protocol, keys, token, claim.ttlMillis)
   }
 
-  private onGrant({ fencingToken, key: stored, token, ttlMillis }: GrantMessage): void {
+  private onGrant(told: GrantMessage): void {
+    const { key: stored, token, ttlMillis } = told
     const { commands, storeId } = this.around
     const { keyPrefix = "" } = commands.transport.options
     const prefix = keyPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
-    if (this.lines.get(key)?.onGrant(token, fencingToken, ttlMillis) === true) return
+    const protocol = told.several ? semaphoreProtocol : lockProtocol
+    if (this.linesOf[protocol.kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
     if (this.strays >= mostStrays) return
     // (under another name: behind a proxy that changes names)
-    if (this.lines.values.some((line) => line.onGrant(token, fencingToken, ttlMillis))) return
+    if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
     if (key === "") return
-    const keys = lockKeys(keyPrefix, this.prefix, key)
-    if (typeof keys !== "string") this.onStray(keys, token, ttlMillis)
+    const keys = lockKeys(keyPrefix, this.prefix, key, protocol.several)
+    if (typeof keys !== "string") this.onStray(protocol, keys, token, ttlMillis)
   }
 
   /**
    * A grant for a token that nobody here has any more: an acquire can come to the server behind the
    * release that was to undo it, from a connection that was given up.
    */
-  private onStray(keys: LockKeys, token: string, ttlMillis: number): void {
+  private onStray(protocol: Protocol, keys: LockKeys, token: string, ttlMillis: number): void {
     const { commands, heartbeatMillis } = this.around
     this.strays++
     this.clock.unsafeSchedule(this.clock.unsafeNow() + heartbeatMillis, () => this.strays--)
-    commands.giveBack(undefined, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
+    commands.giveBack(undefined, protocol, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
   }
 
-  private closedError(key: string): LockStoreError {
-    return new LockStoreError({
-      operation: "acquire",
+  private closedError(key: string): StoreFailure {
+    return new StoreFailure(
+      "acquire",
       key,
-      detail: "The store is closed: its layer's scope has ended.",
-      transient: false
-    })
+      "The store is closed: its layer's scope has ended.",
+      false
+    )
   }
 
-  private line(key: string, keys: LockKeys): Line {
-    let line = this.lines.get(key)
+  private line(key: string, protocol: Protocol, keys: LockKeys): Line {
+    const lines = this.linesOf[protocol.kind]
+    let line = lines.get(key)
     if (line === undefined) {
-      const made = new Line(key, keys, this.around, () => {
-        if (this.lines.get(key) === made) this.lines.delete(key)
+      const made = new Line(key, protocol, keys, this.around, () => {
+        if (lines.get(key) === made) lines.delete(key)
       })
       line = made
-      this.lines.set(key, line)
+      lines.set(key, line)
     }
     return line
   }
 }
+
+const nothing = (): void => {}

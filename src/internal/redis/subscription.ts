@@ -14,7 +14,7 @@
  * |              |                                               | refused, ended, slow | on, with the old one  |
  * | closed       | nothing, for good                             |                      |                       |
  */
-import type { LockClock, ScheduledCall } from "../../LockStore.js"
+import type { LockClock, ScheduledCall } from "../engine.js"
 import { type SubscriberClient, whenEnded } from "./client.js"
 
 export interface SubscriptionEvents {

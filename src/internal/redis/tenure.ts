@@ -1,35 +1,59 @@
-import type { Claim, Contention } from "../../LockStore.js"
-import { validUntil } from "../timing.js"
+import type { Claim, Contention, NotOurs, ScheduledCall } from "../engine.js"
+import { validUntil } from "../common/timing.js"
 import type { Call } from "./call.js"
 
-/** The lock, as long as one token of this process holds it, whoever of its callers has it. */
+/** When a tenure is looked at next, because somebody waits for it. */
+export interface Watch {
+  /** When Redis is asked whether it is still there. */
+  readonly askAt: number
+  /** The same, or the end of its validity, whichever comes first. */
+  readonly at: number
+  readonly timer: ScheduledCall
+}
+
+/** A share of a key, as long as one token of this process holds it, whoever of its callers has it. */
 export class Tenure {
   /** The present holder. */
   holder: Turn | undefined = undefined
   validUntil: number
   /** The last of the fencing tokens that were reserved for it. */
   reservedUntil: number
+  /** The one that stands in Redis, in the record or in the holder's entry. */
+  entryToken: number
   /** The last question whether it may be passed on within this process. */
   pass: Call | undefined = undefined
   /** The last question whether it is still there. */
   check: Call | undefined = undefined
+  watch: Watch | undefined = undefined
+  /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
+  private recordedMillis: number
 
   constructor(
     readonly token: string,
+    /** How much of the key it is, and within which limit it was asked for. */
+    readonly share: number,
+    readonly limit: number,
     /** The last fencing token that was given out. */
     public fencingToken: number,
-    /** When the command was sent that gave the key its present ttl. */
+    /** The smallest fencing token among all holders, when that was last told. */
+    public fencingFloor: number,
+    /** When the command was sent that gave it its present ttl. */
     private provenAt: number,
     public ttlMillis: number,
     /** When it was last known that no other process waits. */
     public lookedAt: number,
     /** A command about this token that may still be on its way. */
-    readonly pending: Call | undefined,
-    /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
-    private recordedMillis = ttlMillis
+    readonly pending: Call | undefined
   ) {
+    this.recordedMillis = ttlMillis
     this.reservedUntil = fencingToken
+    this.entryToken = fencingToken
     this.validUntil = validUntil(provenAt, ttlMillis)
+  }
+
+  /** Whether it is what such a claim asks for. */
+  isFor({ limit, share }: Claim): boolean {
+    return share === this.share && limit === this.limit
   }
 
   /** The last command that was sent decides: a later one can have made the ttl shorter. */
@@ -46,41 +70,49 @@ export class Tenure {
     return ttlMillis > this.recordedMillis
   }
 
-  /** Those between the last one that was known and this one: so many at most, and the first is given out. */
-  reserve(last: number, most: number): void {
-    this.fencingToken = Math.max(this.reservedUntil + 1, last - most + 1)
-    this.reservedUntil = Math.max(this.fencingToken, last)
+  /**
+   * Where several can hold the key, the numbers from the one that was granted to `last`. Where nobody else
+   * can have had one since the last one of its own, those from there to the one that was granted: so many
+   * at most. The first is given out.
+   */
+  reserve(granted: number, last: number | undefined, most: number): void {
+    const first = last === undefined ? granted - most + 1 : granted
+    this.fencingToken = Math.max(this.reservedUntil + 1, first)
+    this.reservedUntil = Math.max(this.fencingToken, last ?? granted)
+    this.entryToken = granted
   }
 
   /** Gives it to a caller. */
   turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
     // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
     const until = Math.min(this.validUntil, validUntil(now, claim.ttlMillis))
-    return (this.holder = new Turn(this, claim, this.fencingToken, until, now, contention))
+    const { fencingFloor, fencingToken } = this
+    return (this.holder = new Turn(this, claim, fencingToken, fencingFloor, until, now, contention))
   }
 }
 
 /** What one caller has of a tenure. */
 export class Turn {
-  private lostBecause: "Missing" | "Taken" | undefined = undefined
-  private onLost: ((reason: "Missing" | "Taken") => void) | undefined = undefined
+  private lostBecause: NotOurs | undefined = undefined
+  private onLost: ((reason: NotOurs) => void) | undefined = undefined
 
   constructor(
     readonly tenure: Tenure,
     readonly claim: Claim,
     readonly fencingToken: number,
+    readonly fencingFloor: number,
     readonly validUntil: number,
     readonly grantedAt: number,
     readonly contention: Contention | undefined
   ) {}
 
   /** Calls back when the store finds out that the lock is gone, or has found out. */
-  whenLost(listener: (reason: "Missing" | "Taken") => void): void {
+  whenLost(listener: (reason: NotOurs) => void): void {
     if (this.lostBecause === undefined) this.onLost = listener
     else listener(this.lostBecause)
   }
 
-  lose(reason: "Missing" | "Taken"): void {
+  lose(reason: NotOurs): void {
     this.lostBecause = reason
     this.onLost?.(reason)
   }

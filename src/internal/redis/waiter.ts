@@ -1,17 +1,14 @@
 /** A caller in the line of its process, and what it learns of the callers before it. */
-import * as Duration from "effect/Duration"
-import type * as Exit from "effect/Exit"
-import type { LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Contention, ScheduledCall } from "../../LockStore.js"
-import { Link } from "../fifo.js"
+import type { Claim, Contention, ScheduledCall, StoreFailure, Unavailable } from "../engine.js"
+import { Link } from "../common/fifo.js"
 import type { Busy } from "./answers.js"
 import type { Turn } from "./tenure.js"
 
-type WaiterExit = Exit.Exit<Turn, LockUnavailable | LockStoreError>
+type WaiterExit = Turn | Unavailable | StoreFailure
 
 /** A caller that waits for its turn. */
 export class Waiter extends Link {
-  /** What came of it. Kept here: an interrupted fiber can drop the value it was resumed with. */
+  /** What came of it. */
   exit: WaiterExit | undefined = undefined
   contention: Contention | undefined = undefined
   resume: ((exit: WaiterExit) => void) | undefined = undefined
@@ -37,6 +34,11 @@ export class Waiter extends Link {
   }
 }
 
+/** Others may have another limit: a smaller one counts. */
+export const tellLimit = (claim: Claim, limit: number | undefined): void => {
+  if (limit !== undefined && limit !== claim.limit) claim.whenLimitDiffers?.(limit)
+}
+
 /** What an answer said, so many milliseconds later. */
 export const contentionOf = (
   busy: Busy | undefined,
@@ -44,18 +46,14 @@ export const contentionOf = (
   agoMillis: number
 ): Contention => ({
   ahead: aheadHere === undefined ? undefined : aheadHere + Math.max(0, busy?.rank ?? 0),
-  retryAfter:
+  retryAfterMillis:
     busy === undefined
-      ? Duration.zero
+      ? 0
       : busy.leftMillis === undefined
         ? undefined
-        : Duration.millis(Math.max(0, Math.round(busy.leftMillis - agoMillis))),
-  holder: {
-    owner: busy?.owner,
-    heldFor:
-      busy?.heldForMillis === undefined
-        ? undefined
-        : Duration.millis(Math.round(busy.heldForMillis + agoMillis)),
-    foreign: busy?.foreign ?? false
-  }
+        : Math.max(0, Math.round(busy.leftMillis - agoMillis)),
+  owner: busy?.owner,
+  heldForMillis:
+    busy?.heldForMillis === undefined ? undefined : Math.round(busy.heldForMillis + agoMillis),
+  foreign: busy?.foreign ?? false
 })

@@ -1,0 +1,222 @@
+/**
+ * A semaphore over processes: as many permits of a key as its `limit` are held at a time, each as a
+ * scoped resource that is renewed, can be lost, and has a fencing token, as the lease of a lock.
+ *
+ * Requests are served strictly in the order in which they came. One that asks for many permits is
+ * not overtaken by those behind it, which wait as well, also if there is room for them. (Effect's own
+ * semaphores let small requests overtake.) A holder that crashes costs its permits for its ttl, and
+ * nobody else's.
+ *
+ * The limit is what each caller says, and nobody's limit is exceeded while it holds: a request is
+ * granted if all permits together, its own included, are within the smallest limit among its own and
+ * those of the present holders. So the limit can be changed by a rolling deploy, in either direction.
+ *
+ * A key is of one kind at a time: while it is held or waited for as a semaphore, a `Lock` of the same
+ * key fails with a `LockStoreError`, and the other way round.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MemoryLockStore, Semaphore } from "effect-redis-lock"
+ *
+ * const program = Effect.log("at most three at a time").pipe(
+ *   Semaphore.withPermits("partner-api", { limit: 3, waitAtMost: "10 seconds" }),
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import { dual } from "effect/Function"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import {
+  type Body,
+  guardAndRelease,
+  isBodyFirst,
+  type Share,
+  scopedLease,
+  withLease
+} from "./internal/face/acquire.js"
+import { uninterruptibly } from "./internal/face/caller.js"
+import { lookAt } from "./internal/face/look.js"
+import { type HeldPermits, permitsOf } from "./internal/face/permits.js"
+import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
+import type { LockStore } from "./LockStore.js"
+
+/**
+ * How many permits there are, and how many of them are asked for. An impossible option is a defect,
+ * as with every lock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Permits {
+  /**
+   * How many permits the key has: a whole number from 1 to 1,000,000. If a holder has another limit,
+   * the smaller one counts, and a warning is logged, once for a key.
+   */
+  readonly limit: number
+  /** How many permits to take, all at once: a whole number from 1 to `limit`. Default: 1. */
+  readonly permits?: number | undefined
+}
+
+/**
+ * Options of every way to take permits; those of a lock, and `limit` and `permits`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends LeaseOptions, Permits {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface WaitOptions extends LeaseWaitOptions, Permits {}
+
+/**
+ * The lease of some permits.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface SemaphoreLease extends Lease {
+  /** How many permits it has. */
+  readonly permits: number
+
+  /**
+   * The smallest fencing token among the holders at the moment of the grant, its own included. Holders
+   * with smaller and greater fencing tokens are right at the same time here, so a resource must not
+   * refuse a token because it has seen a greater one. Let it remember the greatest `fencingFloor`
+   * that it has seen, and refuse a `fencingToken` below that: whoever had it held nothing any more
+   * when that floor was granted.
+   */
+  readonly fencingFloor: number
+}
+
+/**
+ * Takes permits, waiting for its turn, and gives them back when the scope closes. They are renewed
+ * until then. Run the protected code with `lease.guard`. Waiting, interruption and errors are those
+ * of `Lock.acquire`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const acquire = (
+  key: string,
+  options: WaitOptions
+): Effect.Effect<SemaphoreLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  withShare(options, (share) => scopedLease(key, share, options, options.waitAtMost))
+
+/**
+ * Takes permits if that many are free at this moment, and nobody waits for some; fails with
+ * `LockUnavailable` if not. One attempt.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryAcquire = (
+  key: string,
+  options: Options
+): Effect.Effect<SemaphoreLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  withShare(options, (share) => scopedLease(key, share, options, 0))
+
+/**
+ * Runs an effect, or a function of the lease, with some permits: takes them, runs the body guarded,
+ * and gives them back, whatever happens. What is said of `Lock.withLock` is true here as well; a loss
+ * interrupts this body, and no other holder's.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withPermits: {
+  (
+    key: string,
+    options: WaitOptions
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = dual(
+  isBodyFirst,
+  <A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: WaitOptions) =>
+    withShare(options, (share) =>
+      uninterruptibly((caller) =>
+        withLease(
+          key,
+          share,
+          options,
+          options.waitAtMost,
+          caller,
+          (lease) => guardAndRelease(lease, body, caller),
+          Effect.fail<LockUnavailable>
+        )
+      )
+    )
+)
+
+/**
+ * Runs an effect with some permits if that many are free at this moment, and nobody waits for some;
+ * does nothing if not: `Option.none()`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withPermitsIfAvailable: {
+  (
+    key: string,
+    options: Options
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = dual(
+  isBodyFirst,
+  <A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
+    withShare(options, (share) =>
+      uninterruptibly((caller) =>
+        withLease(
+          key,
+          share,
+          options,
+          0,
+          caller,
+          (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+          () => Effect.succeedNone
+        )
+      )
+    )
+)
+
+/**
+ * How many permits of the key are held at this moment. It changes nothing. (Of a key that is held as
+ * another kind: how much of that is held.) Fails with `LockStoreError` if the store did not answer, or
+ * cannot be looked at.
+ *
+ * @since 0.1.0
+ * @category inspection
+ */
+export const inUse = (key: string): Effect.Effect<number, LockStoreError, LockStore> =>
+  Effect.map(lookAt(key, 0), ({ inUse }) => inUse)
+
+const withShare = <A, E, R>(
+  options: Permits,
+  use: (share: Share<HeldPermits>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const share = permitsOf(options)
+  return typeof share === "string"
+    ? Effect.die(new Cause.IllegalArgumentException(share))
+    : use(share)
+}

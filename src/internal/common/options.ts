@@ -1,0 +1,141 @@
+/**
+ * The checks on options, and their defaults. Plain TypeScript: durations are milliseconds here.
+ */
+import { drift } from "./timing.js"
+
+export const minTtl = 10
+export const maxOwnerLength = 1_024
+export const maxKeyLength = 65_536
+export const maxLimit = 1_000_000
+
+/** Options as the user gave them, durations decoded; `undefined` where not given. */
+export interface RawOptions {
+  readonly ttl: number | undefined
+  readonly renewEvery: number | undefined
+  readonly waitAtMost: number | undefined
+  readonly warnAfter: number | undefined
+  readonly margin: number | undefined
+  readonly owner: string | undefined
+  readonly name: string | undefined
+}
+
+export interface LeaseOptions {
+  readonly ttlMillis: number
+  readonly renewEveryMillis: number
+  readonly waitMillis: number
+  readonly warnAfterMillis: number
+  readonly marginMillis: number
+  readonly owner: string | undefined
+  readonly name: string | undefined
+}
+
+const impossible = (option: string, value: unknown, why: string): string =>
+  `Impossible lock option ${option}: ${show(value)}${
+    typeof value === "number" && durations.has(option) ? " ms" : ""
+  }. ${why}`
+
+const durations: ReadonlySet<string> = new Set([
+  "ttl",
+  "renewEvery",
+  "margin",
+  "waitAtMost",
+  "warnAfter"
+])
+
+export const show = (value: unknown): string => {
+  const text =
+    typeof value === "string"
+      ? JSON.stringify(value)
+      : typeof value === "object" && value !== null
+        ? Object.prototype.toString.call(value)
+        : String(value)
+  return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text
+}
+
+/** Says what is wrong with a key, or nothing. */
+export const checkKey = (key: unknown): string | undefined => {
+  if (typeof key !== "string") return impossible("key", key, "A key must be a string.")
+  if (key.length === 0) return impossible("key", key, "A key must have at least one character.")
+  if (key.length > maxKeyLength) {
+    return impossible("key", key, `A key must have at most ${maxKeyLength} characters.`)
+  }
+  if (/\p{Surrogate}/u.test(key)) {
+    return impossible("key", key, "It contains half of a surrogate pair, which cannot be stored.")
+  }
+  return undefined
+}
+
+/** Says what is wrong with a limit, or with a number of permits, or nothing. */
+export const checkPermits = (limit: unknown, permits: unknown): string | undefined =>
+  isWhole(limit, maxLimit)
+    ? isWhole(permits, limit)
+      ? undefined
+      : impossible("permits", permits, `It must be a whole number from 1 to the limit, ${limit}.`)
+    : impossible("limit", limit, `It must be a whole number from 1 to ${maxLimit}.`)
+
+const isWhole = (value: unknown, most: number): value is number =>
+  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= most
+
+/** The message for a duration that cannot be read as one. */
+export const notADuration = (option: string, value: unknown): string =>
+  impossible(
+    option,
+    value,
+    'It must be a duration, for example "5 seconds" or 5000 (milliseconds).'
+  )
+
+/** The options with their defaults, or a sentence that names the impossible one. */
+export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
+  const ttl = raw.ttl ?? 5_000
+  if (!Number.isFinite(ttl) || ttl < minTtl) {
+    return impossible("ttl", ttl, `It must be finite, and at least ${minTtl} ms.`)
+  }
+  const ttlMillis = Math.floor(ttl)
+  if (!Number.isSafeInteger(ttlMillis * 1_000)) {
+    return impossible("ttl", ttl, "It must be at most 9007199254740 ms (some 285 years).")
+  }
+  const renewEveryMillis = raw.renewEvery ?? ttlMillis / 2
+  const validity = ttlMillis - drift(ttlMillis)
+  if (!(renewEveryMillis > 0) || renewEveryMillis >= validity) {
+    return impossible(
+      "renewEvery",
+      renewEveryMillis,
+      `It must be more than 0, and less than the time for which a new lease is proven (${validity} ms with a ttl of ${ttlMillis} ms): a later renewal would be too late.`
+    )
+  }
+  const room = validity - renewEveryMillis
+  const marginMillis = raw.margin ?? Math.min(ttlMillis / 10, room / 4)
+  if (!(marginMillis >= 0) || marginMillis >= room) {
+    return impossible(
+      "margin",
+      marginMillis,
+      `It must be less than ${room} ms with a ttl of ${ttlMillis} ms and a renewal every ${renewEveryMillis} ms, so that there is time for a renewal.`
+    )
+  }
+  const waitMillis = raw.waitAtMost ?? Number.POSITIVE_INFINITY
+  if (!(waitMillis >= 0)) return impossible("waitAtMost", waitMillis, "It cannot be negative.")
+  const warnAfterMillis = raw.warnAfter ?? 10_000
+  if (!(warnAfterMillis > 0)) {
+    return impossible("warnAfter", warnAfterMillis, "It must be more than 0.")
+  }
+  const wrong = checkText("owner", raw.owner) ?? checkText("name", raw.name)
+  if (wrong !== undefined) return wrong
+  return {
+    ttlMillis,
+    renewEveryMillis,
+    waitMillis,
+    warnAfterMillis,
+    marginMillis,
+    owner: raw.owner,
+    name: raw.name
+  }
+}
+
+const checkText = (option: string, value: unknown): string | undefined =>
+  value === undefined
+    ? undefined
+    : typeof value !== "string"
+      ? impossible(option, value, "It must be a string.")
+      : value.length > maxOwnerLength
+        ? impossible(option, value, `It must have at most ${maxOwnerLength} characters.`)
+        : undefined

@@ -1,0 +1,106 @@
+/** A grant of somebody else's store, or one of ours that somebody has wrapped, for the engine. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import type { LockStoreError } from "../../LockError.js"
+import type * as Public from "../../LockStore.js"
+import {
+  type Contention,
+  Died,
+  type Forget,
+  type Grant,
+  type NotOurs,
+  type OwnershipExit,
+  type RenewExit,
+  type StoreFailure
+} from "../engine.js"
+import { AdaptedFailure } from "./answers.js"
+import { closingGoesOn } from "./closing.js"
+import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
+
+/** It reads the grant as late as it can: what it refers to may fail. */
+export class AdaptedGrant implements Grant {
+  constructor(private readonly grant: Public.Grant) {}
+
+  get token(): string {
+    return this.grant.token
+  }
+
+  get fencingToken(): number {
+    return this.grant.fencingToken
+  }
+
+  get fencingFloor(): number {
+    return this.grant.fencingFloor ?? this.grant.fencingToken
+  }
+
+  get validUntil(): number {
+    return this.grant.validUntil
+  }
+
+  get contention(): Contention | undefined {
+    const { contention } = this.grant
+    if (contention === undefined) return undefined
+    const { ahead, holder, retryAfter } = contention
+    return {
+      owner: holder.owner,
+      heldForMillis: holder.heldFor && Duration.toMillis(holder.heldFor),
+      foreign: holder.foreign,
+      retryAfterMillis: retryAfter && Duration.toMillis(retryAfter),
+      ahead
+    }
+  }
+
+  whenLost(listener: (reason: NotOurs) => void): void {
+    this.grant.whenLost?.(listener)
+  }
+
+  renew(onExit: (exit: RenewExit) => void): Forget {
+    return run(this.grant.renew, interruptible, onExit)
+  }
+
+  verify(onExit: (exit: OwnershipExit) => void): Forget {
+    return run(this.grant.verify, interruptible, onExit)
+  }
+
+  release(_: number, onExit: (exit: OwnershipExit) => void): void {
+    run(this.grant.release, uninterruptible, onExit)
+  }
+}
+
+/** As the running fiber would: with its FiberRefs, and as a part of what it closes. */
+const run = <A>(
+  effect: Effect.Effect<A, LockStoreError>,
+  flags: typeof interruptible,
+  onExit: (exit: A | StoreFailure | Died) => void
+): Forget => {
+  const parent = runningFiber()
+  const child = startLike(
+    parent,
+    flags,
+    Effect.suspend(() => {
+      closingGoesOn(parent, runningFiber())
+      // (nobody logs it as an error that is not handled)
+      return Effect.exit(effect)
+    }),
+    new SameAs(parent)
+  )
+  child.addObserver((ended) => {
+    closingGoesOn(child, parent)
+    const exit = Exit.flatten(ended)
+    onExit(Exit.isSuccess(exit) ? exit.value : failureOf(exit.cause))
+  })
+  return () => child.unsafeInterruptAsFork(FiberId.none)
+}
+
+const runningFiber = (): Fiber.RuntimeFiber<unknown, unknown> =>
+  Option.getOrThrow(Fiber.getCurrentFiber())
+
+const failureOf = (cause: Cause.Cause<LockStoreError>): StoreFailure | Died => {
+  const error = Option.getOrUndefined(Cause.failureOption(cause))
+  return error === undefined ? new Died(cause) : new AdaptedFailure(error, cause)
+}

@@ -1,0 +1,82 @@
+/** What the engine answers, as users see it: errors, causes, durations. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Exit from "effect/Exit"
+import { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type * as Public from "../../LockStore.js"
+import * as Engine from "../engine.js"
+
+const duration = (millis: number | undefined): Duration.Duration | undefined =>
+  millis === undefined ? undefined : Duration.millis(millis)
+
+export const publicContention = (contention: Engine.Contention): Public.Contention => ({
+  ahead: contention.ahead,
+  retryAfter: duration(contention.retryAfterMillis),
+  holder: {
+    owner: contention.owner,
+    heldFor: duration(contention.heldForMillis),
+    foreign: contention.foreign
+  }
+})
+
+export const publicLook = (look: Engine.Look): Public.Look => ({
+  ...look,
+  held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
+    ...entry,
+    heldFor: duration(heldForMillis),
+    ttlLeft: duration(ttlLeftMillis)
+  })),
+  pending: look.pending.map(({ waitedMillis, ...entry }) => ({
+    ...entry,
+    waited: duration(waitedMillis)
+  }))
+})
+
+const lockUnavailable = ({ contention, key, waitedMillis }: Engine.Unavailable): LockUnavailable =>
+  new LockUnavailable({
+    key,
+    waited: Duration.millis(waitedMillis),
+    ...publicContention(contention)
+  })
+
+export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => {
+  const { cause, detail, key, operation, transient } = failure
+  return cause === undefined
+    ? new LockStoreError({ operation, key, detail, transient })
+    : new LockStoreError({ operation, key, detail, transient, cause })
+}
+
+/** The failure of a store of somebody else's, as it was. */
+export class AdaptedFailure extends Engine.StoreFailure {
+  constructor(
+    error: LockStoreError,
+    /** All that it failed with. */
+    readonly all: Cause.Cause<LockStoreError>
+  ) {
+    super(error.operation, error.key, error.detail, error.transient, error.cause)
+  }
+}
+
+export const causeOf = (failure: Engine.StoreFailure | Engine.Died): Cause.Cause<LockStoreError> =>
+  failure instanceof AdaptedFailure
+    ? failure.all
+    : failure._tag === "StoreFailure"
+      ? Cause.fail(lockStoreError(failure))
+      : Cause.isCause(failure.cause)
+        ? (failure.cause as Cause.Cause<never>)
+        : Cause.die(failure.cause)
+
+export const acquireExit = (
+  exit: Engine.AcquireExit
+): Exit.Exit<Engine.Grant, LockUnavailable | LockStoreError> => {
+  switch (exit._tag) {
+    case "Granted":
+      return Exit.succeed(exit.grant)
+    case "Unavailable":
+      return Exit.fail(lockUnavailable(exit))
+    case "StoreFailure":
+      return Exit.fail(lockStoreError(exit))
+    case "Impossible":
+      return Exit.die(new Cause.IllegalArgumentException(exit.message))
+  }
+}

@@ -1,0 +1,107 @@
+/**
+ * What closes together has one deadline. The finalizers of a scope run one after the other, and so
+ * do the ends of nested locks: where the store is slow or silent, each of them waiting for its own
+ * command deadline would hold the close up for that time as often as there are leases.
+ *
+ * Releases belong together where one follows on another in a fiber (or in the fiber that waits for
+ * that one) at once, with no answer of the store between them. Only slow ones are noted.
+ */
+
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import type { Store } from "../engine.js"
+
+class Closing {
+  /** The longest that one of its releases took. */
+  longest = 0
+  endedAt = 0
+  isTold = false
+
+  constructor(readonly since: number) {}
+}
+
+const closings = new WeakMap<object, Closing>()
+/** When a slow release last ended: mostly there is none, and nothing to look up. */
+let lastEndedAt = Number.NEGATIVE_INFINITY
+
+/** A release that took less is not worth a note. */
+const slow = 20
+/** So long after a slow release it can still be followed on by another. */
+const memory = 60_000
+
+const currentFiber = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
+
+const closingOf = (fiber: object | undefined): Closing | undefined =>
+  fiber === undefined ? undefined : closings.get(fiber)
+
+/** Since when that fiber has been closing, if a release begins there now. */
+const closingSince = (fiber: object | undefined, now: number, lastAnswerAt: number): number => {
+  if (now > lastEndedAt + memory) return now
+  const closing = closingOf(fiber)
+  return closing !== undefined &&
+    lastAnswerAt <= closing.endedAt &&
+    now - closing.endedAt < Math.max(slow, closing.longest / 2)
+    ? closing.since
+    : now
+}
+
+/** A release that began then has ended, or is not waited for any more. */
+const releaseEnded = (
+  fiber: object | undefined,
+  since: number,
+  begunAt: number,
+  now: number,
+  isAnswered: boolean
+): void => {
+  const isQuick = isAnswered && now - begunAt < slow
+  if (isQuick && since === begunAt) return
+  if (fiber === undefined) return
+  // the store is well again
+  if (isQuick) return void closings.delete(fiber)
+  const known = closings.get(fiber)
+  const closing = known?.since === since ? known : new Closing(since)
+  closing.longest = Math.max(closing.longest, now - begunAt)
+  closing.endedAt = lastEndedAt = now
+  closings.set(fiber, closing)
+}
+
+/**
+ * Releases a lease of that store, for the running fiber: tells since when that has been closing, and
+ * notes what was slow.
+ */
+export const inClosing = <A>(
+  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Store,
+  release: (since: number, onExit: (exit: A) => void) => void,
+  onExit: (exit: A) => void
+): void => {
+  const begunAt = clock.unsafeNow()
+  const fiber = currentFiber()
+  const since = closingSince(fiber, begunAt, lastAnswerAt)
+  let inPlace = true
+  release(since, (exit) => {
+    // (in place: nothing was asked of the store's server)
+    if (!inPlace) releaseEnded(fiber, since, begunAt, clock.unsafeNow(), isAnswer(exit))
+    onExit(exit)
+  })
+  inPlace = false
+}
+
+/** An answer of the store, and not what stands for the missing of one. */
+const isAnswer = (exit: unknown): boolean =>
+  typeof exit === "string" || (exit as { readonly _tag: string })._tag === "Loss"
+
+/** A fiber has ended that another one waited for: what that one closes now follows on it. */
+export const closingGoesOn = (from: object, to: object): void => {
+  if (lastEndedAt === Number.NEGATIVE_INFINITY) return
+  const closing = closings.get(from)
+  if (closing !== undefined) closings.set(to, closing)
+}
+
+/** Whether there has been a warning already that releases of this close are not confirmed. */
+export const isToldAlready = (): boolean => {
+  const closing = closingOf(currentFiber())
+  if (closing === undefined) return false
+  const { isTold } = closing
+  closing.isTold = true
+  return isTold
+}

@@ -1,0 +1,32 @@
+/** The time of Effect's `Clock`, as leases need it: a `TestClock` moves it. */
+import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
+import type { LockClock } from "../../LockStore.js"
+import { maxDelay } from "../common/timing.js"
+
+export const lockClock = (clock: Clock.Clock, runtime: Runtime.Runtime<never>): LockClock => {
+  // to the microsecond: a number cannot hold nanoseconds since 1970
+  const now = () => Math.round(Number(clock.unsafeCurrentTimeNanos()) / 1e3) / 1e3
+  // whoever makes the store may be in an uninterruptible region; a timer can always be cancelled
+  const run = Runtime.runFork(Runtime.enableRuntimeFlag(runtime, RuntimeFlags.Interruption))
+  // whole milliseconds: a remainder too small to sleep for would be slept for ever; and not more than
+  // `setTimeout` can count, which Effect takes for infinite
+  const sleepUntil = (at: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const left = Math.max(0, Math.ceil(at - now()))
+      return left <= maxDelay
+        ? clock.sleep(Duration.millis(left))
+        : Effect.zipRight(clock.sleep(Duration.millis(maxDelay)), sleepUntil(at))
+    })
+  return {
+    unsafeNow: now,
+    unsafeSchedule: (at, callback) => {
+      const fiber = run(Effect.map(sleepUntil(at), callback))
+      return { cancel: () => fiber.unsafeInterruptAsFork(FiberId.none) }
+    }
+  }
+}

@@ -1,0 +1,343 @@
+/**
+ * A lease, for users of Effect: what `lease/core.ts` decides, as effects, with a fiber that renews it,
+ * a scope, spans, and logs.
+ */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
+import { setMaxListeners } from "node:events"
+import type { Lease } from "../../Lease.js"
+import { LockLost, type LockStoreError, type LossReason } from "../../LockError.js"
+import type { LockClock } from "../../LockStore.js"
+import { isolated } from "../common/isolated.js"
+import type { LeaseOptions } from "../common/options.js"
+import type { Contention, Grant, Store } from "../engine.js"
+import { type Failure, LeaseCore, type LeaseFace, type ReleaseExit } from "../lease/core.js"
+import { causeOf } from "./answers.js"
+import { type AsyncContext, inContext } from "./asyncContext.js"
+import type { Caller } from "./caller.js"
+import { inClosing, isToldAlready } from "./closing.js"
+import { fiberRefsOf } from "./fiberRefs.js"
+import { guard, startGuarded } from "./guard.js"
+import type { Hold } from "./holds.js"
+import { logFailedRenewal, logWarning } from "./logs.js"
+import { Renewal } from "./renewal.js"
+import { answered, traceRelease } from "./spans.js"
+import type { LockMetrics } from "./telemetry.js"
+
+/** What its users are told of a release. */
+type Told = Exit.Exit<void, LockLost | LockStoreError>
+
+export class HeldLease implements Lease, LeaseFace {
+  readonly token: string
+  readonly fencingToken: number
+  readonly core: LeaseCore
+  /** How long the caller waited for it, and what for. */
+  readonly waitedMillis: number
+  readonly contention: Contention | undefined
+  /** The scope that closes it, where a scope does. */
+  scope: Scope.CloseableScope | undefined = undefined
+  /** Of the time that it is held; parent of what is guarded. */
+  span: Tracer.Span | undefined = undefined
+
+  private error: LockLost | undefined = undefined
+  private abort: AbortController | undefined = undefined
+  private renewal: Renewal | undefined = undefined
+  private told: Told | undefined = undefined
+
+  constructor(
+    readonly key: string,
+    private readonly options: LeaseOptions,
+    grant: Grant,
+    /** The store of the engine that granted it, if it is one of ours. */
+    private readonly store: Store | undefined,
+    private readonly clock: LockClock,
+    private readonly metrics: LockMetrics,
+    askedAt: number,
+    /** Where it was asked for: its renewals run, and log, there. */
+    readonly context: AsyncContext,
+    readonly hold: Hold
+  ) {
+    this.token = grant.token
+    this.fencingToken = grant.fencingToken
+    this.contention = grant.contention
+    this.core = new LeaseCore(grant, clock, options, this)
+    this.waitedMillis = hold.since - askedAt
+  }
+
+  // ---------------------------------------------------------------- what users see
+
+  get remaining(): Effect.Effect<Duration.Duration> {
+    return Effect.sync(() => Duration.millis(Math.floor(this.core.provenMillis)))
+  }
+
+  get isHeld(): Effect.Effect<boolean> {
+    return Effect.sync(() => this.core.provenMillis > 0)
+  }
+
+  get verify(): Effect.Effect<void, LockLost | LockStoreError> {
+    return Effect.suspend(() => {
+      if (!this.checkHeld()) return this.loss
+      return Effect.async<void, LockLost | LockStoreError>((resume) => {
+        const onExit = (failure: Failure | undefined) =>
+          resume(
+            failure === undefined
+              ? this.checkHeld()
+                ? Effect.void
+                : this.loss
+              : Exit.failCause(causeOf(failure))
+          )
+        return Effect.sync(this.core.verify(inContext(onExit)))
+      })
+    })
+  }
+
+  get awaitLost(): Effect.Effect<never, LockLost> {
+    return Effect.async<never, LockLost>((resume) => {
+      const onEnd = () => {
+        if (this.core.ended !== "Released") resume(this.loss)
+      }
+      if (!this.checkHeld()) return onEnd()
+      return Effect.sync(this.onEnd(inContext<void>(onEnd)))
+    })
+  }
+
+  /** A function by itself, as in `work.pipe(lease.guard)`. */
+  get guard(): Lease["guard"] {
+    return (effect) => guard(this, this.traced(effect))
+  }
+
+  get signal(): AbortSignal {
+    if (this.abort === undefined) {
+      const abort = (this.abort = new AbortController())
+      // as many as the holder likes: ten requests at a time are no leak
+      setMaxListeners(0, abort.signal)
+      const onEnd = () => abort.abort(this.loss)
+      if (this.checkHeld()) this.onEnd(inContext<void>(onEnd))
+      else onEnd()
+    }
+    return this.abort.signal
+  }
+
+  get release(): Effect.Effect<void, LockLost | LockStoreError> {
+    return Effect.uninterruptible(
+      Effect.suspend(() =>
+        this.close((told) =>
+          this.scope === undefined
+            ? told
+            : Effect.zipRight(Scope.close(this.scope, Exit.void), told)
+        )
+      )
+    )
+  }
+
+  /** What a log shows of it: not the token. */
+  toJSON(): unknown {
+    return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
+  }
+
+  [Inspectable.NodeInspectSymbol](): unknown {
+    return this.toJSON()
+  }
+
+  // ---------------------------------------------------------------- what the inside sees
+
+  /** The error of every use of the lease once it has ended. Made when it is first needed. */
+  get loss(): LockLost {
+    return (this.error ??= this.lossBecause(this.core.ended ?? "Released"))
+  }
+
+  /** Compares clocks. */
+  checkHeld(): boolean {
+    return this.core.checkHeld()
+  }
+
+  /** Calls back once, when the lease is lost or released; returns how not to be called. */
+  onEnd(callback: () => void): () => void {
+    return this.core.onEnd(callback)
+  }
+
+  /** The rest of its construction: from here on it can be closed, whatever fails. */
+  begin(): void {
+    this.metrics.acquired(this.waitedMillis, this.contention !== undefined)
+    this.core.begin()
+  }
+
+  /** Whether it has been given back, or at least that has been tried. */
+  get isClosed(): boolean {
+    return this.core.released !== undefined
+  }
+
+  /** Ends what is guarded. Giving it back is another step. */
+  abandon(): void {
+    this.core.abandon()
+  }
+
+  /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
+  start(caller: Fiber.RuntimeFiber<unknown, unknown>): void {
+    this.core.start()
+    this.renewal = new Renewal(this, fiberRefsOf(caller))
+  }
+
+  /** Starts the body of a `withLock`, for that caller. */
+  startGuarded<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    caller: Caller
+  ): Effect.Effect<A, E | LockLost> {
+    return caller.isInterrupted
+      ? caller.restore(Effect.never)
+      : startGuarded(this, this.traced(effect), caller)
+  }
+
+  // ---------------------------------------------------------------- what the core tells
+
+  renewalDue(): void {
+    this.renewal?.due()
+  }
+
+  lost(reason: LossReason): void {
+    this.metrics.lost(reason)
+  }
+
+  ending(heldMillis: number): void {
+    this.hold.ended = true
+    this.metrics.ended(heldMillis)
+  }
+
+  hasEnded(): void {
+    // the renewal fiber runs in place, and may log
+    if (this.renewal !== undefined) isolated(this.renewal.wake, undefined)
+  }
+
+  releaseFailed(): void {
+    this.metrics.releaseFailed()
+  }
+
+  // ---------------------------------------------------------------- its release
+
+  /**
+   * Stops the renewal and gives the lease back, once; a later call gets the same answer. Runs
+   * in an uninterruptible region, and goes on with what is made of the answer.
+   */
+  private close<A, E>(next: (told: Told) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    const { core, span } = this
+    return span === undefined || core.isReleasing
+      ? this.giveBack((exit) => next(this.toldBy(exit)))
+      : Effect.flatMap(this.tracedRelease(span), next)
+  }
+
+  private giveBack<A, E>(next: (exit: ReleaseExit) => Effect.Effect<A, E>): Effect.Effect<A, E> {
+    const { core, store } = this
+    let exit = core.released
+    let onLateExit: ((exit: ReleaseExit) => void) | undefined
+    if (exit === undefined) {
+      const onExit = (answer: ReleaseExit) => {
+        if (onLateExit === undefined) exit = answer
+        else onLateExit(answer)
+      }
+      if (store === undefined || core.isReleasing) core.release(this.clock.unsafeNow(), onExit)
+      else inClosing(store, (since, tell) => core.release(since, tell), onExit)
+    }
+    // mostly where it was passed on within this process
+    if (exit !== undefined) return next(exit)
+    return Effect.async<A, E>((resume) => {
+      onLateExit = inContext((late) =>
+        resume(late === "Confirmed" ? next(late) : Effect.suspend(() => next(late)))
+      )
+    })
+  }
+
+  private tracedRelease(span: Tracer.Span): Effect.Effect<Told> {
+    // what is guarded ends first
+    if (this.checkHeld()) this.abandon()
+    const release = Effect.suspend(() => this.giveBack(answered))
+    return traceRelease(span, release, () => {
+      const { released } = this.core
+      return released && this.toldBy(released)
+    })
+  }
+
+  private toldBy(exit: ReleaseExit): Told {
+    if (exit === "Confirmed") return Exit.void
+    return (this.told ??=
+      exit._tag === "Loss"
+        ? Exit.fail(exit.isKnown ? this.loss : this.lossBecause(exit.reason))
+        : Exit.failCause(causeOf(exit)))
+  }
+
+  /**
+   * What the close of a scope does: no caller gets its failure, so it is logged, unless another
+   * caller has got it already.
+   */
+  get closeQuietly(): Effect.Effect<void> {
+    return Effect.uninterruptible(
+      Effect.suspend(() => {
+        const isTold = this.core.isReleasing
+        return this.close((told): Effect.Effect<void> => {
+          if (Exit.isSuccess(told)) return Effect.void
+          const error = errorIn(told.cause)
+          if (error === undefined) return Effect.failCause(told.cause as Cause.Cause<never>)
+          return isTold || error === this.error ? Effect.void : this.warnOfClose(error)
+        })
+      })
+    )
+  }
+
+  /**
+   * What the end of `withLock` does: a loss is an error there, added to what the body ended with; a
+   * missing confirmation is logged.
+   */
+  closeWith<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E | LockLost> {
+    return this.close((told): Effect.Effect<A, E | LockLost> => {
+      if (Exit.isSuccess(told)) return exit
+      const error = errorIn(told.cause)
+      if (error === undefined) return Effect.failCause(told.cause as Cause.Cause<never>)
+      if (error._tag === "LockStoreError") return Effect.zipRight(this.warnOfClose(error), exit)
+      if (Exit.isSuccess(exit)) return error
+      const isTold = Chunk.some(Cause.failures(exit.cause), (failure) => failure === error)
+      return isTold ? exit : Effect.failCause(Cause.sequential(exit.cause, Cause.fail(error)))
+    })
+  }
+
+  private lossBecause(reason: LossReason): LockLost {
+    const { fencingToken, key } = this
+    const { renewalFailure } = this.core
+    return reason === "Unreachable" && renewalFailure !== undefined
+      ? new LockLost({ key, reason, fencingToken, cause: Cause.squash(causeOf(renewalFailure)) })
+      : new LockLost({ key, reason, fencingToken })
+  }
+
+  // ---------------------------------------------------------------- spans and logs
+
+  private traced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return this.span === undefined ? effect : Effect.withParentSpan(effect, this.span)
+  }
+
+  /** One warning for all that closes together. */
+  private warnOfClose(error: LockLost | LockStoreError): Effect.Effect<void> {
+    return error._tag === "LockStoreError" && isToldAlready() ? Effect.void : this.warn(error)
+  }
+
+  private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
+    return logWarning(this.key, this.options.owner, error)
+  }
+
+  get tellLoss(): Effect.Effect<void> {
+    return this.warn(this.loss)
+  }
+
+  tellFailure(failure: Failure): Effect.Effect<void> {
+    this.metrics.renewalFailed()
+    return logFailedRenewal(this.key, this.options.owner, failure)
+  }
+}
+
+const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
+  Option.getOrUndefined(Cause.failureOption(cause))

@@ -1,0 +1,36 @@
+/** Semaphores whose users do not agree on the limit: warned about once for a key. */
+import type * as Fiber from "effect/Fiber"
+import type { LockStore } from "../../LockStore.js"
+import type { AsyncContext } from "./asyncContext.js"
+import { fiberRefsOf } from "./fiberRefs.js"
+import { warnAs } from "./warning.js"
+
+/** Keys that have been warned about, the oldest first, which are forgotten first. */
+const warned = new WeakMap<LockStore, Set<string>>()
+const remembered = 1_000
+
+export const limitsSeen = (
+  key: string,
+  own: number,
+  other: number,
+  store: LockStore,
+  caller: Fiber.RuntimeFiber<unknown, unknown>,
+  context: AsyncContext
+): void => {
+  let keys = warned.get(store)
+  if (keys === undefined) warned.set(store, (keys = new Set()))
+  if (keys.has(key)) return
+  keys.add(key)
+  if (keys.size > remembered) {
+    for (const oldest of keys) {
+      keys.delete(oldest)
+      break
+    }
+  }
+  const refs = fiberRefsOf(caller)
+  const message = `Semaphore ${JSON.stringify(key.slice(0, 200))}: it is asked for with a limit of ${own}, and a holder has a limit of ${other}. While both are in use, the smaller one counts. (Warned about once for a key.)`
+  // (not in the store's own step: a logger is anybody's code)
+  queueMicrotask(() => {
+    context.runInAsyncScope(warnAs, undefined, caller, refs, key, undefined, message)
+  })
+}

@@ -1,0 +1,138 @@
+/** The spans of a lock: of its acquisition, of the time that it is held, and of its release. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
+import { type LockLost, type LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { Contention } from "../../LockStore.js"
+import type { LeaseOptions } from "../common/options.js"
+import type * as Engine from "../engine.js"
+import type { ReleaseExit } from "../lease/core.js"
+import { causeOf, publicContention } from "./answers.js"
+
+type AcquireError = LockUnavailable | LockStoreError
+
+/** Of a lease, what its spans tell. */
+interface Spanned {
+  readonly waitedMillis: number
+  readonly fencingToken: number
+  readonly contention: Engine.Contention | undefined
+  span: Tracer.Span | undefined
+}
+
+/** How the spans of a kind of lock are named, and what else they tell. */
+export interface Named {
+  readonly spans: { readonly acquire: string; readonly hold: string }
+  readonly attributes: Readonly<Record<string, number>>
+}
+
+export const traceAcquisition = <A extends Spanned>(
+  claim: Effect.Effect<A, AcquireError>,
+  key: string,
+  { attributes: ofKind, spans }: Named,
+  options: LeaseOptions
+): Effect.Effect<A, AcquireError> => {
+  const attributes = {
+    "lock.key": key,
+    "lock.name": options.name ?? "default",
+    ...ofKind,
+    ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
+  }
+  const told = Effect.onExit(claim, (exit) =>
+    Effect.annotateCurrentSpan(
+      Exit.isSuccess(exit)
+        ? {
+            "lock.outcome": "acquired",
+            "lock.wait_ms": exit.value.waitedMillis,
+            "lock.fencing_token": exit.value.fencingToken,
+            ...(exit.value.contention === undefined
+              ? {}
+              : contended(publicContention(exit.value.contention)))
+          }
+        : outcomeOf(exit.cause)
+    )
+  )
+  // a span fails with its effect: for a single attempt, a lock that is taken is an answer and no error
+  const attempt: Effect.Effect<A | LockUnavailable, AcquireError> =
+    options.waitMillis === 0 ? Effect.catchTag(told, "LockUnavailable", Effect.succeed) : told
+  return attempt.pipe(
+    Effect.withSpan(spans.acquire, { attributes, captureStackTrace: false }),
+    Effect.flatMap((answer) =>
+      answer instanceof LockUnavailable ? answer : Effect.succeed(answer)
+    ),
+    Effect.tap((lease) =>
+      Effect.map(
+        Effect.makeSpan(spans.hold, {
+          attributes: { ...attributes, "lock.fencing_token": lease.fencingToken },
+          captureStackTrace: false
+        }),
+        (span) => {
+          lease.span = span
+        }
+      )
+    )
+  )
+}
+
+const outcomeOf = (cause: Cause.Cause<AcquireError>): Record<string, unknown> => {
+  const failure = Option.getOrUndefined(Cause.failureOption(cause))
+  if (failure === undefined) {
+    return { "lock.outcome": Cause.isInterrupted(cause) ? "interrupted" : "died" }
+  }
+  return failure._tag === "LockUnavailable"
+    ? {
+        "lock.outcome": "unavailable",
+        "lock.wait_ms": Duration.toMillis(failure.waited),
+        ...contended(failure)
+      }
+    : { "lock.outcome": "failed" }
+}
+
+const contended = ({ ahead, holder, retryAfter }: Contention): Record<string, unknown> => ({
+  "lock.contended": true,
+  "lock.ahead": ahead,
+  "lock.holder": holder.foreign ? "foreign" : holder.owner,
+  "lock.held_for_ms": holder.heldFor && Duration.toMillis(holder.heldFor),
+  "lock.retry_after_ms": retryAfter && Duration.toMillis(retryAfter)
+})
+
+/**
+ * Gives a lease back that has a span, which ends with it; `told`: what users are told of that. The
+ * span of the release itself fails where the store did not answer.
+ */
+export const traceRelease = (
+  span: Tracer.Span,
+  release: Effect.Effect<void, LockStoreError>,
+  told: () => Exit.Exit<void, LockLost | LockStoreError> | undefined
+): Effect.Effect<Exit.Exit<void, LockLost | LockStoreError>> => {
+  let begun = false
+  const begin = Effect.suspend(() => {
+    begun = true
+    return release
+  })
+  return begin.pipe(
+    Effect.withSpan("Lock.release", { parent: span, captureStackTrace: false }),
+    // a tracer that throws must not keep the lock
+    Effect.catchAllCause((cause) => (begun ? Effect.failCause(cause) : begin)),
+    Effect.exit,
+    Effect.flatMap((exit) =>
+      Effect.map(Effect.clock, (clock) => {
+        const end = told() ?? exit
+        const error = Exit.isFailure(end)
+          ? Option.getOrUndefined(Cause.failureOption(end.cause))
+          : undefined
+        if (error?._tag === "LockLost") span.attribute("lock.lost", error.reason)
+        span.end(clock.unsafeCurrentTimeNanos(), end)
+        return end
+      })
+    )
+  )
+}
+
+/** Of a release: whether the store answered it. */
+export const answered = (exit: ReleaseExit): Exit.Exit<void, LockStoreError> => {
+  const answer = exit === "Confirmed" || exit._tag !== "Loss" ? exit : exit.answer
+  return typeof answer === "string" ? Exit.void : Exit.failCause(causeOf(answer))
+}

@@ -1,0 +1,84 @@
+/** A caller that waits for a lock: counted while it waits, and logged when that takes long. */
+import * as Duration from "effect/Duration"
+import type * as Fiber from "effect/Fiber"
+import type * as FiberRefs from "effect/FiberRefs"
+import { LockUnavailable } from "../../LockError.js"
+import type { Contention, LockStore, ScheduledCall } from "../../LockStore.js"
+import type { AsyncContext } from "./asyncContext.js"
+import { fiberRefsOf } from "./fiberRefs.js"
+import { currentHolds, type Hold, holdOf } from "./holds.js"
+import type { LeaseOptions } from "../common/options.js"
+import type { LockMetrics } from "./telemetry.js"
+import { warnAs } from "./warning.js"
+
+export class Waiting {
+  private readonly refs: FiberRefs.FiberRefs
+  private nextWarning: ScheduledCall | undefined = undefined
+
+  constructor(
+    private readonly key: string,
+    private readonly options: LeaseOptions,
+    private readonly store: LockStore,
+    private readonly metrics: LockMetrics,
+    private readonly askedAt: number,
+    private readonly caller: Fiber.RuntimeFiber<unknown, unknown>,
+    /** Where it was asked for. */
+    private readonly context: AsyncContext,
+    private readonly contention: () => Contention
+  ) {
+    this.refs = fiberRefsOf(caller)
+  }
+
+  begin(): void {
+    const { caller, key, options, store } = this
+    this.metrics.waiting(1)
+    if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
+    this.warnAfter(options.warnAfterMillis)
+    const own = holdOf(key, store, caller.getFiberRef(currentHolds))
+    // (not in the store's own step: a logger is anybody's code)
+    if (own !== undefined) {
+      queueMicrotask(() => this.context.runInAsyncScope(this.warnOfItself, this, own))
+    }
+  }
+
+  end(): void {
+    this.metrics.waiting(-1)
+    this.nextWarning?.cancel()
+  }
+
+  /** Ever less often: each time when it has waited for twice as long. */
+  private warnAfter(millis: number): void {
+    // (at its deadline it ends by itself)
+    if (millis >= this.options.waitMillis) return
+    this.nextWarning = this.store.clock.unsafeSchedule(this.askedAt + millis, () => {
+      this.warnAfter(2 * millis)
+      this.context.runInAsyncScope(this.warnOfWait, this)
+    })
+  }
+
+  private warnOfWait(): void {
+    const { message } = new LockUnavailable({
+      key: this.key,
+      waited: Duration.millis(Math.round(this.store.clock.unsafeNow() - this.askedAt)),
+      ...this.contention()
+    })
+    this.warn(`Still waiting. ${message}`)
+  }
+
+  private warnOfItself({ since }: Hold): void {
+    const held = Math.round(this.store.clock.unsafeNow() - since)
+    const { waitMillis } = this.options
+    const howLong =
+      waitMillis === Number.POSITIVE_INFINITY
+        ? "lasts for ever"
+        : `ends only after ${waitMillis} ms`
+    this.warn(
+      `Lock ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of taking the lock again.`
+    )
+  }
+
+  private warn(message: string): void {
+    const { caller, key, options, refs } = this
+    warnAs(caller, refs, key, options.owner, message)
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * A key that is held or waited for: its holders, and its queue. A lock, a semaphore and both sides of a
+ * read-write lock are the same arithmetic here: shares of a capacity.
+ */
+import type { AcquireExit, Claim, Contention, Grant, Kind, Look, NotOurs } from "../engine.js"
+import { Fifo, Link } from "../common/fifo.js"
+import { isolated } from "../common/isolated.js"
+import { Heap, type Ranked } from "./heap.js"
+
+/** A holder. Its rank is when it expires. */
+export class Holding extends Link implements Ranked {
+  slot = 0
+  rank: number
+  share: number
+  /** Its limit, among those of the others. */
+  readonly limit: Ranked
+  /** Who freed the key by force has said so here. */
+  lost: NotOurs | undefined = undefined
+  whenLost: ((reason: NotOurs) => void) | undefined = undefined
+
+  constructor(
+    readonly token: string,
+    readonly fencingToken: number,
+    readonly claim: Claim,
+    readonly since: number
+  ) {
+    super()
+    this.rank = since + claim.ttlMillis
+    this.share = claim.share
+    this.limit = { rank: claim.limit, slot: 0 }
+  }
+}
+
+/** A grant that can be given back by those who made it. */
+export interface Returnable extends Grant {
+  giveBack(): void
+}
+
+/** A claim that waits. */
+export class Waiter extends Link {
+  /** What it is told, or has been told. */
+  grant: Returnable | undefined = undefined
+  deadline: { readonly cancel: () => void } | undefined = undefined
+
+  constructor(
+    readonly claim: Claim,
+    readonly askedAt: number,
+    readonly contention: Contention,
+    private onExit: ((exit: AcquireExit) => void) | undefined
+  ) {
+    super()
+  }
+
+  settle(exit: AcquireExit): void {
+    const { onExit } = this
+    this.forget()
+    if (onExit !== undefined) isolated(onExit, exit)
+  }
+
+  /** Nobody wants to be told any more. */
+  forget(): void {
+    this.onExit = undefined
+    this.deadline?.cancel()
+  }
+}
+
+export class Entry {
+  /** In the order of their grants, so that the first one's fencing token is the smallest. */
+  readonly holders = new Fifo<Holding>()
+  readonly waiters = new Fifo<Waiter>()
+  inUse = 0
+  private readonly expiries = new Heap<Holding>()
+  private readonly limits = new Heap<Ranked>()
+
+  constructor(
+    readonly key: string,
+    readonly kind: Kind
+  ) {}
+
+  get isIdle(): boolean {
+    return this.holders.size === 0 && this.waiters.size === 0
+  }
+
+  /** What nobody who holds it has been promised to be exceeded. */
+  get leastLimit(): number | undefined {
+    return this.limits.first?.rank
+  }
+
+  get nextExpiry(): number | undefined {
+    return this.expiries.first?.rank
+  }
+
+  fits({ limit, share }: Claim): boolean {
+    return this.inUse + share <= Math.min(limit, this.leastLimit ?? limit)
+  }
+
+  add(holding: Holding): void {
+    this.inUse += holding.share
+    this.holders.add(holding)
+    this.expiries.add(holding)
+    this.limits.add(holding.limit)
+  }
+
+  delete(holding: Holding): void {
+    if (!this.holders.delete(holding)) return
+    this.inUse -= holding.share
+    this.expiries.delete(holding)
+    this.limits.delete(holding.limit)
+  }
+
+  renew(holding: Holding, expiresAt: number): void {
+    this.expiries.update(holding, expiresAt)
+  }
+
+  reshare(holding: Holding, share: number): void {
+    this.inUse += share - holding.share
+    holding.share = share
+  }
+
+  deleteExpired(now: number): void {
+    for (;;) {
+      const first = this.expiries.first
+      if (first === undefined || first.rank > now) return
+      this.delete(first)
+    }
+  }
+
+  /** The holder that expires first is the one in the way: what it has is the first to become free. */
+  contention(now: number, ahead: number | undefined): Contention {
+    const holding = this.expiries.first
+    return {
+      owner: holding?.claim.owner,
+      heldForMillis: holding && Math.round(now - holding.since),
+      foreign: false,
+      retryAfterMillis: holding === undefined ? 0 : Math.round(holding.rank - now),
+      ahead
+    }
+  }
+
+  look(now: number, atMost: number): Look {
+    return {
+      kind: this.kind,
+      limit: this.leastLimit,
+      inUse: this.inUse,
+      held: this.holders.upTo(atMost).map(({ claim, fencingToken, rank, share, since }) => ({
+        owner: claim.owner,
+        heldForMillis: Math.round(now - since),
+        foreign: false,
+        share,
+        limit: claim.limit,
+        fencingToken,
+        ttlLeftMillis: Math.round(rank - now)
+      })),
+      pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({
+        owner: claim.owner,
+        share: claim.share,
+        limit: claim.limit,
+        waitedMillis: Math.round(now - askedAt)
+      })),
+      heldCount: this.holders.size,
+      pendingCount: this.waiters.size
+    }
+  }
+}

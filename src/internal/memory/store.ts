@@ -1,0 +1,341 @@
+/**
+ * The store in memory. Whatever changes a key (a release, an expiry, a waiter that leaves) grants all
+ * of the queue's beginning that fits, in one step, before anybody is told.
+ */
+import { Dictionary } from "../common/dictionary.js"
+import {
+  type Capability,
+  type Kind,
+  type LockClock,
+  type NotOurs,
+  type ScheduledCall,
+  type AcquireExit,
+  type Claim,
+  type Contention,
+  type Forget,
+  Granted,
+  keyOfAnotherKind,
+  lacking,
+  type Look,
+  notCapable,
+  type OwnershipExit,
+  type Page,
+  type RenewExit,
+  type Store,
+  StoreFailure,
+  Unavailable
+} from "../engine.js"
+import { isolated } from "../common/isolated.js"
+import { validUntil } from "../common/timing.js"
+import { makeStoreId, makeToken } from "../common/token.js"
+import { Entry, Holding, type Returnable, Waiter } from "./entry.js"
+
+const capabilities: ReadonlySet<Capability> = new Set([
+  "semaphore",
+  "readWriteLock",
+  "reshare",
+  "look",
+  "keys",
+  "revoke"
+])
+
+const nothing = (): void => {}
+
+/** A key, and the timer for its next expiry. */
+class TimedEntry extends Entry {
+  timer: ScheduledCall | undefined = undefined
+  timerAt = 0
+}
+
+export class MemoryStore implements Store {
+  readonly capabilities = capabilities
+  private readonly entries = new Dictionary<TimedEntry>()
+  private readonly id = makeStoreId()
+  private lastFencingToken = 0
+  private isClosed = false
+
+  constructor(
+    readonly clock: LockClock,
+    private readonly wallMillis: () => number
+  ) {}
+
+  acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void {
+    const refusal = this.refusal(claim)
+    if (refusal !== undefined) {
+      onExit(refusal)
+      return nothing
+    }
+    const { key, kind, waitMillis } = claim
+    const now = this.clock.unsafeNow()
+    const entry = this.entry(key, kind, now)
+    if (entry.kind !== kind) {
+      onExit(keyOfAnotherKind(key, entry.kind, kind))
+      return nothing
+    }
+    if (entry.waiters.size === 0 && entry.fits(claim)) {
+      const grant = this.give(entry, claim, undefined)
+      onExit(new Granted(grant))
+      return () => grant.giveBack()
+    }
+    tellLimit(entry, claim)
+    if (waitMillis === 0) {
+      onExit(new Unavailable(key, 0, entry.contention(now, undefined)))
+      return nothing
+    }
+    return this.wait(entry, claim, now, onExit)
+  }
+
+  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
+    const now = this.clock.unsafeNow()
+    onExit(this.present(key, now)?.look(now, atMost) ?? free)
+    return nothing
+  }
+
+  keys(prefix: string, _: string | undefined, onExit: (exit: Page | StoreFailure) => void): Forget {
+    const now = this.clock.unsafeNow()
+    const keys = this.entries.values
+      .map(({ key }) => key)
+      .filter((key) => key.startsWith(prefix) && this.present(key, now) !== undefined)
+    onExit({ keys, next: undefined })
+    return nothing
+  }
+
+  revoke(
+    key: string,
+    fencingToken: number,
+    onExit: (exit: boolean | StoreFailure) => void
+  ): Forget {
+    const entry = this.present(key, this.clock.unsafeNow())
+    const holding = entry?.holders.all.find((one) => one.fencingToken === fencingToken)
+    if (entry === undefined || holding === undefined) {
+      onExit(false)
+      return nothing
+    }
+    entry.delete(holding)
+    holding.lost = "Revoked"
+    if (holding.whenLost !== undefined) isolated(holding.whenLost, holding.lost)
+    this.serve(entry)
+    onExit(true)
+    return nothing
+  }
+
+  close(onClosed: () => void): void {
+    this.isClosed = true
+    for (const entry of this.entries.values) {
+      entry.timer?.cancel()
+      for (const waiter of entry.waiters.drain()) waiter.settle(closed(entry.key))
+    }
+    onClosed()
+  }
+
+  // ---------------------------------------------------------------- for its grants
+
+  /** Whether a grant is still held. */
+  ownership({ key }: Entry, holding: Holding): "Ours" | NotOurs {
+    const now = this.clock.unsafeNow()
+    if (holding.stands && holding.rank > now) return "Ours"
+    if (holding.lost !== undefined) return holding.lost
+    // of a semaphore there may be others as well as ours
+    const isTaken = holding.claim.kind === "lock" && (this.present(key, now)?.inUse ?? 0) > 0
+    return isTaken ? "Taken" : "Missing"
+  }
+
+  /** Grants as much of the beginning of the queue as fits. */
+  serve(entry: TimedEntry): void {
+    let served: Array<Waiter> | undefined
+    entry.deleteExpired(this.clock.unsafeNow())
+    for (;;) {
+      const { first } = entry.waiters
+      if (first === undefined || !entry.fits(first.claim)) break
+      entry.waiters.delete(first)
+      first.grant = this.give(entry, first.claim, first.contention)
+      ;(served ??= []).push(first)
+    }
+    this.watchExpiry(entry)
+    this.forgetIfIdle(entry)
+    if (served !== undefined) for (const waiter of served) waiter.settle(new Granted(waiter.grant!))
+  }
+
+  // ---------------------------------------------------------------- inside
+
+  private refusal(claim: Claim): StoreFailure | undefined {
+    if (this.isClosed) return closed(claim.key)
+    const needed = lacking(claim, capabilities)
+    return needed === undefined ? undefined : notCapable("acquire", claim.key, needed)
+  }
+
+  private wait(
+    entry: TimedEntry,
+    claim: Claim,
+    askedAt: number,
+    onExit: (exit: AcquireExit) => void
+  ): () => void {
+    const { clock } = this
+    const { key, waitMillis } = claim
+    const waiter = new Waiter(claim, askedAt, entry.contention(askedAt, entry.waiters.size), onExit)
+    entry.waiters.add(waiter)
+    claim.whenWaiting?.(() => entry.contention(clock.unsafeNow(), entry.waiters.before(waiter)))
+    // (also where a lease has just run out, and its timer not fired yet)
+    this.serve(entry)
+    if (waiter.stands && Number.isFinite(waitMillis)) {
+      waiter.deadline = clock.unsafeSchedule(askedAt + waitMillis, () => {
+        if (!waiter.stands) return
+        const now = clock.unsafeNow()
+        const contention = entry.contention(now, entry.waiters.before(waiter))
+        entry.waiters.delete(waiter)
+        waiter.settle(new Unavailable(key, Math.round(now - askedAt), contention))
+        // those behind it may fit
+        this.serve(entry)
+      })
+    }
+    return () => {
+      waiter.forget()
+      if (entry.waiters.delete(waiter)) this.serve(entry)
+      else waiter.grant?.giveBack()
+    }
+  }
+
+  /** A key that nobody has, nor waits for, begins anew: as whatever kind. */
+  private entry(key: string, kind: Kind, now: number): TimedEntry {
+    let entry = this.present(key, now)
+    if (entry === undefined) this.entries.set(key, (entry = new TimedEntry(key, kind)))
+    return entry
+  }
+
+  /** The key, if somebody has it or waits for it. */
+  private present(key: string, now: number): TimedEntry | undefined {
+    const entry = this.entries.get(key)
+    if (entry === undefined) return undefined
+    entry.deleteExpired(now)
+    this.forgetIfIdle(entry)
+    return entry.isIdle ? undefined : entry
+  }
+
+  private give(entry: TimedEntry, claim: Claim, contention: Contention | undefined): MemoryGrant {
+    const now = this.clock.unsafeNow()
+    this.lastFencingToken = Math.max(
+      this.lastFencingToken + 1,
+      Math.floor(this.wallMillis() * 1_000)
+    )
+    tellLimit(entry, claim)
+    const holding = new Holding(makeToken(this.id), this.lastFencingToken, claim, now)
+    entry.add(holding)
+    return new MemoryGrant(
+      this,
+      entry,
+      holding,
+      entry.holders.first!.fencingToken,
+      validUntil(now, claim.ttlMillis),
+      contention
+    )
+  }
+
+  /** While somebody waits, the next expiry is an event. */
+  private watchExpiry(entry: TimedEntry): void {
+    const at = entry.waiters.size === 0 ? undefined : entry.nextExpiry
+    // (a timer that is too early looks again: most leases are renewed or released, and not a timer's)
+    if (at !== undefined && entry.timer !== undefined && entry.timerAt <= at) return
+    entry.timer?.cancel()
+    entry.timer = undefined
+    if (at === undefined) return
+    entry.timerAt = at
+    entry.timer = this.clock.unsafeSchedule(at, () => {
+      entry.timer = undefined
+      this.serve(entry)
+    })
+  }
+
+  private forgetIfIdle(entry: TimedEntry): void {
+    if (!entry.isIdle) return
+    entry.timer?.cancel()
+    if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
+  }
+}
+
+class MemoryGrant implements Returnable {
+  readonly token: string
+  readonly fencingToken: number
+
+  constructor(
+    private readonly store: MemoryStore,
+    private readonly entry: TimedEntry,
+    private readonly holding: Holding,
+    readonly fencingFloor: number,
+    readonly validUntil: number,
+    readonly contention: Contention | undefined
+  ) {
+    this.token = holding.token
+    this.fencingToken = holding.fencingToken
+  }
+
+  renew(onExit: (exit: RenewExit) => void): Forget {
+    return this.reshare(this.holding.share, onExit)
+  }
+
+  verify(onExit: (exit: OwnershipExit) => void): Forget {
+    onExit(this.store.ownership(this.entry, this.holding))
+    return nothing
+  }
+
+  release(_: number, onExit: (exit: OwnershipExit) => void): void {
+    onExit(this.giveBack())
+  }
+
+  reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
+    const { entry, holding, store } = this
+    const found = store.ownership(entry, holding)
+    if (found !== "Ours") {
+      onExit({ _tag: "NotOurs", reason: found })
+    } else if (!(Number.isInteger(share) && share >= 1 && share <= holding.share)) {
+      onExit(
+        new StoreFailure(
+          "reshare",
+          entry.key,
+          `The new share is ${share}, and must be a whole number from 1 to ${holding.share}, which is the present one.`,
+          false
+        )
+      )
+    } else {
+      const { ttlMillis } = holding.claim
+      const now = store.clock.unsafeNow()
+      entry.renew(holding, now + ttlMillis)
+      if (share < holding.share) {
+        entry.reshare(holding, share)
+        store.serve(entry)
+      }
+      onExit({ _tag: "Renewed", validUntil: validUntil(now, ttlMillis) })
+    }
+    return nothing
+  }
+
+  whenLost(listener: (reason: NotOurs) => void): void {
+    const { lost } = this.holding
+    if (lost === undefined) this.holding.whenLost = listener
+    else listener(lost)
+  }
+
+  giveBack(): "Ours" | NotOurs {
+    const found = this.store.ownership(this.entry, this.holding)
+    this.entry.delete(this.holding)
+    this.store.serve(this.entry)
+    return found
+  }
+}
+
+/** Before the claim's own limit is one of them. */
+const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
+  if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
+}
+
+const free: Look = {
+  kind: undefined,
+  limit: undefined,
+  inUse: 0,
+  held: [],
+  pending: [],
+  heldCount: 0,
+  pendingCount: 0
+}
+
+const closed = (key: string): StoreFailure =>
+  new StoreFailure("acquire", key, "The store has been closed.", false)

@@ -1,0 +1,198 @@
+/**
+ * Parts of the Lua that runs on the server, by name: a script carries those that it runs.
+ *
+ * KEYS, from `k` on, and ARGV, from `a` on, so that several operations can follow one another in one
+ * call:
+ *
+ * KEYS[1]  the lock. Of kind `lock` a plain string that holds the owner's token, with a ttl; of other
+ *          kinds a sorted set of the holders' tokens, by the end of their ttls (ms, server time)
+ * KEYS[2]  the record of the last grant, `<fencing token> <claim>`, kept for a day after it
+ * KEYS[3]  the queue: a sorted set of waiters' tokens, by arrival
+ * KEYS[4]  what is known of each waiter: `<last heartbeat> <window> <ttl of a grant> <claim>`, in ms
+ * KEYS[5]  of each holder `<fencing token> <claim>`, and under `in-use` the sum of their shares
+ * KEYS[6]  where several hold it, their fencing tokens and limits, in lexical order: `f<fencing token>
+ *          <token>` and `l<limit> <token>`
+ *
+ * A claim is `lock/1 <ttl> <owner>`, or `semaphore/1 <ttl> <share> <limit> <owner>`: the kind and the
+ * version of this format, the longest ttl that was asked for with the token, a description. (Before
+ * there were versions: the owner alone.) A record of a later version is left as it is, and so is a
+ * waiter of one, or of another kind.
+ */
+import { createHash } from "node:crypto"
+import { tokenMark } from "../common/token.js"
+
+export interface Script {
+  readonly name: string
+  readonly lua: string
+  readonly sha: string
+}
+
+export const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
+  const lua = parts.join("\n")
+  return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
+}
+
+/** Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. */
+const queueTtl = 10_000
+
+/**
+ * So many dead waiters are passed over in one call, or half as many living ones served, and then the next
+ * one is told to ask: a call is short.
+ */
+const mostPassed = 64
+
+export const clock = `
+local k, a = 0, 0
+
+local function micros()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+`
+
+/** `mark`: how a claim of the kind begins, for example `lock/1 `. */
+export const record = (mark: string): string => `
+-- Why a record is left alone, if it was written by a later version.
+local function refusal(known)
+  -- (by far the most, and a pattern costs as much as all else here)
+  if string.sub(known, 17, ${17 + mark.length}) == ' ${mark}' then return end
+  local kind, version = string.match(known, '^%d+ (%l+)/(%d+) ')
+  if version and tonumber(version) > 1 then
+    return 'LATERVERSION The record of this lock is of a later version of this library (' ..
+      kind .. '/' .. version .. ', and this one knows ${mark.trim()})'
+  end
+end
+
+-- A fencing token: max(last + 1, server time), where the asker may know of a last one.
+local function mint(now, claim, least)
+  local fence = string.format('%.0f', now)
+  local known = redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400, 'GET')
+  if not known and not least then return fence end
+  known = known or ''
+  local why = refusal(known)
+  if why then
+    redis.call('SET', KEYS[k + 2], known, 'EX', 86400)
+    error(why, 0)
+  end
+  local last = math.max(tonumber(string.match(known, '^%d+')) or 0, least or 0)
+  if last >= now then
+    fence = string.format('%.0f', last + 1)
+    redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400)
+  end
+  return fence
+end
+
+-- The longest ttl that the tenure was asked for with.
+local function longest(known)
+  return tonumber(string.match(known, '^%d+ %l+/1 (%d+) '))
+end
+
+local function otherKind(kind, how)
+  return redis.error_reply('OTHERKIND The key is ' .. how .. ' as a ' .. kind ..
+    ', and was asked for as a ${mark.split("/")[0]}')
+end
+`
+
+/**
+ * The queue. A kind says, before this part, whether there is room for a claim (`room`), makes it a
+ * holder (`put`), and how its grant is told (`told`).
+ */
+export const queue = (mark: string): string => `
+-- Grants that one message can tell go out in one: lists of tokens, grants and ttls, and the key.
+local channel, tokens, grants, ttls
+
+local function publish()
+  if channel then
+    redis.pcall('PUBLISH', channel, tokens .. ' ' .. grants .. ' ' .. ttls .. ' ' .. KEYS[k + 1])
+    channel = nil
+  end
+end
+
+local function tell(token, grant, ttl)
+  local to = string.match(token, '^([^.]*)')
+  if to == channel then
+    tokens, grants, ttls = tokens .. ',' .. token, grants .. ',' .. grant, ttls .. ',' .. ttl
+  else
+    publish()
+    channel, tokens, grants, ttls = to, token, grant, ttl
+  end
+end
+
+-- Makes holders of the first live waiters, as long as there is room, and tells their processes.
+-- Answers true where somebody lives who is not for this version to serve, and asks by itself.
+local toPass = ${mostPassed}
+
+local function serve(now)
+  local other = nil
+  -- (of an operation that failed)
+  channel = nil
+  repeat
+    local full = toPass <= 0
+    if not room() then break end
+    local first, place = unpack(redis.call('ZPOPMIN', KEYS[k + 3]))
+    if not first then break end
+    local known = redis.call('HGET', KEYS[k + 4], first) or ''
+    local beat, window, ttl, claim = string.match(known, '^(%d+) (%d+) (%d+) (.*)$')
+    if beat and now / 1000 - beat <= tonumber(window) then
+      -- (before there were versions, there were locks alone)
+      local form, fence = string.match(claim, '^%l+/%d+ ') or 'lock/1 ', nil
+      if form ~= '${mark}' then other = true end
+      local ok = not other and not full and room(claim)
+      -- the rest is for a call of its own: the message says nothing that can be believed, so it asks
+      if full and not other then tell(first, '0', '0') end
+      if ok then
+        ok, fence = pcall(mint, now, claim)
+        other = not ok
+      end
+      if not ok then
+        redis.call('ZADD', KEYS[k + 3], place, first)
+        -- (it was the only one: so the queue is a new key)
+        redis.call('PEXPIRE', KEYS[k + 3], ${queueTtl})
+        break
+      end
+      redis.call('HDEL', KEYS[k + 4], first)
+      put(first, fence, claim, ttl, now)
+      tell(first, told(fence), ttl)
+      toPass = toPass - 1
+    else
+      redis.call('HDEL', KEYS[k + 4], first)
+    end
+    toPass = toPass - 1
+  until full
+  publish()
+  return other
+end
+
+local function stand(now)
+  redis.call('HSET', KEYS[k + 4], ARGV[a + 1], string.format('%.0f', now / 1000) .. ' ' .. ARGV[a + 4] ..
+    ' ' .. ARGV[a + 5] .. ' ' .. ARGV[a + 3])
+  redis.call('PEXPIRE', KEYS[k + 3], ${queueTtl})
+  redis.call('PEXPIRE', KEYS[k + 4], ${queueTtl})
+  return redis.call('ZRANK', KEYS[k + 3], ARGV[a + 1])
+end
+
+-- At the end of the queue, unless it stands there; -1 for who does not wait, and an error where the
+-- last one waits for another kind of lock.
+local function join(now)
+  local last, score = unpack(redis.call('ZRANGE', KEYS[k + 3], -1, -1, 'WITHSCORES'))
+  if last then
+    local known = redis.call('HGET', KEYS[k + 4], last) or ''
+    local beat, window, kind = string.match(known, '^(%d+) (%d+) %d+ (%l+)/%d+ ')
+    if kind and kind .. '/' ~= '${mark.slice(0, mark.indexOf("/") + 1)}' and now / 1000 - beat <= tonumber(window) then
+      return otherKind(kind, 'waited for')
+    end
+  end
+  if (ARGV[a + 4] or '') == '' then return -1 end
+  if not redis.call('ZSCORE', KEYS[k + 3], ARGV[a + 1]) then
+    redis.call('ZADD', KEYS[k + 3], string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1)), ARGV[a + 1])
+  end
+  return stand(now)
+end
+`
+
+/** Whether a value is one of our tokens. */
+export const isOurs = `
+local function isOurs(token)
+  return string.sub(token, 1, ${tokenMark.length}) == '${tokenMark}'
+end
+`

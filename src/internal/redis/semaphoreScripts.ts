@@ -1,0 +1,255 @@
+/**
+ * The scripts of kinds that several can hold at once: semaphores, and what else has a capacity. What
+ * KEYS and claims are is said in `lua.ts`.
+ */
+import { holders, holding, time } from "./holders.js"
+import { clock, isOurs, queue, record, script } from "./lua.js"
+
+const mark = "semaphore/1 "
+
+/** How many fencing tokens a process gets at most that keeps its share for its next callers. */
+const fencingBlock = 256
+
+const lib = [clock, time, isOurs, record(mark), holders, queue(mark)]
+
+const acquireOne = `
+local function take()
+  local ok, fence = pcall(mint, now, ARGV[a + 3])
+  if ok then
+    -- a refusal here (a type, an ACL) must not leave anything behind
+    local done, why = pcall(put, ARGV[a + 1], fence, ARGV[a + 3], tonumber(ARGV[a + 2]))
+    if done then return told(fence) end
+    pcall(drop, { ARGV[a + 1] })
+    pcall(keep)
+    fence = why
+  end
+  return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
+end
+
+-- A grant, where nobody waits and there is room; otherwise nothing, and whether the key is not ours.
+local function attempt()
+  -- (by far the most)
+  if redis.call('EXISTS', KEYS[k + 1], KEYS[k + 3], KEYS[k + 5], KEYS[k + 6]) == 0 then
+    nobody()
+    return take()
+  end
+  if look() then return nil, true end
+  local ends, known = endOf(ARGV[a + 1])
+  if ends then return claimed(ends) end
+  -- its ttl has ended, and it comes again
+  if known then drop({ ARGV[a + 1] }) end
+  if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end
+end
+`
+
+const releaseOne = `
+-- 1, where it holds it and nobody waits; otherwise nothing.
+local function leave()
+  local ends = redis.pcall('ZSCORE', KEYS[k + 1], ARGV[a + 1])
+  if type(ends) ~= 'string' or tonumber(ends) <= millis or redis.call('EXISTS', KEYS[k + 3]) == 1 then return end
+  if redis.call('ZCARD', KEYS[k + 1]) == 1 then
+    redis.call('DEL', KEYS[k + 1], KEYS[k + 5], KEYS[k + 6])
+  else
+    drop({ ARGV[a + 1] })
+    keep()
+  end
+  return 1
+end
+`
+
+const unlessHeld = `
+local function unlessHeld()
+  local ok, ends = pcall(endOf, ARGV[a + 1])
+  if ok then return ends, 0 end
+  if string.find(type(ends) == 'table' and ends.err or tostring(ends), 'WRONGTYPE') then return false, 2 end
+  return false, ends
+end
+`
+
+const renewOne = `
+local function renew()
+  local ends, why = unlessHeld()
+  if not ends then return why end
+  extend(ARGV[a + 1], tonumber(ARGV[a + 2]), ends)
+  return 1
+end
+`
+
+/** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
+export const acquire = script(
+  "acquire",
+  ...lib,
+  holding,
+  acquireOne,
+  `
+local answer, foreign = attempt()
+if answer then return answer end
+if foreign then
+  local why = stranger()
+  if why then return why end
+elseif redis.call('EXISTS', KEYS[3]) == 1 then
+  local other = serve(now)
+  local ends = endOf(ARGV[1])
+  if ends then return claimed(ends) end
+  if not other and redis.call('EXISTS', KEYS[3]) == 0 and room(ARGV[3]) then return take() end
+end
+local later = refusal(redis.call('GET', KEYS[2]) or '')
+if later then return redis.error_reply(later) end
+local rank = join(now)
+if type(rank) == 'table' then return rank end
+return busy(foreign, rank)
+`
+)
+
+/** ARGV: token. */
+export const release = script(
+  "release",
+  ...lib,
+  releaseOne,
+  `
+if leave() then return 1 end
+local foreign = look()
+local ends = not foreign and endOf(ARGV[1])
+if ends then
+  drop({ ARGV[1] })
+  keep()
+elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
+  redis.call('HDEL', KEYS[4], ARGV[1])
+end
+if not foreign then serve(now) end
+return ends and 1 or foreign and 2 or 0
+`
+)
+
+/** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
+export const renew = script(
+  "renew",
+  clock,
+  time,
+  isOurs,
+  record(mark),
+  holders,
+  holding,
+  unlessHeld,
+  renewOne,
+  "return renew()"
+)
+
+/** ARGV: token. */
+export const verify = script(
+  "verify",
+  clock,
+  time,
+  unlessHeld,
+  `
+local ends, why = unlessHeld()
+return ends and 1 or why
+`
+)
+
+/** ARGV: token, ttl, claim, window, ttl of a grant by handoff. As of a lock. */
+export const heartbeat = script(
+  "heartbeat",
+  ...lib,
+  holding,
+  `
+local foreign = look()
+local ends = not foreign and endOf(ARGV[1])
+if ends then return claimed(ends) end
+if not redis.call('ZSCORE', KEYS[3], ARGV[1]) then return 0 end
+local why = foreign and stranger()
+if why then return why end
+local later = refusal(redis.call('GET', KEYS[2]) or '')
+if later then return redis.error_reply(later) end
+stand(now)
+if not foreign then
+  serve(now)
+  ends = endOf(ARGV[1])
+  if ends then return claimed(ends) end
+end
+return busy(foreign, redis.call('ZRANK', KEYS[3], ARGV[1]))
+`
+)
+
+/**
+ * ARGV: token, ttl, claim, the fencing token of the holder's entry, how many places of its process are in
+ * the queue. As of a lock: if another process waits, the share is given back, and who waits is served
+ * (1). If nobody does, it is kept for the next callers of this process: answered is a grant with a new
+ * fencing token, and the last one of those from there on that are for this process. The entry has the
+ * first of them, so that nobody is told of a smallest fencing token that a caller here is below.
+ *
+ * A copy of a pass that has kept the share says the same first one, and that it is the only one.
+ */
+export const pass = script(
+  "pass",
+  ...lib,
+  holding,
+  `
+local foreign = look()
+local ends = not foreign and endOf(ARGV[1])
+local known = ends and redis.call('HGET', KEYS[5], ARGV[1])
+if not known then
+  if not foreign then serve(now) end
+  return foreign and 2 or 0
+end
+local fence, ttl = string.match(known, '^%d+'), tonumber(ARGV[2])
+if fence ~= ARGV[4] then
+  extend(ARGV[1], ttl, ends)
+  return told(fence) .. ':' .. fence
+end
+if redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
+  drop({ ARGV[1] })
+  keep()
+  serve(now)
+  return 1
+end
+local before = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^%d+')) or 0
+before = math.max(before, tonumber(fence))
+local most = mint(now, ARGV[3], before)
+local first = string.format('%.0f', math.max(before + 1, tonumber(most) - ${fencingBlock - 1}))
+if redis.call('ZREM', KEYS[6], ofFence(fence, ARGV[1])) == 1 then
+  redis.call('ZADD', KEYS[6], 0, ofFence(first, ARGV[1]))
+end
+local claim = string.gsub(ARGV[3], '^(%l+/1 )%d+', '%1' .. string.format('%.0f', longest(known)))
+redis.call('HSET', KEYS[5], ARGV[1], first .. ' ' .. claim)
+extend(ARGV[1], ttl, ends)
+return told(first) .. ':' .. most
+`
+)
+
+/**
+ * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
+ * answered with nothing and asked again by itself.
+ *
+ * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
+ * ttl of each renewal; token, ttl, claim of each acquire.
+ */
+export const batch = script(
+  "batch",
+  clock,
+  time,
+  isOurs,
+  record(mark),
+  holders,
+  holding,
+  acquireOne,
+  releaseOne,
+  unlessHeld,
+  renewOne,
+  `
+local answers = {}
+local function each(operation, count, args)
+  for _ = 1, count do
+    read = nil
+    local ok, answer = pcall(operation)
+    answers[#answers + 1] = ok and type(answer) ~= 'table' and answer or false
+    k, a = k + 6, a + args
+  end
+end
+a = 3
+each(leave, ARGV[1], 1)
+each(renew, ARGV[2], 2)
+each(attempt, ARGV[3], 3)
+return answers
+`
+)

@@ -1,0 +1,136 @@
+/** What each room of the library may know of the others; see docs/architecture.md. */
+import { describe, expect, it } from "vitest"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+
+const source = fileURLToPath(new URL("../../src/", import.meta.url))
+
+const files: ReadonlyArray<string> = Fs.readdirSync(source, { recursive: true })
+  .map((name) => String(name).replaceAll("\\", "/"))
+  .filter((name) => name.endsWith(".ts"))
+
+/** Without comments: examples import as well. */
+const code = (file: string): string =>
+  Fs.readFileSync(Path.join(source, file), "utf8").replace(/\/\*[^]*?\*\/|^\s*\/\/.*$/gm, "")
+
+interface Import {
+  /** A package, or a file of ours. */
+  readonly of: string
+  readonly isType: boolean
+}
+
+const importsOf = (file: string): ReadonlyArray<Import> =>
+  [...code(file).matchAll(/^(import|export)\s(type\s)?[^"';]*?from\s*"([^"]+)"/gm)].map(
+    ([, , type, of = ""]) => ({
+      of: of.startsWith(".") ? Path.posix.join(Path.posix.dirname(file), of) : of,
+      isType: type !== undefined
+    })
+  )
+
+const room = (file: string): string => /^internal\/(\w+)\//.exec(file)?.[1] ?? "outside"
+const name = (of: string): string => of.replace(/\.js$/, "")
+
+/** The rooms that a face for another version of Effect takes as they are. */
+const rooms: Record<string, (of: string) => boolean> = {
+  common: () => false,
+  lease: (of) => room(of) === "common",
+  memory: (of) => room(of) === "common",
+  redis: (of) => room(of) === "common" || of === "ioredis"
+}
+
+const inRooms = files.filter((file) => rooms[room(file)] !== undefined)
+
+describe("the rooms", () => {
+  it.each(inRooms)("%s knows the engine's interface, and what its room may", (file) => {
+    const strangers = importsOf(file).filter(
+      ({ of }) =>
+        !of.startsWith("node:") &&
+        of !== "internal/engine.js" &&
+        room(of) !== room(file) &&
+        !rooms[room(file)]!(of)
+    )
+    expect(strangers).toEqual([])
+  })
+
+  it("are all there", () => {
+    expect(new Set(inRooms.map(room))).toEqual(new Set(Object.keys(rooms)))
+  })
+
+  it("are known to the public modules, and to the face only as far as it needs them", () => {
+    const inFace = files.filter((file) => room(file) === "face")
+    const known = new Set(inFace.flatMap((file) => importsOf(file).map(({ of }) => room(of))))
+    expect([...known].sort()).toEqual(["common", "face", "lease", "outside"])
+  })
+
+  it("the engine's interface knows the words of the public modules, and runs nothing of theirs", () => {
+    expect(importsOf("internal/engine.ts").filter(({ isType }) => !isType)).toEqual([])
+  })
+})
+
+/** What Effect has in its third version only, and the files that may use it. */
+const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
+  "withFiberRuntime|interruptedCause": ["face/caller", "face/httpLock"],
+  "RuntimeFlags\\b": ["face/caller", "face/fork", "face/guard", "face/effectClock"],
+  "getFiberRefs|_fiberRefs": ["face/fiberRefs"],
+  "Runtime\\.(make|runFork|defaultRuntimeFlags)": [
+    "face/fork",
+    "face/redisStore",
+    "face/effectClock"
+  ],
+  "FiberRefs\\.\\w+\\(": ["face/fork", "face/guard"],
+  "unsafePoll|inheritAll": ["face/guard"],
+  unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "face/effectClock"],
+  "Scheduler\\.make|updateFiberRefs": ["face/fork"],
+  "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
+  "FiberRef\\.unsafeMake": ["face/holds"],
+  "currentPreResponseHandlers|Scope\\.extend": ["face/httpLock"],
+  "Effect\\.runtime\\b": ["face/redisStore", "MemoryLockStore"]
+}
+
+describe("what Effect 4 does not have", () => {
+  it.each(Object.entries(onlyInEffect3))("%s is only where it is needed", (words, allowed) => {
+    const users = files
+      .filter((file) => new RegExp(words).test(code(file)))
+      .map((file) => file.replace(/^internal\/|\.ts$/g, ""))
+    expect(users.filter((user) => !allowed.includes(user))).toEqual([])
+  })
+})
+
+it("no file knows, by way of others, itself", () => {
+  const known = new Map(
+    files.map((file) => [
+      name(file.replace(/\.ts$/, "")),
+      importsOf(file)
+        .filter(({ of }) => !of.startsWith("node:"))
+        .map(({ of }) => name(of))
+    ])
+  )
+  const done = new Set<string>()
+  const circles: Array<string> = []
+  const visit = (file: string, path: ReadonlyArray<string>): void => {
+    if (path.includes(file)) circles.push([...path, file].join(" > "))
+    if (path.includes(file) || done.has(file)) return
+    for (const next of known.get(file) ?? []) visit(next, [...path, file])
+    done.add(file)
+  }
+  for (const file of known.keys()) visit(file, [])
+  expect(circles).toEqual([])
+})
+
+/** (One is a table of scripts; the public modules are mostly documentation.) */
+const longer = [
+  "internal/redis/scripts.ts",
+  "internal/redis/semaphoreScripts.ts",
+  "internal/redis/line.ts"
+]
+
+it("no file is long", () => {
+  const long = files.filter(
+    (file) =>
+      !longer.includes(file) &&
+      file.includes("/") &&
+      Fs.readFileSync(Path.join(source, file), "utf8").split("\n").length > 351
+  )
+  expect(long).toEqual([])
+})
