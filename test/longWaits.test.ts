@@ -1,5 +1,6 @@
 /** A long wait is logged, whatever ends it, and whatever the log is made of. */
 import { describe, expect, layer } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as Logger from "effect/Logger"
@@ -24,8 +25,11 @@ describe.each(stores)("%s", (_, store) => {
         const told: Array<string> = []
         const logger = Logger.make(({ message }) => void told.push([message].flat().join(" ")))
         const key = freshKey()
-        yield* Effect.fork(Lock.withLock(key)(Effect.never))
-        yield* Effect.sleep(50)
+        const held = yield* Deferred.make<void>()
+        yield* Effect.fork(
+          Lock.withLock(key)(Effect.zipRight(Deferred.succeed(held, undefined), Effect.never))
+        )
+        yield* Deferred.await(held)
         for (const times of [2, 4]) {
           told.length = 0
           const waits = Array.from({ length: 40 }, (_, index) => {
