@@ -4,6 +4,7 @@
  *
  *   npm run soak                                                       for an hour, all rows
  *   npm run soak -- --minutes 5 --only "mutex, one Redis"
+ *   npm run soak -- --at-once 2                                        two rows at a time, for less load
  *   npm run soak -- --only "mutex, one Redis" --seed 4711 --runs 1     repeats a random plan
  *   npm run soak -- --only "mutex, one Redis" --script flushall        runs a scripted plan
  *
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     minutes: { type: "string", default: "60" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) },
     only: { type: "string" },
+    "at-once": { type: "string" },
     processes: { type: "string" },
     runs: { type: "string" },
     length: { type: "string", default: "10000" },
@@ -31,9 +33,12 @@ const { values } = parseArgs({
 
 /** How long the workload of one random plan goes on, in milliseconds. */
 const length = Number(values.length)
-const endsAt = performance.now() + Number(values.minutes) * 60_000
 const firstSeed = Number(values.seed)
 const chosen = values.only === undefined ? rows : [rowNamed(values.only)]
+/** How many rows run at the same time. */
+const atOnce = Math.min(Number(values["at-once"] ?? chosen.length), chosen.length)
+/** How long each row runs, in milliseconds, so that all of them take the time that was asked for. */
+const share = (Number(values.minutes) * 60_000 * atOnce) / chosen.length
 
 /** The scripted plans of that name, or random ones until the time is over. */
 const plansOf = (row: Row): (() => Plan.Plan | undefined) => {
@@ -44,9 +49,12 @@ const plansOf = (row: Row): (() => Plan.Plan | undefined) => {
     return () => all.shift()
   }
   let seed = firstSeed
+  let endsAt: number | undefined
   const until = firstSeed + Number(values.runs ?? Number.POSITIVE_INFINITY)
-  return () =>
-    performance.now() < endsAt && seed < until ? Plan.random(seed++, row, length) : undefined
+  return () => {
+    endsAt ??= performance.now() + share
+    return performance.now() < endsAt && seed < until ? Plan.random(seed++, row, length) : undefined
+  }
 }
 
 const soak = (row: Row) => {
@@ -69,7 +77,7 @@ const soak = (row: Row) => {
 
 await announceRedisServer()
 console.log(`rows: ${chosen.map(({ name }) => name).join("; ")}; first seed: ${firstSeed}`)
-const tallies = await Effect.runPromise(Effect.forEach(chosen, soak, { concurrency: "unbounded" }))
+const tallies = await Effect.runPromise(Effect.forEach(chosen, soak, { concurrency: atOnce }))
 
 const heap = (growth: ReadonlyArray<number>) =>
   growth.length === 0 ? "–" : `${(Math.max(...growth) / 1024).toFixed(1)} KB`
