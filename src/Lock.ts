@@ -23,14 +23,13 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { dual } from "effect/Function"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { uninterruptibly } from "./internal/face/caller.js"
 import {
   type Body,
+  bodyFirst,
   guardAndRelease,
-  isBodyFirst,
   scopedLease,
   wholeLock,
   withLease
@@ -120,7 +119,7 @@ export const withLock: {
     key: string,
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
-} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
+} = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
   uninterruptibly((caller) =>
     withLease(
       key,
@@ -153,7 +152,7 @@ export const withLockIfAvailable: {
     key: string,
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
-} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
+} = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
   uninterruptibly((caller) =>
     withLease(
       key,

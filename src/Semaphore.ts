@@ -29,13 +29,12 @@
  */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { dual } from "effect/Function"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import {
   type Body,
+  bodyFirst,
   guardAndRelease,
-  isBodyFirst,
   type Share,
   scopedLease,
   withLease
@@ -145,22 +144,20 @@ export const withPermits: {
     key: string,
     options: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
-} = dual(
-  isBodyFirst,
-  <A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: WaitOptions) =>
-    withShare(options, (share) =>
-      uninterruptibly((caller) =>
-        withLease(
-          key,
-          share,
-          options,
-          options.waitAtMost,
-          caller,
-          (lease) => guardAndRelease(lease, body, caller),
-          Effect.fail<LockUnavailable>
-        )
+} = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: WaitOptions) =>
+  withShare(options, (share) =>
+    uninterruptibly((caller) =>
+      withLease(
+        key,
+        share,
+        options,
+        options.waitAtMost,
+        caller,
+        (lease) => guardAndRelease(lease, body, caller),
+        Effect.fail<LockUnavailable>
       )
     )
+  )
 )
 
 /**
@@ -182,22 +179,20 @@ export const withPermitsIfAvailable: {
     key: string,
     options: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
-} = dual(
-  isBodyFirst,
-  <A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
-    withShare(options, (share) =>
-      uninterruptibly((caller) =>
-        withLease(
-          key,
-          share,
-          options,
-          0,
-          caller,
-          (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
-          () => Effect.succeedNone
-        )
+} = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
+  withShare(options, (share) =>
+    uninterruptibly((caller) =>
+      withLease(
+        key,
+        share,
+        options,
+        0,
+        caller,
+        (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+        () => Effect.succeedNone
       )
     )
+  )
 )
 
 /**

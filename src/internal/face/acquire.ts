@@ -295,9 +295,15 @@ const scopeOf = ({ fiber }: Caller): Scope.Scope =>
 /** What runs under a lease. */
 export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Effect<A, E, R>)
 
-/** Whether a body comes first, and then the key: of the two forms of `withLock` and its like. */
-export const isBodyFirst = ({ 0: first }: IArguments): boolean =>
-  typeof first === "function" || Effect.isEffect(first)
+/**
+ * The two forms of `withLock` and its like: `(body, key, options)`, and `(key, options)(body)`. As Effect's
+ * `dual`, which copies its arguments twice.
+ */
+export const bodyFirst = <Both>(run: (body: never, key: string, options: never) => unknown): Both =>
+  ((first: unknown, second: unknown, third: unknown) =>
+    typeof first === "function" || Effect.isEffect(first)
+      ? run(first as never, second as string, third as never)
+      : (body: unknown) => run(body as never, first as string, second as never)) as Both
 
 /** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
 export const guardAndRelease = <L extends HeldLease, A, E, R>(

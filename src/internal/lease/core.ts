@@ -98,7 +98,7 @@ export class LeaseCore {
     private readonly face: LeaseFace
   ) {
     this.grantedAt = clock.unsafeNow()
-    this.prove(grant.validUntil)
+    this.prove(grant.validUntil, this.grantedAt)
   }
 
   // ---------------------------------------------------------------- what is known
@@ -205,9 +205,9 @@ export class LeaseCore {
    * The margin is for a proof of the full ttl. A shorter one (a handoff covers the claim window
    * only, a late answer what is left) has a margin in proportion.
    */
-  private prove(until: number): void {
+  private prove(until: number, now: number): void {
     const { marginMillis, ttlMillis } = this.terms
-    const share = (until - this.clock.unsafeNow()) / (ttlMillis - drift(ttlMillis))
+    const share = (until - now) / (ttlMillis - drift(ttlMillis))
     this.validUntil = until
     this.giveUpAt = until - marginMillis * Math.min(1, Math.max(0, share))
   }
@@ -261,7 +261,7 @@ export class LeaseCore {
       case "Renewed":
         this.renewalFailure = undefined
         // an answer can be older than what is known already
-        this.prove(Math.max(this.validUntil, exit.validUntil))
+        this.prove(Math.max(this.validUntil, exit.validUntil), this.clock.unsafeNow())
         if (this.checkHeld()) this.sleepUntilRenewal()
         return undefined
       case "NotOurs":

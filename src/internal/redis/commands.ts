@@ -20,7 +20,7 @@ export class Commands {
   /** How long a command may take. */
   readonly timeoutMillis: number
 
-  private waiting: Array<Call> = []
+  private readonly waiting: Array<Call> = []
   private undoing = 0
   private whenUndone: Array<() => void> = []
   private closed = false
@@ -56,7 +56,7 @@ export class Commands {
     if (this.closed) queueMicrotask(() => call.fail(new Error(closedMessage)))
     else if (!transport.isReady) transport.keep(call)
     else if (contended || this.probe === undefined || !canTravelTogether(script)) {
-      transport.send([alone(call)])
+      transport.send(alone(call))
     } else if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     return call
   }
@@ -64,9 +64,8 @@ export class Commands {
   /** What many callers asked for in this turn of the event loop goes out together. */
   private readonly flush = (): void => {
     // (without those that were given up in the same turn: nobody undoes what was never sent)
-    const waiting = this.waiting.filter((call) => call.settled === undefined)
-    this.waiting = []
-    this.transport.send(pack(waiting, this.transport.together))
+    const waiting = this.waiting.splice(0).filter((call) => call.settled === undefined)
+    for (const parcel of pack(waiting, this.transport.together)) this.transport.send(parcel)
     if (waiting.length > 1 && !this.transport.together) this.probe?.ask()
   }
 

@@ -98,17 +98,15 @@ export class Connections implements Transport, LaneEvents {
 
   // ---------------------------------------------------------------- calls
 
-  send(parcels: ReadonlyArray<Parcel>): void {
-    for (const parcel of parcels) {
-      for (const call of parcel.calls) this.open.add(call)
-      let sent = false
-      for (const line of this.lines) {
-        if (!line.greeted) continue
-        line.lane.send(parcel)
-        sent = true
-      }
-      if (!sent) for (const call of parcel.calls) this.keep(call)
+  send(parcel: Parcel): void {
+    for (const call of parcel.calls) this.open.add(call)
+    let sent = false
+    for (const line of this.lines) {
+      if (!line.greeted) continue
+      line.lane.send(parcel)
+      sent = true
     }
+    if (!sent) for (const call of parcel.calls) this.keep(call)
   }
 
   keep(call: Call): void {

@@ -87,11 +87,9 @@ export class GivenClient implements Transport, LaneEvents {
     return this.slowest.millis
   }
 
-  send(parcels: ReadonlyArray<Parcel>): void {
-    for (const parcel of parcels) {
-      if (this.isReady) this.lane.send(parcel)
-      else for (const call of parcel.calls) this.keep(call)
-    }
+  send(parcel: Parcel): void {
+    if (this.isReady) this.lane.send(parcel)
+    else for (const call of parcel.calls) this.keep(call)
   }
 
   keep(call: Call): void {

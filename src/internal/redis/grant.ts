@@ -128,9 +128,15 @@ class Release {
     if (pass === undefined) line.ended(tenure)
     call.until(this.deadline, (outcome) => {
       const now = commands.clock.unsafeNow()
-      const fencingToken = readFence(replyIn(outcome))
+      const reply = replyIn(outcome)
+      const fencingToken = readFence(reply)
       if (pass !== undefined && fencingToken !== undefined) {
-        line.kept(tenure, fencingToken, replyIn(outcome), call, pass.ttlMillis)
+        line.kept(tenure, fencingToken, reply, call, pass.ttlMillis)
+        return this.end("Ours")
+      }
+      // handed over, and the next caller here stands in the queue
+      if (Array.isArray(reply)) {
+        line.ended(tenure)
         return this.end("Ours")
       }
       const pause = retryDelay(turn.claim.ttlMillis)

@@ -17,7 +17,7 @@ import type { LockKeys } from "./layout.js"
 import { Place, type PlaceEvents, type Told } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, Turn } from "./tenure.js"
+import { Pass, Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /**
@@ -32,7 +32,7 @@ const mostPlaces = 32
 export class Line implements PlaceEvents {
   private readonly waiters = new Fifo<Waiter>()
   /** Listeners that are called as soon as it is known who has the key. */
-  private unanswered: Array<Waiter> = []
+  private readonly unanswered: Array<Waiter> = []
   private readonly tenures: Array<Tenure> = []
   private readonly places: Array<Place> = []
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
@@ -79,7 +79,7 @@ export class Line implements PlaceEvents {
   private update(): void {
     const { places, tenures, waiters } = this
     if (waiters.size === 0) {
-      this.unanswered = []
+      this.unanswered.length = 0
       this.withdrawFrom(0)
       if (tenures.length === 0) this.onIdle()
       return
@@ -163,7 +163,7 @@ export class Line implements PlaceEvents {
     // they may be kept for one of them
     for (const { holder, pass, token, ttlMillis } of this.tenures) {
       if (pass === undefined || holder !== undefined) continue
-      this.around.commands.giveBack(pass, this.protocol, this.keys, token, ttlMillis)
+      this.around.commands.giveBack(pass.call, this.protocol, this.keys, token, ttlMillis)
     }
     for (const waiter of this.waiters.drain()) waiter.settle(error)
     this.update()
@@ -191,9 +191,7 @@ export class Line implements PlaceEvents {
 
   private answer(): void {
     if (!this.isAnswered) return
-    const { unanswered } = this
-    this.unanswered = []
-    for (const waiter of unanswered) {
+    for (const waiter of this.unanswered.splice(0)) {
       if (!waiter.stands) continue
       this.waits(waiter)
       if (waiter.overdue) this.giveUp(waiter)
@@ -326,7 +324,7 @@ export class Line implements PlaceEvents {
         pending
       )
       loser = this.begin(tenure)
-      this.giveTo(head, tenure)
+      this.giveTo(head, tenure, now)
       this.answer()
     }
     this.update()
@@ -369,9 +367,9 @@ export class Line implements PlaceEvents {
     return true
   }
 
-  private giveTo(waiter: Waiter, tenure: Tenure): void {
+  private giveTo(waiter: Waiter, tenure: Tenure, now: number): void {
     this.waiters.delete(waiter)
-    waiter.settle(tenure.turn(waiter.claim, waiter.contention, this.now))
+    waiter.settle(tenure.turn(waiter.claim, waiter.contention, now))
   }
 
   /** Passes the lease on within this process, if there is somebody, and it is still time. */
@@ -390,13 +388,13 @@ export class Line implements PlaceEvents {
       return false
     }
     tenure.fencingToken++
-    this.giveTo(head, tenure)
+    this.giveTo(head, tenure, now)
     this.update()
     return true
   }
 
   /** Asks Redis to keep the lease for the next caller here, unless another process waits. */
-  askToPass(tenure: Tenure): { readonly call: Call; readonly ttlMillis: number } | undefined {
+  askToPass(tenure: Tenure): Pass | undefined {
     const head = this.waiters.first
     const { commands, localHandoffMillis, owner } = this.around
     if (
@@ -408,19 +406,33 @@ export class Line implements PlaceEvents {
       return undefined
     }
     const { claim } = head
+    const { keys, places, protocol } = this
     tenure.holder = undefined
     const args = [
       tenure.token,
       String(claim.ttlMillis),
-      this.protocol.claimOf(claim, owner),
+      protocol.claimOf(claim, owner),
       String(tenure.entryToken)
     ]
-    if (this.protocol.several) {
-      args.push(String(this.places.filter(({ busy }) => busy !== undefined).length))
+    const ask = (more: ReadonlyArray<string>): Call =>
+      commands.call(protocol.pass, keys, args.concat(more))
+    let call: Call
+    if (protocol.several) {
+      call = ask([String(places.filter(({ busy }) => busy !== undefined).length)])
+    } else if (places.length > 0) {
+      call = ask([])
+    } else {
+      // if another process has the next turn, the one after it is wanted here
+      const place = new Place(this.around, protocol, keys, claim, this, true, ask)
+      places.push(place)
+      call = place.call
     }
-    const call = commands.call(this.protocol.pass, this.keys, args)
-    tenure.pass = call
-    return { call, ttlMillis: claim.ttlMillis }
+    return (tenure.pass = new Pass(call, claim.ttlMillis))
+  }
+
+  onUnused(place: Place): void {
+    this.dropPlace(place)
+    this.update()
   }
 
   /** Redis has kept the lease for this process, with that fencing token, and others beside it. */
@@ -434,11 +446,12 @@ export class Line implements PlaceEvents {
     tenure.lookedAt = now
     const isTime = this.has(tenure) && now < tenure.validUntil
     if (head !== undefined && isTime && tenure.isFor(head.claim)) {
-      this.giveTo(head, tenure)
+      this.giveTo(head, tenure, now)
     } else {
       this.giveBack(tenure)
     }
     this.update()
+    this.answer()
   }
 
   /** The lock is given back to Redis, by a release that is on its way. */

@@ -32,7 +32,10 @@ export const script = (name: string, ...parts: ReadonlyArray<string>): Script =>
   return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
 
-/** Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. */
+/**
+ * Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. What stands
+ * there may have been refreshed up to a second after its arrival: it is kept for 9 s at least.
+ */
 const queueTtl = 10_000
 
 /**
@@ -163,30 +166,49 @@ local function serve(now)
   return other
 end
 
-local function stand(now)
-  redis.call('HSET', KEYS[k + 4], ARGV[a + 1], string.format('%.0f', now / 1000) .. ' ' .. ARGV[a + 4] ..
-    ' ' .. ARGV[a + 5] .. ' ' .. ARGV[a + 3])
+local function note(now, token, window, ttl)
+  redis.call('HSET', KEYS[k + 4], token, string.format('%.0f', now / 1000) .. ' ' .. window .. ' ' .. ttl ..
+    ' ' .. ARGV[a + 3])
+end
+
+local function refresh()
   redis.call('PEXPIRE', KEYS[k + 3], ${queueTtl})
   redis.call('PEXPIRE', KEYS[k + 4], ${queueTtl})
+end
+
+local function stand(now)
+  note(now, ARGV[a + 1], ARGV[a + 4], ARGV[a + 5])
+  refresh()
   return redis.call('ZRANK', KEYS[k + 3], ARGV[a + 1])
 end
 
--- At the end of the queue, unless it stands there; -1 for who does not wait, and an error where the
--- last one waits for another kind of lock.
-local function join(now)
+-- A token comes to the end of the queue, behind one of that score; false, where it stands there already.
+local function enlist(now, token, window, ttl, score)
+  local last = tonumber(score)
+  local at = string.format('%.0f', math.max(now, (last or 0) + 1))
+  if redis.call('ZADD', KEYS[k + 3], 'NX', at, token) == 0 then return false end
+  note(now, token, window, ttl)
+  -- the first that comes in a second does it for the others
+  if not last or math.floor(last / 1000000) ~= math.floor(now / 1000000) then refresh() end
+  return true
+end
+
+-- The asker comes to the end of the queue, if it waits (-1: it does not). Answers how many are before it,
+-- or an error where the last one waits for another kind of lock, unless it is known that none does.
+local function join(now, known)
+  local waits = (ARGV[a + 4] or '') ~= ''
+  if known and not waits then return -1 end
   local last, score = unpack(redis.call('ZRANGE', KEYS[k + 3], -1, -1, 'WITHSCORES'))
-  if last then
-    local known = redis.call('HGET', KEYS[k + 4], last) or ''
-    local beat, window, kind = string.match(known, '^(%d+) (%d+) %d+ (%l+)/%d+ ')
+  if last and not known then
+    local entry = redis.call('HGET', KEYS[k + 4], last) or ''
+    local beat, window, kind = string.match(entry, '^(%d+) (%d+) %d+ (%l+)/%d+ ')
     if kind and kind .. '/' ~= '${mark.slice(0, mark.indexOf("/") + 1)}' and now / 1000 - beat <= tonumber(window) then
       return otherKind(kind, 'waited for')
     end
   end
-  if (ARGV[a + 4] or '') == '' then return -1 end
-  if not redis.call('ZSCORE', KEYS[k + 3], ARGV[a + 1]) then
-    redis.call('ZADD', KEYS[k + 3], string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1)), ARGV[a + 1])
-  end
-  return stand(now)
+  if not waits then return -1 end
+  if not enlist(now, ARGV[a + 1], ARGV[a + 4], ARGV[a + 5], score) then return stand(now) end
+  return last and redis.call('ZCARD', KEYS[k + 3]) - 1 or 0
 end
 `
 

@@ -73,8 +73,9 @@ export class Parcel {
 
 const none: ReadonlyArray<Call> = []
 
-/** A call that is sent alone, not in a batch. */
-export const alone = (call: Call): Parcel => new Parcel(call.script, call.keys, call.args, [call])
+/** A call that is sent alone, not in a batch. (No literal: see `Outcome`.) */
+export const alone = (call: Call): Parcel =>
+  new Parcel(call.script, call.keys, call.args, Array.of(call))
 
 /** As few commands as possible for these calls, none of them larger than it should be. */
 export const pack = (calls: ReadonlyArray<Call>, mayTravel: boolean): ReadonlyArray<Parcel> => {

@@ -3,7 +3,8 @@
  * a heartbeat until it is granted, given up, or found to stand nowhere.
  *
  * A place belongs to a line of callers; the first of them that asks for as much, when the grant comes,
- * gets it.
+ * gets it. It comes to the queue by an acquire; or, where its process gives the key back for another one,
+ * in the same call.
  */
 import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
@@ -29,6 +30,8 @@ export interface PlaceEvents {
   onGone(place: Place, askedAt: number): void
   /** The first command failed. */
   onFailed(place: Place, outcome: Outcome): void
+  /** It was not needed, or nobody knows whether it stands in the queue: another one is taken then. */
+  onUnused(place: Place): void
 }
 
 /** What is told of a grant. */
@@ -77,6 +80,8 @@ export class Place {
   private doubted = false
   private calmUntil = Number.NEGATIVE_INFINITY
   private over = false
+  /** The call that gave the key back and took this place, if it came that way. */
+  private passed: Call | undefined = undefined
 
   constructor(
     private readonly around: Surroundings,
@@ -84,16 +89,25 @@ export class Place {
     private readonly keys: LockKeys,
     claim: Claim,
     private readonly events: PlaceEvents,
-    contended: boolean
+    contended: boolean,
+    /** Sends the question whether the process keeps the key, with these arguments of a place. */
+    pass?: (args: ReadonlyArray<string>) => Call
   ) {
     this.token = makeToken(around.storeId)
     this.share = claim.share
     this.limit = claim.limit
-    this.sent = this.shape(claim)
+    this.sent = this.asks(claim)
     const { ttlMillis } = claim
-    const call = (this.call = this.send(protocol.acquire, claim, contended))
+    const call = (this.call =
+      pass === undefined
+        ? this.send(protocol.acquire, claim, contended)
+        : pass([this.token, ...this.waits]))
     this.provenAt = call.sentAt
-    call.within(around.commands.timeoutMillis, (outcome) => this.onFirst(call, ttlMillis, outcome))
+    call.within(around.commands.timeoutMillis, (outcome) =>
+      pass === undefined
+        ? this.onFirst(call, ttlMillis, outcome)
+        : this.onPassed((this.passed = call), outcome)
+    )
   }
 
   /** Whether it asks for what such a claim does. */
@@ -104,8 +118,15 @@ export class Place {
   /** Gives the place up: what it has got, or will have when its command settles, is given back. */
   withdraw(): void {
     this.end()
-    const { call, keys, longestTtl, protocol, token } = this
-    this.around.commands.giveBack(call, protocol, keys, token, longestTtl)
+    const { call, passed } = this
+    if (passed !== undefined) passed.whenSettled(() => this.giveBack(undefined))
+    if (call !== passed) this.giveBack(call)
+  }
+
+  /** `onItsWay`: a call about this token alone. */
+  private giveBack(onItsWay: Call | undefined): void {
+    const { keys, longestTtl, protocol, token } = this
+    this.around.commands.giveBack(onItsWay, protocol, keys, token, longestTtl)
   }
 
   /** Asks now, because something may have happened. */
@@ -140,25 +161,42 @@ export class Place {
     return { beat, window, handoff: Math.min(ttlMillis, window) }
   }
 
-  private send(script: Script, claim: Claim, contended = false): Call {
-    const { around, protocol } = this
-    const { commands, owner } = around
+  /** It is about to ask as such a claim does. */
+  private asks(claim: Claim): Shape {
     this.sent = this.shape(claim)
     this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
     this.longestHandoff = Math.max(this.longestHandoff, this.sent.handoff)
+    return this.sent
+  }
+
+  /** As arguments: the claim window, and the ttl of a grant by handoff. */
+  private get waits(): ReadonlyArray<string> {
+    return [String(this.sent.window), String(this.sent.handoff)]
+  }
+
+  private send(script: Script, claim: Claim, contended = false): Call {
+    const { around, protocol } = this
+    const { commands, owner } = around
+    this.asks(claim)
     return commands.call(
       script,
       this.keys,
-      [
-        this.token,
-        String(claim.ttlMillis),
-        protocol.claimOf(claim, owner),
-        String(this.sent.window),
-        String(this.sent.handoff)
-      ],
+      [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
       script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
       contended
     )
+  }
+
+  /** The process was asked whether it keeps the key: if not, the place is in the queue, mostly. */
+  private onPassed(call: Call, outcome: Outcome): void {
+    if (this.over) return
+    const busy = readBusy(replyOf(outcome))
+    if (busy !== undefined) return this.queued(busy, call)
+    this.end()
+    this.events.onUnused(this)
+    // a copy of the call may have put it there, or may do so still
+    const isClear = outcome._tag === "Answered" && !call.resent
+    if (!isClear) call.whenSettled(() => this.giveBack(undefined))
   }
 
   private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {

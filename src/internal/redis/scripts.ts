@@ -17,9 +17,9 @@ local function room()
   return not taken
 end
 
-local function put(token, _, _, ttl)
+local function put(token, fence, claim, ttl)
   redis.call('SET', KEYS[1], token, 'PX', ttl)
-  taken = true
+  taken = { tonumber(ttl), fence .. ' ' .. claim }
 end
 
 local function told(fence)
@@ -27,7 +27,9 @@ local function told(fence)
 end
 `
 
-const lib = [clock, record(mark), holder, queue(mark)]
+const minting = [clock, record(mark)]
+const serving = [holder, queue(mark)]
+const lib = [...minting, ...serving]
 
 const holding = `
 ${isOurs}
@@ -78,18 +80,20 @@ end
  */
 export const acquire = script(
   "acquire",
-  ...lib,
-  holding,
+  ...minting,
   `
 local now = micros()
-local queued = redis.call('EXISTS', KEYS[3]) == 1
-if not queued and redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+if redis.call('EXISTS', KEYS[3]) == 0 and redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
   -- a refusal here (a type, an ACL) must not leave the lock behind
   local ok, fence = pcall(mint, now, ARGV[3])
   if ok then return fence end
   redis.call('DEL', KEYS[1])
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
+`,
+  ...serving,
+  holding,
+  `
 local known = redis.call('GET', KEYS[2]) or ''
 local token = holderOf(known)
 if type(token) == 'table' then return token end
@@ -106,7 +110,8 @@ if not token then
     return fence
   end
 end
-local rank = join(now)
+-- (while one of our tokens holds it, no other kind can have come to the queue)
+local rank = join(now, token and isOurs(token))
 if type(rank) == 'table' then return rank end
 return busy(now, token, known, rank)
 `
@@ -214,13 +219,16 @@ return token and 2 or 0
 )
 
 /**
- * ARGV: token, ttl, claim, the last fencing token that this tenure is known to have. If ours, and
- * another process waits: hands the lock over (1). If nobody does: keeps it for other callers of this
+ * ARGV: token, ttl, claim, the last fencing token that this tenure is known to have; and of the place that
+ * the next caller here has in the queue, if another process waits: token, window, ttl of a grant by
+ * handoff. If ours, and another process waits: hands the lock over (1, or with a place that was given: what
+ * it is told by an acquire). If nobody does: keeps it for other callers of this
  * process, and answers a new fencing token. All numbers between the last one and this are theirs as
  * well: that time has passed, and nobody else can be granted one of them any more. So a process has
  * many of them for one question, and none that is ahead of the server's time.
  *
- * A copy of a pass that has kept the lock does so, too, whoever waits: its caller may hold the lease.
+ * A copy of a pass that has kept the lock does so, too, whoever waits: its caller may hold the lease. And
+ * only the copy that hands it over puts the place into the queue.
  */
 export const pass = script(
   "pass",
@@ -234,9 +242,19 @@ if string.match(known, '^%d+') ~= ARGV[4] then
   -- applied before, and perhaps answered: the lease may be held again
   extend(ARGV[2])
 else
-  local other = serve(now)
+  local last, score
+  if ARGV[5] then
+    last, score = unpack(redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES'))
+    -- (before the first one leaves: an empty queue would be made anew)
+    if last then enlist(now, ARGV[5], ARGV[6], ARGV[7], score) end
+  end
+  local other = (last or not ARGV[5]) and serve(now)
   if not taken and other then redis.call('DEL', KEYS[1]) end
-  if taken or other then return 1 end
+  if taken or other then
+    if not last then return 1 end
+    local left, record = unpack(taken or { 0, known })
+    return { left, 1, record, string.format('%.0f', now), redis.call('ZCARD', KEYS[3]) - 1 }
+  end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 local claim, before = ARGV[3], longest(known)

@@ -88,7 +88,9 @@ export class RedisStore implements Store {
   acquire(claim: Claim, onExit: OnExit): () => void {
     const { keyPrefix = "" } = this.around.commands.transport.options
     const protocol = protocolOf(claim.kind)
-    const keys = lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
+    const line = this.linesOf[protocol.kind].get(claim.key)
+    // (mostly there is none, but where there is one, many want the key)
+    const keys = line?.keys ?? lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
     const mistake =
       typeof keys === "string"
         ? new Impossible(keys)

@@ -11,6 +11,14 @@ export interface Watch {
   readonly timer: ScheduledCall
 }
 
+/** The question whether a tenure may be passed on within this process, to a caller with that ttl. */
+export class Pass {
+  constructor(
+    readonly call: Call,
+    readonly ttlMillis: number
+  ) {}
+}
+
 /** A share of a key, as long as one token of this process holds it, whoever of its callers has it. */
 export class Tenure {
   /** The present holder. */
@@ -20,8 +28,8 @@ export class Tenure {
   reservedUntil: number
   /** The one that stands in Redis, in the record or in the holder's entry. */
   entryToken: number
-  /** The last question whether it may be passed on within this process. */
-  pass: Call | undefined = undefined
+  /** The last one that was asked. */
+  pass: Pass | undefined = undefined
   /** The last question whether it is still there. */
   check: Call | undefined = undefined
   watch: Watch | undefined = undefined

@@ -27,7 +27,7 @@ export interface Transport extends Carrier {
   /** Whether several calls may travel in one command: not before that has been tried. */
   together: boolean
   /** Sends them. */
-  send(parcels: ReadonlyArray<Parcel>): void
+  send(parcel: Parcel): void
   /** Keeps it until there is a connection: as long as it is wanted. */
   keep(call: Call): void
   /** Another connection to the same place, for messages: the first try, the second, and so on. */

@@ -174,7 +174,7 @@ export const makeWorld = (
       call.whenSettled((outcome) => {
         one.outcome = outcome
       })
-      if (connections.isReady) connections.send([alone(call)])
+      if (connections.isReady) connections.send(alone(call))
       else connections.keep(call)
       return one
     },
