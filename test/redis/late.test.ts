@@ -54,7 +54,8 @@ const expectKept = (server: RedisServer.RedisProcess, lease: Lease.Lease) =>
 
 const isAcquire = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 5
 const isAttempt = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 3
-const isPass = (args: ReadonlyArray<string>) => touching(key)(args) && [4, 7].includes(args.length - 3 - 4)
+const isPass = (args: ReadonlyArray<string>) =>
+  touching(key)(args) && [4, 7].includes(args.length - 3 - 4)
 const isRelease = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 1
 
 layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or twice", (it) => {
@@ -308,6 +309,105 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
         yield* kept.verify
         yield* kept.verify
         expect(yield* a.server.command("GET", key)).toBe(kept.token)
+      })
+    )
+  )
+
+  /** Both wait behind a holder here: another process, and then a caller of the holder's own. */
+  const crowd = (options: RedisLockStore.Options = {}) =>
+    Effect.gen(function* () {
+      const [a, b] = yield* environments([options, {}])
+      // subscribers that are there already
+      for (const [one, other] of [
+        [a, b],
+        [b, a]
+      ] as const) {
+        const name = one === a ? "of a" : "of b"
+        const held = yield* caller(one.use, name, { ttl })
+        yield* held.lease
+        yield* queuedCaller(other, name, 0, { ttl })
+        yield* subscribed(other)
+      }
+      const held = yield* caller(a.use, key, { ttl })
+      yield* held.lease
+      const remote = yield* queuedCaller(b, key, 0, { ttl })
+      const next = yield* caller(a.use, key, { ttl })
+      yield* Effect.yieldNow()
+      return { a, b, held, remote, next }
+    })
+
+  it.scoped("a grant that overtakes the answer of the pass that took its place", () =>
+    quietly(
+      Effect.gen(function* () {
+        const { a, held, next, remote } = yield* crowd()
+        a.proxy.holdReplies({ where: (connection) => !connection.subscriber })
+        const releasing = yield* Effect.fork(held.release)
+        const other = yield* remote.lease
+        expect(yield* queueOf(a.server, key)).toHaveLength(1)
+        yield* remote.release
+        // by the message: the pass is not answered
+        const lease = yield* next.lease
+        expect(lease.fencingToken).toBeGreaterThan(other.fencingToken)
+        a.proxy.releaseReplies()
+        yield* Fiber.join(releasing)
+        yield* lease.verify
+        yield* next.release
+        expect(yield* queueOf(a.server, key)).toEqual([])
+        expect(yield* a.server.command("GET", key)).toBe(null)
+      })
+    )
+  )
+
+  it.scoped(
+    "a pass whose answer is lost, behind which its place waits: one other takes its turn",
+    () =>
+      quietly(
+        Effect.gen(function* () {
+          const { a, held, next, remote } = yield* crowd()
+          const own = yield* held.lease
+          const lost = a.proxy.resetAfterApply(isPass)
+          const releasing = yield* Effect.fork(own.release)
+          const place = (yield* lost.fired).at(-3)
+          // the copy that is sent again finds b's token
+          yield* Fiber.join(releasing)
+          yield* remote.lease
+          yield* RedisServer.eventually(
+            Effect.map(
+              queueOf(a.server, key),
+              (tokens) => tokens.length === 1 && tokens[0] !== place
+            )
+          )
+          yield* remote.release
+          const lease = yield* next.lease
+          yield* lease.verify
+          yield* next.release
+          yield* RedisServer.eventually(
+            Effect.map(a.server.command("EXISTS", ...keysOf(key)), (count) => count === 1)
+          )
+          // (the record)
+          expect(yield* a.server.command("GET", key)).toBe(null)
+        })
+      )
+  )
+
+  it.scoped("a caller that leaves while the pass takes its place: it does not stay there", () =>
+    quietly(
+      Effect.gen(function* () {
+        const { a, held, next, remote } = yield* crowd()
+        a.proxy.holdReplies({ where: (connection) => !connection.subscriber })
+        const releasing = yield* Effect.fork(held.release)
+        yield* remote.lease
+        yield* next.interrupt
+        expect(yield* queueOf(a.server, key)).toHaveLength(1)
+        // (or it would end by itself)
+        yield* a.server.command("PERSIST", keysOf(key)[2])
+        a.proxy.releaseReplies()
+        yield* Fiber.join(releasing)
+        yield* RedisServer.eventually(
+          Effect.map(queueOf(a.server, key), (tokens) => tokens.length === 0)
+        )
+        yield* remote.release
+        expect(yield* a.server.command("GET", key)).toBe(null)
       })
     )
   )

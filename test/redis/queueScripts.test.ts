@@ -12,7 +12,7 @@ type Server = RedisServer.RedisProcess
 
 const key = "k"
 const [lock, record, queue, waiters] = keysOf(key)
-const [ours, theirs, third] = [strangeToken(), strangeToken(), strangeToken()]
+const [ours, theirs, third, next] = [strangeToken(), strangeToken(), strangeToken(), strangeToken()]
 const ttl = 60_000
 const window = 3_000
 
@@ -25,6 +25,9 @@ const beat = (server: Server, token: string) =>
 const release = (server: Server, token: string) => send(server, scripts.release, key, token)
 const pass = (server: Server, token: string, known: string) =>
   send(server, scripts.pass, key, token, ttl, `lock/1 ${ttl} me`, known)
+/** With a place of the next caller of the same process. */
+const passFor = (server: Server, token: string, known: string) =>
+  send(server, scripts.pass, key, token, ttl, `lock/1 ${ttl} me`, known, next, window, window)
 
 /** The last fencing token that the record tells of. */
 const lastFence = (server: Server) =>
@@ -78,7 +81,16 @@ const renew = (server: Server, token: string) =>
 const verify = (server: Server, token: string) =>
   server.command("EVAL", scripts.verify.lua, 1, lock, token)
 
-const sends = { acquire, "acquire, to wait": stand, heartbeat: beat, renew, verify, release, pass }
+const sends = {
+  acquire,
+  "acquire, to wait": stand,
+  heartbeat: beat,
+  renew,
+  verify,
+  release,
+  pass,
+  "pass, with a place": passFor
+}
 
 /** Digits of times differ between two calls; what they say does not. */
 const shape = (reply: unknown): unknown =>
@@ -97,7 +109,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
           const once = yield* stateOf(server)
           const second = yield* call(server, ours, known)
           const twice = yield* stateOf(server)
-          if (script === "pass" && once.lock === ours) {
+          const isPass = script.startsWith("pass")
+          if (isPass && once.lock === ours) {
             // kept: a new fencing token each time
             expect({ ...twice, record: "" }).toEqual({ ...once, record: "" })
             expect(Number(second)).toBeGreaterThan(Number(first))
@@ -105,8 +118,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
           }
           expect(twice).toEqual(once)
           // a release that is sent again finds its own work: nobody, or whom it was handed to
-          if (script === "pass" && state === "ours, others wait") expect(once.lock).toBe(theirs)
-          if (script === "release" || script === "pass") expect([0, 2]).toContain(second)
+          if (isPass && state === "ours, others wait") expect(once.lock).toBe(theirs)
+          if (script === "release" || isPass) expect([0, 2]).toContain(second)
           else expect(shape(second)).toEqual(shape(first))
         })
       )
@@ -177,6 +190,81 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
         expect(yield* server.command("GET", lock)).toBe(ours)
         expect(yield* leftovers(server)).toEqual([lock])
       })
+  )
+
+  it.scoped("a pass with a place: queued by the copy that hands over, behind who waits", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const queued = server.command("ZRANGE", queue, 0, -1)
+      // nobody waits: kept, and nothing is queued
+      yield* server.flush
+      const granted = String(yield* acquire(server, ours))
+      const kept = String(yield* passFor(server, ours, granted))
+      expect(Number(kept)).toBeGreaterThan(Number(granted))
+      expect(yield* leftovers(server)).toEqual([lock])
+      // an earlier pass that comes late keeps it again, whoever waits by now
+      yield* stand(server, theirs)
+      const again = String(yield* passFor(server, ours, granted))
+      expect(Number(again)).toBeGreaterThan(Number(kept))
+      expect(yield* queued).toEqual([theirs])
+      // handed over: what it is told is what an acquire would be
+      yield* stand(server, third)
+      const [left, isOurs, told, micros, rank] = (yield* passFor(
+        server,
+        ours,
+        again
+      )) as Array<unknown>
+      expect(yield* server.command("GET", lock)).toBe(theirs)
+      expect(yield* queued).toEqual([third, next])
+      expect([left, isOurs, rank]).toEqual([window, 1, 1])
+      expect(told).toBe(yield* server.command("GET", record))
+      expect(Math.abs(Number(micros) - (yield* serverMicros(server)))).toBeLessThan(5_000_000)
+      expect(yield* beat(server, next)).toHaveLength(5)
+      // the copy that comes second finds another holder, and queues nobody
+      yield* release(server, next)
+      expect(yield* passFor(server, ours, again)).toBe(2)
+      expect(yield* queued).toEqual([third])
+    })
+  )
+
+  it.scoped("a pass with a place, where all who waited have died: it is served itself", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      const granted = String(yield* acquire(server, ours))
+      yield* send(server, scripts.acquire, key, third, ttl, `lock/1 ${ttl} dead`, 0, window)
+      const diedAt = yield* serverMicros(server)
+      yield* RedisServer.eventually(Effect.map(serverMicros(server), (now) => now > diedAt + 2_000))
+      expect(yield* passFor(server, ours, granted)).toHaveLength(5)
+      expect(yield* server.command("GET", lock)).toBe(next)
+      expect(yield* leftovers(server)).toEqual([lock])
+      expect(String(yield* beat(server, next))).toMatch(/^\d{16}$/)
+    })
+  )
+
+  it.scoped("queue and waiters live on where one arrives a second after another, or later", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      yield* server.flush
+      yield* acquire(server, theirs)
+      yield* stand(server, ours)
+      for (const name of [queue, waiters]) yield* server.command("PEXPIRE", name, 5_000)
+      const [, arrived] = (yield* server.command(
+        "ZRANGE",
+        queue,
+        0,
+        0,
+        "WITHSCORES"
+      )) as Array<string>
+      const second = Math.floor(Number(arrived) / 1_000_000)
+      yield* RedisServer.eventually(
+        Effect.map(serverMicros(server), (now) => Math.floor(now / 1_000_000) > second)
+      )
+      yield* stand(server, third)
+      for (const name of [queue, waiters]) {
+        expect(Number(yield* server.command("PTTL", name))).toBeGreaterThan(8_000)
+      }
+    })
   )
 
   it.scoped("queue and waiters end by themselves, even if every process dies", () =>

@@ -81,7 +81,7 @@ export class Place {
   private calmUntil = Number.NEGATIVE_INFINITY
   private over = false
   /** The call that gave the key back and took this place, if it came that way. */
-  private passed: Call | undefined = undefined
+  private readonly passed: Call | undefined
 
   constructor(
     private readonly around: Surroundings,
@@ -103,10 +103,9 @@ export class Place {
         ? this.send(protocol.acquire, claim, contended)
         : pass([this.token, ...this.waits]))
     this.provenAt = call.sentAt
+    this.passed = pass && call
     call.within(around.commands.timeoutMillis, (outcome) =>
-      pass === undefined
-        ? this.onFirst(call, ttlMillis, outcome)
-        : this.onPassed((this.passed = call), outcome)
+      pass === undefined ? this.onFirst(call, ttlMillis, outcome) : this.onPassed(call, outcome)
     )
   }
 
