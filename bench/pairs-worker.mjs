@@ -1,6 +1,6 @@
 /**
- * One measurement of one tree, in a process of its own: prints cycles per second and µs of processor
- * time per cycle. Started by pairs.ts: pairs-worker.mjs DIRECTORY URL LOAD SECONDS
+ * One measurement of one tree, in a process of its own: prints cycles per second, µs of processor time
+ * per cycle, and the number of all cycles, those before it included. Started by pairs.ts: pairs-worker.mjs DIRECTORY URL LOAD SECONDS
  */
 import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
@@ -84,8 +84,9 @@ await sleep(Number(seconds) * 1_000)
 const done = cycles - before.cycles
 const millis = performance.now() - before.at
 const { system, user } = process.cpuUsage(before.cpu)
-console.log(JSON.stringify({ perSecond: (done / millis) * 1_000, micros: (system + user) / done }))
 state.over = true
 await Promise.all(crews.map(({ done }) => done))
+const micros = (system + user) / done
+console.log(JSON.stringify({ perSecond: (done / millis) * 1_000, micros, cycles }))
 await Promise.all(crews.map(({ runtime }) => runtime.dispose()))
 process.exit(0)

@@ -5,8 +5,8 @@
  *   npm run bench:pairs -- DIRECTORY                 another checkout, built (npm run build)
  *   npm run bench:pairs -- DIRECTORY --pairs 20 --seconds 2 --only "free, one caller"
  *
- * Prints this tree's cycles per second, and its processor time per cycle, as multiples of the other's:
- * geometric means, with their 95 % intervals (Student's t, of the logarithms).
+ * Prints this tree's cycles per second, its processor time per cycle, and that of the server, as multiples
+ * of the other's: geometric means, with their 95 % intervals (Student's t, of the logarithms).
  */
 import * as Effect from "effect/Effect"
 import { execFileSync } from "node:child_process"
@@ -41,6 +41,7 @@ const worker = (...args: ReadonlyArray<string>): unknown =>
 interface Sample {
   readonly perSecond: number
   readonly micros: number
+  readonly cycles: number
 }
 
 /** The 97.5th percentile of Student's t, by degrees of freedom; beyond them it is hardly less. */
@@ -56,25 +57,42 @@ const interval = (ratios: ReadonlyArray<number>): string => {
   return `${show(mean)} (${show(mean - width)} to ${show(mean + width)})`
 }
 
-const measure = (url: string, load: string) => {
-  const rounds = Array.from({ length: pairs }, (_, round) => {
+const measure = (server: RedisServer.RedisProcess, load: string) =>
+  Effect.gen(function* () {
+    /** The processor time that the server has used, in µs. */
+    const used = Effect.map(server.command("INFO", "cpu"), (info) => {
+      const seconds = /used_cpu_sys:([\d.]+)\s+used_cpu_user:([\d.]+)/.exec(String(info))!
+      return (Number(seconds[1]) + Number(seconds[2])) * 1e6
+    })
     const sample = (tree: keyof typeof trees) =>
-      worker(trees[tree], url, load, values.seconds) as Sample
-    // each is first in half of the rounds
-    const first = round % 2 === 0 ? sample("own") : undefined
-    const base = sample("other")
-    const own = first ?? sample("own")
-    return { speed: own.perSecond / base.perSecond, cost: own.micros / base.micros }
+      Effect.gen(function* () {
+        const before = yield* used
+        const told = worker(trees[tree], server.url, load, values.seconds) as Sample
+        return { ...told, server: ((yield* used) - before) / told.cycles }
+      })
+    const rounds: Array<Record<"speed" | "cost" | "server", number>> = []
+    for (let round = 0; round < pairs; round++) {
+      // each is first in half of the rounds
+      const first = round % 2 === 0 ? yield* sample("own") : undefined
+      const base = yield* sample("other")
+      const own = first ?? (yield* sample("own"))
+      rounds.push({
+        speed: own.perSecond / base.perSecond,
+        cost: own.micros / base.micros,
+        server: own.server / base.server
+      })
+    }
+    const column = (pick: "speed" | "cost" | "server") =>
+      interval(rounds.map((round) => round[pick]))
+    console.log(`| ${load} | ${column("speed")} | ${column("cost")} | ${column("server")} |`)
   })
-  const column = (pick: "speed" | "cost") => interval(rounds.map((round) => round[pick]))
-  console.log(`| ${load} | ${column("speed")} | ${column("cost")} |`)
-}
 
 await Effect.gen(function* () {
   const server = yield* RedisServer.make()
   const loads = worker(trees.own, "") as ReadonlyArray<string>
-  console.log(`| load | cycles per second | processor time per cycle |\n| --- | --- | --- |`)
+  console.log(`| load | cycles per second | processor time per cycle | of the server |
+| --- | --- | --- | --- |`)
   for (const load of loads) {
-    if (values.only === undefined || values.only === load) measure(server.url, load)
+    if (values.only === undefined || values.only === load) yield* measure(server, load)
   }
 }).pipe(Effect.scoped, Effect.runPromise)
