@@ -208,7 +208,7 @@ local function join(now, known)
   end
   if not waits then return -1 end
   if not enlist(now, ARGV[a + 1], ARGV[a + 4], ARGV[a + 5], score) then return stand(now) end
-  return last and redis.call('ZCARD', KEYS[k + 3]) - 1 or 0
+  return last and redis.call('ZRANK', KEYS[k + 3], ARGV[a + 1]) or 0
 end
 `
 

@@ -253,7 +253,7 @@ else
   if taken or other then
     if not last then return 1 end
     local left, record = unpack(taken or { 0, known })
-    return { left, 1, record, string.format('%.0f', now), redis.call('ZCARD', KEYS[3]) - 1 }
+    return { left, 1, record, string.format('%.0f', now), redis.call('ZRANK', KEYS[3], ARGV[5]) or -1 }
   end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
