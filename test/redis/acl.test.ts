@@ -132,7 +132,7 @@ const live = (
         const proxy = yield* FaultProxy.make(server.port)
         const url = `redis://${user}:${password}@127.0.0.1:${proxy.port}/${database}`
         const { use } = yield* storeOf(
-          RedisLockStore.layer({ url, prefix: own, commandTimeout: 1_000, localHandoff: 1 })
+          RedisLockStore.layer({ url, prefix: own, commandTimeout: 2_000, localHandoff: 1 })
         )
         return { proxy, use }
       })
@@ -241,7 +241,7 @@ const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: str
       const [stored, , queue] = keys
       const url = `redis://${user}:${password}@127.0.0.1:${server.port}`
       const store = storeOf(
-        RedisLockStore.layer({ url, prefix, commandTimeout: 1_000, localHandoff: 1 })
+        RedisLockStore.layer({ url, prefix, commandTimeout: 2_000, localHandoff: 1 })
       )
       const [a, b] = [yield* store, yield* store]
       const step = (name: string, effect: Effect.Effect<unknown, unknown>) =>
