@@ -1,7 +1,7 @@
 /** What a store cannot do is refused before it is asked. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Lock, LockStore, MemoryLockStore, Semaphore } from "effect-redis-lock"
+import { Lock, LockStore, MemoryLockStore, ReadWriteLock, Semaphore } from "effect-redis-lock"
 import { lacking } from "../src/internal/engine.js"
 import { claimOf } from "./support/stores.js"
 
@@ -55,6 +55,48 @@ describe("a store without capabilities", () => {
         })
         expect(asked()).toBe(1)
       })
+  )
+
+  it.effect("refuses read-write locks, and downgrades where it has them without that", () =>
+    Effect.gen(function* () {
+      const none = yield* plain()
+      const attempts: ReadonlyArray<Effect.Effect<unknown, unknown, LockStore.LockStore>> = [
+        Effect.scoped(ReadWriteLock.readLock("key")),
+        Effect.scoped(ReadWriteLock.tryWriteLock("key")),
+        ReadWriteLock.withReadLockIfAvailable("key")(Effect.die("ran")),
+        ReadWriteLock.withWriteLock("key")(Effect.die("ran"))
+      ]
+      for (const attempt of attempts) {
+        expect(
+          yield* Effect.flip(Effect.provideService(attempt, LockStore.LockStore, none.store))
+        ).toMatchObject({
+          _tag: "LockStoreError",
+          operation: "acquire",
+          key: "key",
+          transient: false,
+          detail: expect.stringContaining("no readWriteLock") as string
+        })
+      }
+      expect(none.asked()).toBe(0)
+
+      const { acquire, clock } = yield* MemoryLockStore.make
+      const some: LockStore.LockStore = {
+        clock,
+        capabilities: new Set(["readWriteLock"]),
+        acquire: (claim, restore) =>
+          Effect.map(acquire(claim, restore), ({ reshare: _, ...grant }) => grant)
+      }
+      const write = ReadWriteLock.withWriteLock("key")(({ downgrade, verify }) =>
+        Effect.zipLeft(Effect.flip(downgrade), verify)
+      )
+      expect(yield* Effect.provideService(write, LockStore.LockStore, some)).toMatchObject({
+        _tag: "LockStoreError",
+        operation: "reshare",
+        key: "key",
+        transient: false,
+        detail: expect.stringContaining("no reshare") as string
+      })
+    })
   )
 
   it.effect("a store that says that it has them has them", () =>

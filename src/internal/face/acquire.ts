@@ -263,30 +263,38 @@ export const scopedLease = <L extends HeldLease>(
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<L, AcquireError, LockStore | Scope.Scope> =>
-  uninterruptibly((caller) =>
-    withLease(
-      key,
-      share,
-      options,
-      waitAtMost,
-      caller,
-      (lease) => {
-        lease.start(caller.fiber)
-        // a child scope, so that an early release takes its finalizer out of a long-lived scope
-        return Effect.flatMap(
-          Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
-          (scope): Effect.Effect<L> => {
-            lease.scope = scope
-            const added = Scope.addFinalizer(scope, lease.closeQuietly)
-            const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
-              adding(lease.hold, false, holds)
-            )
-            return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
-          }
-        )
-      },
-      Effect.fail<LockUnavailable>
-    )
+  uninterruptibly((caller) => leaseInScope(key, share, options, waitAtMost, caller))
+
+/** The same, for a caller in an uninterruptible region. */
+export const leaseInScope = <L extends HeldLease>(
+  key: string,
+  share: Share<L>,
+  options: Options | undefined,
+  waitAtMost: Duration.DurationInput | undefined,
+  caller: Caller
+): Effect.Effect<L, AcquireError, LockStore | Scope.Scope> =>
+  withLease(
+    key,
+    share,
+    options,
+    waitAtMost,
+    caller,
+    (lease) => {
+      lease.start(caller.fiber)
+      // a child scope, so that an early release takes its finalizer out of a long-lived scope
+      return Effect.flatMap(
+        Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
+        (scope): Effect.Effect<L> => {
+          lease.scope = scope
+          const added = Scope.addFinalizer(scope, lease.closeQuietly)
+          const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
+            adding(lease.hold, false, holds)
+          )
+          return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
+        }
+      )
+    },
+    Effect.fail<LockUnavailable>
   )
 
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>

@@ -24,7 +24,14 @@ import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
 /** It reads the grant as late as it can: what it refers to may fail. */
 export class AdaptedGrant implements Grant {
-  constructor(private readonly grant: Public.Grant) {}
+  readonly reshare?: NonNullable<Grant["reshare"]>
+
+  constructor(private readonly grant: Public.Grant) {
+    const { reshare } = grant
+    if (reshare !== undefined) {
+      this.reshare = (share, onExit) => run(reshare(share), interruptible, onExit)
+    }
+  }
 
   get token(): string {
     return this.grant.token

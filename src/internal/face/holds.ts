@@ -61,15 +61,18 @@ export const currentHolds: FiberRef.FiberRef<Holds | undefined> = FiberRef.unsaf
 export const adding = (hold: Hold, isGuards: boolean, holds: Holds | undefined): Holds =>
   new Holds(hold, isGuards, live(holds))
 
-/** The lease of that key that is held here. */
+/** The lease of that key that is held here, of those that are asked for. */
 export const holdOf = (
   key: string,
   store: LockStore,
-  holds: Holds | undefined
+  holds: Holds | undefined,
+  isAskedFor: (hold: Hold, isGuards: boolean) => boolean = () => true
 ): Hold | undefined => {
   for (let one = holds; one !== undefined; one = one.others) {
-    const { hold } = one
-    if (!hold.ended && hold.key === key && hold.store === store) return hold
+    const { hold, isGuards } = one
+    if (!hold.ended && hold.key === key && hold.store === store && isAskedFor(hold, isGuards)) {
+      return hold
+    }
   }
   return undefined
 }

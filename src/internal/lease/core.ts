@@ -276,6 +276,30 @@ export class LeaseCore {
     }
   }
 
+  get canReshare(): boolean {
+    return this.grant.reshare !== undefined
+  }
+
+  /**
+   * Makes its share smaller, and calls back when that was answered: with a failure, where the outcome is
+   * not known, or it was refused. The answer is a proof, as that of a renewal is.
+   */
+  reshare(share: number, onExit: (failure: Failure | undefined) => void): void {
+    this.grant.reshare!(share, (exit) => {
+      if (exit._tag !== "Renewed" && exit._tag !== "NotOurs") return onExit(exit)
+      if (exit._tag === "NotOurs") this.lose(exit.reason)
+      if (this.ended === undefined && exit._tag === "Renewed") {
+        this.prove(Math.max(this.validUntil, exit.validUntil))
+        // (a renewal without an answer may be under way)
+        if (this.expiry !== undefined) {
+          this.expiry.cancel()
+          this.expiry = this.clock.unsafeSchedule(this.giveUpAt, this.onExpiry)
+        }
+      }
+      onExit(undefined)
+    })
+  }
+
   /** Asks the store whether it is still held. Calls back with a failure, where that is not known. */
   verify(onExit: (failure: Failure | undefined) => void): Forget {
     return this.grant.verify((exit) => {

@@ -1,0 +1,259 @@
+/**
+ * A read-write lock over processes: many readers of a key, or one writer, each with a lease of its own
+ * that is renewed, can be lost, and has a fencing token, as the lease of a lock.
+ *
+ * It is fair between processes: everybody is served in the order of arrival. Readers that stand together
+ * at the head of the queue enter together. A waiting writer stops the readers that come after it, and
+ * waits only for the readers inside.
+ *
+ * Nested reads share: a fiber that is in a `withReadLock` of the key (or under the `guard` of a read), and
+ * every fiber that was forked from it, uses that read again, and does not wait behind a writer that
+ * waits for it. The inner use has the same lease and gives nothing back; it ends with the outer one at
+ * the latest. A write is not shared: whoever takes the lock again inside of a write waits for itself,
+ * and is warned about.
+ *
+ * There is no upgrade. A fiber that holds a read (or was forked from one that does) and asks for the
+ * write lock of the same key would wait for itself for ever: that is a defect, at once. From write to
+ * read there is `downgrade`.
+ *
+ * A key is of one kind at a time: while it is held or waited for as a read-write lock, a `Lock` or a
+ * `Semaphore` of the same key fails with a `LockStoreError`, and the other way round.
+ *
+ * **Fencing.** Every grant has a greater number than those before it, but readers hold together: a
+ * resource that refuses what is smaller than the greatest number it has seen would refuse a reader that
+ * is right. It remembers two numbers, the greatest of a writer and the greatest of all, and refuses a
+ * reader below the first, and a writer below the second:
+ *
+ * ```sql
+ * -- a read: no row means that a later writer has been here
+ * UPDATE fences SET seen = greatest(seen, :token) WHERE name = 'config' AND :token >= writer;
+ * -- a write: no row means that somebody later has been here
+ * UPDATE fences SET seen = :token, writer = :token WHERE name = 'config' AND :token >= seen;
+ * ```
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MemoryLockStore, ReadWriteLock } from "effect-redis-lock"
+ *
+ * const read = Effect.log("many at a time").pipe(ReadWriteLock.withReadLock("config"))
+ * const write = Effect.log("alone").pipe(
+ *   ReadWriteLock.withWriteLock("config", { waitAtMost: "10 seconds" })
+ * )
+ *
+ * const program = Effect.all([read, read, write], { concurrency: "unbounded" }).pipe(
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import * as Effect from "effect/Effect"
+import { dual, identity } from "effect/Function"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { type Body, isBodyFirst } from "./internal/face/acquire.js"
+import { scopedRead, scopedWrite, withRead, withWrite } from "./internal/face/readWrite.js"
+import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
+import type { LockStore } from "./LockStore.js"
+
+/**
+ * Options of every way to take a read or the write; those of a lock. An impossible option is a defect,
+ * as with every lock.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options extends LeaseOptions {}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface WaitOptions extends LeaseWaitOptions {}
+
+/**
+ * The lease of a writer.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface WriteLease extends Lease {
+  /**
+   * Makes a read of the write, with no moment in between in which somebody else could write. Readers
+   * that wait at the head of the queue enter at once. The lease goes on with its token, its fencing
+   * token and its renewal.
+   *
+   * The lease is to be used as a read as soon as this is called. If the store did not answer it fails
+   * with a `LockStoreError` that is `transient`: the store may still keep it as a write, and the next
+   * renewal that is answered makes a read of it. It can be called again then. Once it has succeeded,
+   * another call fails with a `LockStoreError` that is not transient. Fails with `LockLost` if the
+   * lease is lost or released.
+   */
+  readonly downgrade: Effect.Effect<void, LockLost | LockStoreError>
+}
+
+/**
+ * Takes a read, waiting for its turn, and gives it back when the scope closes. It is renewed until then.
+ * Run the protected code with `lease.guard`. Waiting, interruption and errors are those of
+ * `Lock.acquire`. Inside of a `withReadLock` of the same key, or under the `guard` of a read, it is the
+ * same read again.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const readLock = (
+  key: string,
+  options?: WaitOptions
+): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedRead(key, options, options?.waitAtMost)
+
+/**
+ * Takes a read if nobody writes at this moment, and nobody waits; fails with `LockUnavailable` if not.
+ * One attempt.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryReadLock = (
+  key: string,
+  options?: Options
+): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedRead(key, options, 0)
+
+/**
+ * Takes the write lock, waiting until it is its turn and the readers inside have left, and gives it back
+ * when the scope closes. A defect where the fiber, or one that it was forked from, holds a read of the
+ * key.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const writeLock = (
+  key: string,
+  options?: WaitOptions
+): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedWrite(key, options, options?.waitAtMost)
+
+/**
+ * Takes the write lock if nobody has anything of the key at this moment, and nobody waits; fails with
+ * `LockUnavailable` if not. One attempt.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryWriteLock = (
+  key: string,
+  options?: Options
+): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scopedWrite(key, options, 0)
+
+/**
+ * Runs an effect, or a function of the lease, as a reader: takes a read, runs the body guarded, and
+ * gives it back, whatever happens. What is said of `Lock.withLock` is true here as well; a loss
+ * interrupts this body, and no other reader's.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withReadLock: {
+  (
+    key: string,
+    options?: WaitOptions
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
+  withRead(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
+)
+
+/**
+ * Runs an effect as a reader if nobody writes at this moment, and nobody waits; does nothing if not:
+ * `Option.none()`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withReadLockIfAvailable: {
+  (
+    key: string,
+    options?: Options
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: Lease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
+  withRead(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
+)
+
+/**
+ * Runs an effect, or a function of the lease, as the writer: alone. Otherwise as `withReadLock`. A
+ * defect where the fiber, or one that it was forked from, holds a read of the key.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ *
+ * declare const write: Effect.Effect<void>
+ * declare const announce: Effect.Effect<void>
+ *
+ * // others read again while this announces what it has written, and nobody has written since
+ * const publish = ReadWriteLock.withWriteLock("config")((lease) =>
+ *   write.pipe(Effect.zipRight(lease.downgrade), Effect.zipRight(announce))
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withWriteLock: {
+  (
+    key: string,
+    options?: WaitOptions
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: WriteLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: WriteLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = dual(
+  isBodyFirst,
+  <A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: WaitOptions) =>
+    withWrite(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
+)
+
+/**
+ * Runs an effect as the writer if nobody has anything of the key at this moment, and nobody waits; does
+ * nothing if not: `Option.none()`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withWriteLockIfAvailable: {
+  (
+    key: string,
+    options?: Options
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: WriteLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: WriteLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options?: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = dual(isBodyFirst, <A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: Options) =>
+  withWrite(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
+)
