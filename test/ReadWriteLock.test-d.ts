@@ -1,5 +1,5 @@
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import {
@@ -38,10 +38,10 @@ describe("ReadWriteLock", () => {
   it("its options are those of a lock; a single attempt does not wait", () => {
     expectTypeOf<Lock.WaitOptions>().toExtend<ReadWriteLock.WaitOptions>()
     expectTypeOf<Lock.Options>().toExtend<ReadWriteLock.Options>()
-    // @ts-expect-error
-    ReadWriteLock.tryReadLock("key", { waitAtMost: "1 second" })
-    // @ts-expect-error
-    ReadWriteLock.tryWriteLock("key", { waitAtMost: "1 second" })
+    // @ts-expect-error a single attempt has nothing to wait for
+    void ReadWriteLock.tryReadLock("key", { waitAtMost: "1 second" })
+    // @ts-expect-error a single attempt has nothing to wait for
+    void ReadWriteLock.tryWriteLock("key", { waitAtMost: "1 second" })
   })
 
   it("the body adds its own errors and services, in both forms", () => {

@@ -261,7 +261,9 @@ describe.each(storesOf("readWriteLock"))("%s", (_, rawStore) => {
       Effect.gen(function* () {
         const key = freshKey()
         const { lease, release } = yield* writer(key)
-        const next = yield* waiting(key, 1, writer(key))
+        // (in the process's own line, in no queue yet)
+        const next = yield* Effect.fork(writer(key))
+        yield* Effect.sleep(30)
         yield* lease.downgrade
         // in order: nobody passes the writer either
         const late = yield* Effect.fork(reader(key))

@@ -84,7 +84,11 @@ describe("a store without capabilities", () => {
         clock,
         capabilities: new Set(["readWriteLock"]),
         acquire: (claim, restore) =>
-          Effect.map(acquire(claim, restore), ({ reshare: _, ...grant }) => grant)
+          Effect.map(acquire(claim, restore), (grant) => {
+            const copy: { reshare?: unknown } & LockStore.Grant = { ...grant }
+            delete copy.reshare
+            return copy
+          })
       }
       const write = ReadWriteLock.withWriteLock("key")(({ downgrade, verify }) =>
         Effect.zipLeft(Effect.flip(downgrade), verify)

@@ -119,6 +119,17 @@ export const notCapable = (
     false
   )
 
+/** Why a holder's share cannot become that, where it cannot. */
+export const badShare = (key: string, share: number, present: number): StoreFailure | undefined =>
+  Number.isInteger(share) && share >= 1 && share <= present
+    ? undefined
+    : new StoreFailure(
+        "reshare",
+        key,
+        `The new share is ${share}, and must be a whole number from 1 to ${present}, which is the present one.`,
+        false
+      )
+
 export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible
 
 export class Granted {

@@ -205,7 +205,7 @@ export const stores: ReadonlyArray<
   ]
 > = [
   ["memory", memory, ["lock", "semaphore", "readWriteLock"]],
-  ["redis", redis, ["lock", "semaphore"]]
+  ["redis", redis, ["lock", "semaphore", "readWriteLock"]]
 ]
 
 /** Those that keep claims of that kind. */

@@ -10,6 +10,7 @@ import {
   type NotOurs,
   type ScheduledCall,
   type AcquireExit,
+  badShare,
   type Claim,
   type Contention,
   type Forget,
@@ -284,17 +285,11 @@ class MemoryGrant implements Returnable {
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
     const { entry, holding, store } = this
     const found = store.ownership(entry, holding)
+    const mistake = badShare(entry.key, share, holding.share)
     if (found !== "Ours") {
       onExit({ _tag: "NotOurs", reason: found })
-    } else if (!(Number.isInteger(share) && share >= 1 && share <= holding.share)) {
-      onExit(
-        new StoreFailure(
-          "reshare",
-          entry.key,
-          `The new share is ${share}, and must be a whole number from 1 to ${holding.share}, which is the present one.`,
-          false
-        )
-      )
+    } else if (mistake !== undefined) {
+      onExit(mistake)
     } else {
       const { ttlMillis } = holding.claim
       const now = store.clock.unsafeNow()

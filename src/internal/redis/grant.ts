@@ -1,14 +1,16 @@
 /** A turn, as the holder of a lease uses it: renewed, verified, given back. */
-import type {
-  Contention,
-  Forget,
-  Grant,
-  LockStoreOperation,
-  NotOurs,
-  Ownership,
-  OwnershipExit,
-  RenewExit,
-  StoreFailure
+import {
+  badShare,
+  type Contention,
+  type Forget,
+  type Grant,
+  type LockStoreOperation,
+  notCapable,
+  type NotOurs,
+  type Ownership,
+  type OwnershipExit,
+  type RenewExit,
+  type StoreFailure
 } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { readFence, readOwnership } from "./answers.js"
@@ -42,9 +44,11 @@ export class RedisGrant implements Grant {
     this.turn.whenLost(listener)
   }
 
+  /** Renews it, where its share was made smaller so that it is that small from then on. */
   renew(onExit: (exit: RenewExit) => void): Forget {
     const { claim, tenure } = this.turn
     const { ttlMillis } = claim
+    if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
     const mustRecord = tenure.mustRecord(ttlMillis)
     const { protocol } = this.line
     const call = this.commands.call(
@@ -55,13 +59,58 @@ export class RedisGrant implements Grant {
       // a batch has no place for that
       mustRecord
     )
-    return call.whenSettled((outcome) => {
-      const found = this.ownership(outcome)
-      if (found === undefined) return onExit(this.failure("renew", outcome))
-      if (found !== "Ours") return onExit({ _tag: "NotOurs", reason: found })
-      tenure.prove(call.sentAt, ttlMillis)
-      onExit(new Renewed(validUntil(call.sentAt, ttlMillis)))
-    })
+    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
+    const { claim, tenure } = this.turn
+    if (this.line.protocol.reshare === undefined) {
+      onExit(notCapable("reshare", claim.key, "reshare"))
+      return nothing
+    }
+    const mistake = badShare(claim.key, share, tenure.share)
+    if (mistake !== undefined) {
+      onExit(mistake)
+      return nothing
+    }
+    // from the sending on
+    this.line.reshare(tenure, share)
+    return this.askForLess("reshare", undefined, onExit)
+  }
+
+  private askForLess(
+    operation: "renew" | "reshare",
+    patienceMillis: number | undefined,
+    onExit: (exit: RenewExit) => void
+  ): Forget {
+    const { commands, line, token } = this
+    const { claim, tenure } = this.turn
+    const { ttlMillis } = claim
+    const call = commands.call(
+      line.protocol.reshare!,
+      line.keys,
+      [token, String(ttlMillis), String(tenure.share)],
+      patienceMillis
+    )
+    const onOutcome = (outcome: Outcome): void =>
+      onExit(this.renewed(operation, call, outcome, ttlMillis))
+    // (whoever makes it smaller waits for the answer, and no longer than for any)
+    return operation === "renew"
+      ? call.whenSettled(onOutcome)
+      : call.within(commands.timeoutMillis, onOutcome)
+  }
+
+  private renewed(
+    operation: "renew" | "reshare",
+    call: Call,
+    outcome: Outcome,
+    ttlMillis: number
+  ): RenewExit {
+    const found = this.ownership(outcome)
+    if (found === undefined) return this.failure(operation, outcome)
+    if (found !== "Ours") return { _tag: "NotOurs", reason: found }
+    this.turn.tenure.prove(call.sentAt, ttlMillis)
+    return new Renewed(validUntil(call.sentAt, ttlMillis))
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
@@ -188,6 +237,8 @@ class Release {
     this.onExit(exit)
   }
 }
+
+const nothing = (): void => {}
 
 const replyIn = (outcome: Outcome): unknown =>
   outcome._tag === "Answered" ? outcome.reply : undefined

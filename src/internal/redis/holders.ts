@@ -18,8 +18,11 @@ local function endOf(token)
 end
 `
 
-/** To be followed by `queue`, for which it says whether there is room, and makes holders. */
-export const holders = `
+/**
+ * To be followed by `queue`, for which it says whether there is room, and makes holders. `mark`: how a
+ * claim of the kind begins.
+ */
+export const holders = (mark: string): string => `
 -- What a claim (or the entry of a holder) needs, and within which limit: as it stands there.
 local function shareOf(claim)
   return string.match(claim, '%l+/1 %d+ (%d+) (%d+) ')
@@ -101,8 +104,12 @@ end
 
 local toRemove = ${mostRemoved}
 
--- Whether what stands at the key is not ours; holders whose ttl has ended are removed.
+-- Whether what stands at the key is not of this kind, and which other one it is of, if it is ours; holders
+-- whose ttl has ended are removed.
+local strange
+
 local function look()
+  strange = nil
   local held = redis.pcall('ZRANGE', KEYS[k + 1], 0, 0, 'WITHSCORES')
   if held.err then
     -- (any other error comes again)
@@ -115,6 +122,11 @@ local function look()
     return false
   end
   if not isOurs(held[1]) then return true end
+  local kind = string.match(redis.call('HGET', KEYS[k + 5], held[1]) or '', '^%d+ (%l+)/')
+  if kind and kind ~= '${mark.split("/")[0]}' then
+    strange = kind
+    return true
+  end
   if tonumber(held[2]) <= millis and toRemove > 0 then
     local gone = redis.call('ZRANGEBYSCORE', KEYS[k + 1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, toRemove)
     drop(gone)
@@ -203,6 +215,7 @@ end
 -- Why it cannot be had: what stands there is of another kind. A foreign program's key is waited for.
 local function stranger()
   local token = redis.pcall('GET', KEYS[k + 1])
+  if strange then return otherKind(strange, 'held') end
   if type(token) == 'table' then return token end
   if token and isOurs(token) then return otherKind('lock', 'held') end
 end

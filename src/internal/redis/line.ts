@@ -454,6 +454,12 @@ export class Line implements PlaceEvents {
     this.answer()
   }
 
+  /** The next callers may not have to wait for it any more. */
+  reshare(tenure: Tenure, share: number): void {
+    tenure.reshare(share)
+    if (this.has(tenure)) this.update()
+  }
+
   /** The lock is given back to Redis, by a release that is on its way. */
   ended(tenure: Tenure): void {
     tenure.holder = undefined

@@ -1,7 +1,11 @@
 /** What a look at a key found. */
 import type { HeldEntry, Kind, Look, PendingEntry } from "../engine.js"
 
-const kinds: Record<string, Kind> = { lock: "lock", semaphore: "semaphore" }
+const kinds: Record<string, Kind> = {
+  lock: "lock",
+  semaphore: "semaphore",
+  rwlock: "readWriteLock"
+}
 
 interface ReadClaim {
   readonly kind: Kind | undefined

@@ -59,7 +59,9 @@ elseif tokens[1] and isOurs(tokens[1]) then
       if least == 0 then least = tonumber(string.match(known, '%l+/1 %d+ %d+ (%d+)') or 0) end
     end
   end
-  if count > 0 then kind = 'semaphore' end
+  if count > 0 then
+    kind = string.match(redis.call('HGET', KEYS[5], tokens[1]) or '', '^%d+ (%l+)/') or 'semaphore'
+  end
 end
 local queued = most > 0 and redis.call('ZRANGE', KEYS[3], 0, most - 1, 'WITHSCORES') or {}
 for i = 1, #queued, 2 do

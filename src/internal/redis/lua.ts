@@ -13,8 +13,8 @@
  * KEYS[6]  where several hold it, their fencing tokens and limits, in lexical order: `f<fencing token>
  *          <token>` and `l<limit> <token>`
  *
- * A claim is `lock/1 <ttl> <owner>`, or `semaphore/1 <ttl> <share> <limit> <owner>`: the kind and the
- * version of this format, the longest ttl that was asked for with the token, a description. (Before
+ * A claim is `lock/1 <ttl> <owner>`, or `semaphore/1 <ttl> <share> <limit> <owner>`, or the same with
+ * `rwlock/1`: the kind and the version of this format, the longest ttl that was asked for with the token, a description. (Before
  * there were versions: the owner alone.) A record of a later version is left as it is, and so is a
  * waiter of one, or of another kind.
  */
@@ -66,11 +66,11 @@ local function refusal(known)
   end
 end
 
--- A fencing token: max(last + 1, server time), where the asker may know of a last one.
+-- A fencing token: max(last + 1, server time), where the asker may know of a last one; and the last.
 local function mint(now, claim, least)
   local fence = string.format('%.0f', now)
   local known = redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400, 'GET')
-  if not known and not least then return fence end
+  if not known and not least then return fence, 0 end
   known = known or ''
   local why = refusal(known)
   if why then
@@ -82,7 +82,7 @@ local function mint(now, claim, least)
     fence = string.format('%.0f', last + 1)
     redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400)
   end
-  return fence
+  return fence, last
 end
 
 -- The longest ttl that the tenure was asked for with.
@@ -91,8 +91,8 @@ local function longest(known)
 end
 
 local function otherKind(kind, how)
-  return redis.error_reply('OTHERKIND The key is ' .. how .. ' as a ' .. kind ..
-    ', and was asked for as a ${mark.split("/")[0]}')
+  return redis.error_reply('OTHERKIND The key is ' .. how .. ' as a ' .. string.gsub(kind, 'rwlock', 'read-write lock') ..
+    ', and was asked for as a ${mark.split("/")[0]!.replace("rwlock", "read-write lock")}')
 end
 `
 

@@ -23,15 +23,29 @@ const ofLocks: Batch = new Map([
 ])
 
 const six = [0, 1, 2, 3, 4, 5]
-const ofSemaphores: Batch = new Map([
-  [semaphore.release, { keys: six, args: 1 }],
-  [semaphore.renew, { keys: six, args: 2 }],
-  [semaphore.acquire, { keys: six, args: 3 }]
+const ofSeveral = ({
+  acquire,
+  release,
+  renew
+}: Record<"acquire" | "release" | "renew", Script>): Batch =>
+  new Map([
+    [release, { keys: six, args: 1 }],
+    [renew, { keys: six, args: 2 }],
+    [acquire, { keys: six, args: 3 }]
+  ])
+
+const batches: ReadonlyMap<Script, Batch> = new Map([
+  [scripts.batch, ofLocks],
+  [semaphore.batch, ofSeveral(semaphore)],
+  [semaphore.readWrite.batch, ofSeveral(semaphore.readWrite)]
 ])
 
+const batchOfEach: ReadonlyMap<Script, Script> = new Map(
+  [...batches].flatMap(([batch, takes]) => [...takes.keys()].map((script) => [script, batch]))
+)
+
 /** The script with which it can travel together with others. */
-const batchOf = (script: Script): Script | undefined =>
-  ofLocks.has(script) ? scripts.batch : ofSemaphores.has(script) ? semaphore.batch : undefined
+const batchOf = (script: Script): Script | undefined => batchOfEach.get(script)
 
 /** Whether calls of that script can travel with others. */
 export const canTravelTogether = (script: Script): boolean => batchOf(script) !== undefined
@@ -105,7 +119,7 @@ const together = (by: Script, calls: ReadonlyArray<Call>): Parcel => {
   const keys: Array<string> = []
   const args: Array<string> = []
   const counts: Array<string> = []
-  for (const [script, takes] of by === scripts.batch ? ofLocks : ofSemaphores) {
+  for (const [script, takes] of batches.get(by)!) {
     const before = ordered.length
     for (const call of calls) {
       if (call.script !== script) continue

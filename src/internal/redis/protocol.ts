@@ -5,7 +5,7 @@ import * as lock from "./scripts.js"
 import * as semaphore from "./semaphoreScripts.js"
 
 export interface Protocol {
-  readonly kind: "lock" | "semaphore"
+  readonly kind: Kind
   /** Whether several can hold a key at once, so that more keys stand beside it. */
   readonly several: boolean
   readonly acquire: Script
@@ -14,6 +14,8 @@ export interface Protocol {
   readonly verify: Script
   readonly release: Script
   readonly pass: Script
+  /** Where a share can be made smaller. */
+  readonly reshare: Script | undefined
   /** How many of the keys these scripts take; the others take all. */
   readonly renewedKeys: number
   readonly verifiedKeys: number
@@ -25,13 +27,16 @@ export const lockProtocol: Protocol = {
   ...lock,
   kind: "lock",
   several: false,
+  reshare: undefined,
   renewedKeys: 2,
   verifiedKeys: 1,
   claimOf: ({ owner, ttlMillis }, defaultOwner) => `lock/1 ${ttlMillis} ${owner ?? defaultOwner}`
 }
 
+const { readWrite, ...semaphores } = semaphore
+
 export const semaphoreProtocol: Protocol = {
-  ...semaphore,
+  ...semaphores,
   kind: "semaphore",
   several: true,
   renewedKeys: 6,
@@ -40,6 +45,16 @@ export const semaphoreProtocol: Protocol = {
     `semaphore/1 ${ttlMillis} ${share} ${limit} ${owner ?? defaultOwner}`
 }
 
-/** Of a kind that is among the store's capabilities. */
-export const protocolOf = (kind: Kind): Protocol =>
-  kind === "semaphore" ? semaphoreProtocol : lockProtocol
+export const readWriteProtocol: Protocol = {
+  ...semaphoreProtocol,
+  ...readWrite,
+  kind: "readWriteLock",
+  claimOf: ({ limit, owner, share, ttlMillis }, defaultOwner) =>
+    `rwlock/1 ${ttlMillis} ${share} ${limit} ${owner ?? defaultOwner}`
+}
+
+export const protocols: Record<Kind, Protocol> = {
+  lock: lockProtocol,
+  semaphore: semaphoreProtocol,
+  readWriteLock: readWriteProtocol
+}

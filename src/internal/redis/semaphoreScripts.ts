@@ -5,20 +5,26 @@
 import { holders, holding, time } from "./holders.js"
 import { clock, isOurs, queue, record, script } from "./lua.js"
 
-const mark = "semaphore/1 "
-
-/** How many fencing tokens a process gets at most that keeps its share for its next callers. */
+/** How many fencing tokens a process gets at most, to give them to its callers without asking again. */
 const fencingBlock = 256
 
-const lib = [clock, time, isOurs, record(mark), holders, queue(mark)]
+const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
 
-const acquireOne = `
+/**
+ * `mark`: how a claim of the kind begins. `shared`: what a process is granted when nobody waits is shared
+ * by its callers, so the grant has a block of fencing tokens: answered is also the last of them.
+ */
+const scriptsOf = (mark: string, shared: boolean) => {
+  const lib = [clock, time, isOurs, record(mark), holders(mark), queue(mark)]
+
+  const acquireOne = `
 local function take()
-  local ok, fence = pcall(mint, now, ARGV[a + 3])
+  local ok, fence, last = pcall(mint, now, ARGV[a + 3])
   if ok then
     -- a refusal here (a type, an ACL) must not leave anything behind
-    local done, why = pcall(put, ARGV[a + 1], fence, ARGV[a + 3], tonumber(ARGV[a + 2]))
-    if done then return told(fence) end
+    local first = ${shared ? firstOfBlock : "fence"}
+    local done, why = pcall(put, ARGV[a + 1], first, ARGV[a + 3], tonumber(ARGV[a + 2]))
+    if done then return told(first)${shared ? " .. ':' .. fence" : ""} end
     pcall(drop, { ARGV[a + 1] })
     pcall(keep)
     fence = why
@@ -42,7 +48,7 @@ local function attempt()
 end
 `
 
-const releaseOne = `
+  const releaseOne = `
 -- 1, where it holds it and nobody waits; otherwise nothing.
 local function leave()
   local ends = redis.pcall('ZSCORE', KEYS[k + 1], ARGV[a + 1])
@@ -57,7 +63,7 @@ local function leave()
 end
 `
 
-const unlessHeld = `
+  const unlessHeld = `
 local function unlessHeld()
   local ok, ends = pcall(endOf, ARGV[a + 1])
   if ok then return ends, 0 end
@@ -66,7 +72,7 @@ local function unlessHeld()
 end
 `
 
-const renewOne = `
+  const renewOne = `
 local function renew()
   local ends, why = unlessHeld()
   if not ends then return why end
@@ -75,13 +81,13 @@ local function renew()
 end
 `
 
-/** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
-export const acquire = script(
-  "acquire",
-  ...lib,
-  holding,
-  acquireOne,
-  `
+  /** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
+  const acquire = script(
+    "acquire",
+    ...lib,
+    holding,
+    acquireOne,
+    `
 local answer, foreign = attempt()
 if answer then return answer end
 if foreign then
@@ -99,14 +105,14 @@ local rank = join(now)
 if type(rank) == 'table' then return rank end
 return busy(foreign, rank)
 `
-)
+  )
 
-/** ARGV: token. */
-export const release = script(
-  "release",
-  ...lib,
-  releaseOne,
-  `
+  /** ARGV: token. */
+  const release = script(
+    "release",
+    ...lib,
+    releaseOne,
+    `
 if leave() then return 1 end
 local foreign = look()
 local ends = not foreign and endOf(ARGV[1])
@@ -119,40 +125,64 @@ end
 if not foreign then serve(now) end
 return ends and 1 or foreign and 2 or 0
 `
-)
+  )
 
-/** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
-export const renew = script(
-  "renew",
-  clock,
-  time,
-  isOurs,
-  record(mark),
-  holders,
-  holding,
-  unlessHeld,
-  renewOne,
-  "return renew()"
-)
+  /** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
+  const renew = script(
+    "renew",
+    clock,
+    time,
+    isOurs,
+    record(mark),
+    holders(mark),
+    holding,
+    unlessHeld,
+    renewOne,
+    "return renew()"
+  )
 
-/** ARGV: token. */
-export const verify = script(
-  "verify",
-  clock,
-  time,
-  unlessHeld,
-  `
+  /**
+   * ARGV: token, ttl, share. A renewal after which the holder has no more than that; who waits for the rest
+   * is served.
+   */
+  const reshare = script(
+    "reshare",
+    ...lib,
+    holding,
+    `
+if look() then return 2 end
+local ends = endOf(ARGV[1])
+if not ends then return 0 end
+local known = redis.call('HGET', KEYS[5], ARGV[1])
+local less = known and shareOf(known) - ARGV[3] or 0
+if less > 0 then
+  redis.call('HSET', KEYS[5], ARGV[1], (string.gsub(known, '^(%d+ %l+/1 %d+) %d+', '%1 ' .. ARGV[3])))
+  redis.call('HINCRBY', KEYS[5], 'in-use', -less)
+end
+extend(ARGV[1], tonumber(ARGV[2]), ends)
+serve(now)
+return 1
+`
+  )
+
+  /** ARGV: token. */
+  const verify = script(
+    "verify",
+    clock,
+    time,
+    unlessHeld,
+    `
 local ends, why = unlessHeld()
 return ends and 1 or why
 `
-)
+  )
 
-/** ARGV: token, ttl, claim, window, ttl of a grant by handoff. As of a lock. */
-export const heartbeat = script(
-  "heartbeat",
-  ...lib,
-  holding,
-  `
+  /** ARGV: token, ttl, claim, window, ttl of a grant by handoff. As of a lock. */
+  const heartbeat = script(
+    "heartbeat",
+    ...lib,
+    holding,
+    `
 local foreign = look()
 local ends = not foreign and endOf(ARGV[1])
 if ends then return claimed(ends) end
@@ -169,22 +199,22 @@ if not foreign then
 end
 return busy(foreign, redis.call('ZRANK', KEYS[3], ARGV[1]))
 `
-)
+  )
 
-/**
- * ARGV: token, ttl, claim, the fencing token of the holder's entry, how many places of its process are in
- * the queue. As of a lock: if another process waits, the share is given back, and who waits is served
- * (1). If nobody does, it is kept for the next callers of this process: answered is a grant with a new
- * fencing token, and the last one of those from there on that are for this process. The entry has the
- * first of them, so that nobody is told of a smallest fencing token that a caller here is below.
- *
- * A copy of a pass that has kept the share says the same first one, and that it is the only one.
- */
-export const pass = script(
-  "pass",
-  ...lib,
-  holding,
-  `
+  /**
+   * ARGV: token, ttl, claim, the fencing token of the holder's entry, how many places of its process are in
+   * the queue. As of a lock: if another process waits, the share is given back, and who waits is served
+   * (1). If nobody does, it is kept for the next callers of this process: answered is a grant with a new
+   * fencing token, and the last one of those from there on that are for this process. The entry has the
+   * first of them, so that nobody is told of a smallest fencing token that a caller here is below.
+   *
+   * A copy of a pass that has kept the share says the same first one, and that it is the only one.
+   */
+  const pass = script(
+    "pass",
+    ...lib,
+    holding,
+    `
 local foreign = look()
 local ends = not foreign and endOf(ARGV[1])
 local known = ends and redis.call('HGET', KEYS[5], ARGV[1])
@@ -215,28 +245,28 @@ redis.call('HSET', KEYS[5], ARGV[1], first .. ' ' .. claim)
 extend(ARGV[1], ttl, ends)
 return told(first) .. ':' .. most
 `
-)
+  )
 
-/**
- * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
- * answered with nothing and asked again by itself.
- *
- * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
- * ttl of each renewal; token, ttl, claim of each acquire.
- */
-export const batch = script(
-  "batch",
-  clock,
-  time,
-  isOurs,
-  record(mark),
-  holders,
-  holding,
-  acquireOne,
-  releaseOne,
-  unlessHeld,
-  renewOne,
-  `
+  /**
+   * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
+   * answered with nothing and asked again by itself.
+   *
+   * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
+   * ttl of each renewal; token, ttl, claim of each acquire.
+   */
+  const batch = script(
+    "batch",
+    clock,
+    time,
+    isOurs,
+    record(mark),
+    holders(mark),
+    holding,
+    acquireOne,
+    releaseOne,
+    unlessHeld,
+    renewOne,
+    `
 local answers = {}
 local function each(operation, count, args)
   for _ = 1, count do
@@ -252,4 +282,14 @@ each(renew, ARGV[2], 2)
 each(attempt, ARGV[3], 3)
 return answers
 `
+  )
+
+  return { acquire, release, renew, reshare, verify, heartbeat, pass, batch }
+}
+
+export const { acquire, release, renew, reshare, verify, heartbeat, pass, batch } = scriptsOf(
+  "semaphore/1 ",
+  false
 )
+
+export const readWrite = scriptsOf("rwlock/1 ", true)

@@ -25,7 +25,7 @@ import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
 import { readLook } from "./look.js"
 import { look } from "./lookScript.js"
-import { lockProtocol, type Protocol, protocolOf, semaphoreProtocol } from "./protocol.js"
+import { type Protocol, protocols } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, Waiter } from "./waiter.js"
@@ -54,11 +54,17 @@ class Attempt extends Link {
 
 export class RedisStore implements Store {
   readonly clock: LockClock
-  readonly capabilities: ReadonlySet<Capability> = new Set(["semaphore", "look"])
+  readonly capabilities: ReadonlySet<Capability> = new Set([
+    "semaphore",
+    "readWriteLock",
+    "reshare",
+    "look"
+  ])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
     lock: new Dictionary<Line>(),
-    semaphore: new Dictionary<Line>()
+    semaphore: new Dictionary<Line>(),
+    readWriteLock: new Dictionary<Line>()
   }
   private readonly attempts = new Fifo<Attempt>()
   private strays = 0
@@ -78,7 +84,7 @@ export class RedisStore implements Store {
   }
 
   private get lines(): ReadonlyArray<Line> {
-    return [...this.linesOf.lock.values, ...this.linesOf.semaphore.values]
+    return Object.values(this.linesOf).flatMap((lines) => lines.values)
   }
 
   get lastAnswerAt(): number {
@@ -87,7 +93,7 @@ export class RedisStore implements Store {
 
   acquire(claim: Claim, onExit: OnExit): () => void {
     const { keyPrefix = "" } = this.around.commands.transport.options
-    const protocol = protocolOf(claim.kind)
+    const protocol = protocols[claim.kind]
     const line = this.linesOf[protocol.kind].get(claim.key)
     // (mostly there is none, but where there is one, many want the key)
     const keys = line?.keys ?? lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
@@ -232,15 +238,19 @@ export class RedisStore implements Store {
     const prefix = keyPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
-    const protocol = told.several ? semaphoreProtocol : lockProtocol
-    if (this.linesOf[protocol.kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
+    const possible = Object.values(protocols).filter(({ several }) => several === told.several)
+    for (const { kind } of possible) {
+      if (this.linesOf[kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
+    }
     if (this.strays >= mostStrays) return
     // (under another name: behind a proxy that changes names)
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
     if (key === "") return
-    const keys = lockKeys(keyPrefix, this.prefix, key, protocol.several)
-    if (typeof keys !== "string") this.onStray(protocol, keys, token, ttlMillis)
+    const keys = lockKeys(keyPrefix, this.prefix, key, told.several)
+    if (typeof keys === "string") return
+    // (of which kind the key is, the server knows)
+    for (const protocol of possible) this.onStray(protocol, keys, token, ttlMillis)
   }
 
   /**

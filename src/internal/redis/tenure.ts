@@ -33,13 +33,14 @@ export class Tenure {
   /** The last question whether it is still there. */
   check: Call | undefined = undefined
   watch: Watch | undefined = undefined
+  reshared = false
   /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
   private recordedMillis: number
 
   constructor(
     readonly token: string,
     /** How much of the key it is, and within which limit it was asked for. */
-    readonly share: number,
+    public share: number,
     readonly limit: number,
     /** The last fencing token that was given out. */
     public fencingToken: number,
@@ -59,9 +60,15 @@ export class Tenure {
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
-  /** Whether it is what such a claim asks for. */
+  /** Whether it is what such a claim asks for. (What was made smaller is its holder's alone.) */
   isFor({ limit, share }: Claim): boolean {
-    return share === this.share && limit === this.limit
+    return share === this.share && limit === this.limit && !this.reshared
+  }
+
+  /** Made smaller, as far as this process is concerned: renewals see to it that Redis knows. */
+  reshare(share: number): void {
+    this.share = share
+    this.reshared = true
   }
 
   /** The last command that was sent decides: a later one can have made the ttl shorter. */
