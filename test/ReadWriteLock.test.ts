@@ -213,8 +213,9 @@ describe.each(storesOf("readWriteLock"))("%s", (_, rawStore) => {
       Effect.gen(function* () {
         const key = freshKey()
         const { takeAway } = yield* StoreControls
-        // (a grant of the store's: locks of one process would share)
         const other = yield* ask(key, aRead)
+        // (so long after each other, callers of one process have a lease of their own)
+        yield* Effect.sleep(50)
         const inside = yield* Deferred.make<Lease.Lease>()
         const body = yield* Effect.fork(
           ReadWriteLock.withReadLock(key)((lease) =>

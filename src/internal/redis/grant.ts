@@ -49,6 +49,7 @@ export class RedisGrant implements Grant {
     const { claim, tenure } = this.turn
     const { ttlMillis } = claim
     if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
+    if (tenure.isShared) return this.renewForAll(onExit)
     const mustRecord = tenure.mustRecord(ttlMillis)
     const { protocol } = this.line
     const call = this.commands.call(
@@ -100,17 +101,49 @@ export class RedisGrant implements Grant {
       : call.within(commands.timeoutMillis, onOutcome)
   }
 
+  /** `askedMillis`: the ttl that was asked for, of the tenure. */
   private renewed(
     operation: "renew" | "reshare",
     call: Call,
     outcome: Outcome,
-    ttlMillis: number
+    askedMillis: number
   ): RenewExit {
     const found = this.ownership(outcome)
     if (found === undefined) return this.failure(operation, outcome)
     if (found !== "Ours") return { _tag: "NotOurs", reason: found }
-    this.turn.tenure.prove(call.sentAt, ttlMillis)
-    return new Renewed(validUntil(call.sentAt, ttlMillis))
+    const { claim, tenure } = this.turn
+    tenure.prove(call.sentAt, askedMillis)
+    return this.knows(validUntil(call.sentAt, claim.ttlMillis))
+  }
+
+  private knows(until: number): Renewed {
+    this.turn.knownUntil = Math.max(this.turn.knownUntil, until)
+    return new Renewed(until)
+  }
+
+  /** One renewal, for the longest ttl of those who share it, proves for all of them. */
+  private renewForAll(onExit: (exit: RenewExit) => void): Forget {
+    const { commands, line, token, turn } = this
+    const { claim, tenure } = turn
+    const now = commands.clock.unsafeNow()
+    const proven = tenure.provenFor(claim.ttlMillis)
+    if (proven > turn.knownUntil && proven - now > claim.ttlMillis / 2) {
+      onExit(this.knows(proven))
+      return nothing
+    }
+    const { protocol } = line
+    if (tenure.renewal === undefined || tenure.renewal.settled !== undefined) {
+      const { longest, shortest } = tenure.ttls
+      tenure.renewal = commands.call(
+        protocol.renew,
+        line.keys.slice(0, protocol.renewedKeys),
+        [token, String(longest)],
+        commands.patience(shortest)
+      )
+    }
+    const call = tenure.renewal
+    const askedMillis = Number(call.args[1])
+    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, askedMillis)))
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
@@ -123,7 +156,9 @@ export class RedisGrant implements Grant {
   }
 
   release(since: number, onExit: (exit: OwnershipExit) => void): void {
-    if (this.line.passOn(this.turn.tenure)) onExit("Ours")
+    const { tenure } = this.turn
+    // others go on with it, or the next one does
+    if (tenure.leave(this.turn) || this.line.passOn(tenure)) onExit("Ours")
     else new Release(this, since + this.commands.timeoutMillis, onExit).begin()
   }
 

@@ -29,6 +29,8 @@ const fencingBlock = 256
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
 
+const none: ReadonlyArray<Turn> = []
+
 export class Line implements PlaceEvents {
   private readonly waiters = new Fifo<Waiter>()
   /** Listeners that are called as soon as it is known who has the key. */
@@ -98,8 +100,9 @@ export class Line implements PlaceEvents {
       while (places[placed]?.isFor(claim) === false) places.splice(placed, 1)[0]!.withdraw()
       const place = places[placed]
       if (place !== undefined) place.reshape(claim)
-      else if (!waitsHere && asked <= claim.limit) places.push(this.newPlace(claim))
-      else break
+      else if (!waitsHere && asked <= claim.limit && !this.mayShare(claim)) {
+        places.push(this.newPlace(claim))
+      } else break
       placed++
     }
     this.withdrawFrom(placed)
@@ -128,10 +131,46 @@ export class Line implements PlaceEvents {
     while (this.places.length > index) this.places.pop()!.withdraw()
   }
 
+  // ---------------------------------------------------------------- readers that share a tenure
+
+  /** A turn of what this process has, for a caller that nobody here or elsewhere waits before. */
+  share(claim: Claim): Turn | undefined {
+    if (!this.protocol.shared || this.waiters.size > 0) return undefined
+    const tenure = this.tenures.find((one) => this.isOpen(one, claim))
+    return tenure?.shareWith(claim, undefined, this.now)
+  }
+
+  private isOpen(tenure: Tenure, claim: Claim): boolean {
+    return tenure.isOpenFor(claim, this.now, this.around.localHandoffMillis)
+  }
+
+  /** The first callers share what another one of them was granted. */
+  private shareWithFirst(tenure: Tenure): void {
+    if (!this.protocol.shared) return
+    for (let head = this.waiters.first; head !== undefined; head = this.waiters.first) {
+      if (!this.isOpen(tenure, head.claim)) return
+      this.waiters.delete(head)
+      head.settle(tenure.shareWith(head.claim, head.contention, this.now))
+    }
+  }
+
+  /** Whether the first place is not answered yet, and its answer may be for that caller as well. */
+  private mayShare({ limit, share }: Claim): boolean {
+    const { places, protocol } = this
+    return (
+      protocol.shared &&
+      share < limit &&
+      places.length > 0 &&
+      places.every(({ busy }) => busy === undefined)
+    )
+  }
+
   // ---------------------------------------------------------------- callers
 
   join(waiter: Waiter): void {
     const { clock } = this.around.commands
+    const shared = this.share(waiter.claim)
+    if (shared !== undefined) return waiter.settle(shared)
     waiter.cameAfter = this.waiters.size
     this.waiters.add(waiter)
     if (waiter.claim.waitMillis !== Number.POSITIVE_INFINITY) {
@@ -154,7 +193,7 @@ export class Line implements PlaceEvents {
 
   /** The caller has gone when its turn had come. */
   leaveTurn(turn: Turn): void {
-    this.giveBack(turn.tenure)
+    if (!turn.tenure.leave(turn)) this.giveBack(turn.tenure)
     this.update()
   }
 
@@ -248,6 +287,8 @@ export class Line implements PlaceEvents {
     if (claim !== undefined) tellLimit(claim, place.busy?.limit)
     this.around.messages.foreign(this.keys[0], this.key, place.busy)
     this.answer()
+    // (the others wait for the first one's answer)
+    if (this.protocol.shared) this.update()
   }
 
   onGone(place: Place, askedAt: number): void {
@@ -301,7 +342,7 @@ export class Line implements PlaceEvents {
     const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
-    let loser: Turn | undefined
+    let losers: ReadonlyArray<Turn> = none
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
@@ -323,12 +364,14 @@ export class Line implements PlaceEvents {
         now,
         pending
       )
-      loser = this.begin(tenure)
+      tenure.reservedUntil = told.lastToken ?? fencingToken
+      losers = this.begin(tenure)
       this.giveTo(head, tenure, now)
+      this.shareWithFirst(tenure)
       this.answer()
     }
     this.update()
-    loser?.lose("Taken")
+    for (const loser of losers) loser.lose("Taken")
   }
 
   private dropPlace(place: Place): void {
@@ -339,23 +382,31 @@ export class Line implements PlaceEvents {
   // ---------------------------------------------------------------- tenures
 
   /** A lock that was taken without standing in line. */
-  adopt(tenure: Tenure, claim: Claim): Turn {
-    const loser = this.begin(tenure)
+  adopt(tenure: Tenure, claim: Claim, lastToken: number | undefined): Turn {
+    tenure.reservedUntil = lastToken ?? tenure.fencingToken
+    const losers = this.begin(tenure)
     const turn = tenure.turn(claim, undefined, this.now)
     this.update()
-    loser?.lose("Taken")
+    for (const loser of losers) loser.lose("Taken")
     return turn
   }
 
   /**
-   * Another token of this process was granted: where there is room for one, an earlier one has lost the
-   * lock. Answers who is to be told, once everything else is in order: a listener runs in place.
+   * Another token of this process was granted: where that is all of the key, or an earlier one had all of
+   * it, the earlier one has lost it. Answers who is to be told, once everything else is in order: a
+   * listener runs in place.
    */
-  private begin(tenure: Tenure): Turn | undefined {
-    const loser = tenure.limit === 1 ? this.tenures[0] : undefined
-    if (loser !== undefined) this.remove(loser)
-    this.tenures.push(tenure)
-    return loser?.holder
+  private begin(tenure: Tenure): ReadonlyArray<Turn> {
+    const { tenures } = this
+    if (tenures.length === 0) {
+      tenures.push(tenure)
+      return none
+    }
+    const isAll = tenure.share === tenure.limit
+    const lost = tenures.filter(({ limit, share }) => isAll || share === limit)
+    for (const one of lost) this.remove(one)
+    tenures.push(tenure)
+    return lost.flatMap(({ turns }) => turns)
   }
 
   private remove(tenure: Tenure): boolean {
@@ -447,6 +498,7 @@ export class Line implements PlaceEvents {
     const isTime = this.has(tenure) && now < tenure.validUntil
     if (head !== undefined && isTime && tenure.isFor(head.claim)) {
       this.giveTo(head, tenure, now)
+      this.shareWithFirst(tenure)
     } else {
       this.giveBack(tenure)
     }
@@ -468,9 +520,9 @@ export class Line implements PlaceEvents {
 
   /** The store has found out that the lock is gone. */
   lost(tenure: Tenure, reason: "Missing" | "Taken"): void {
-    const { holder } = tenure
+    const { turns } = tenure
     this.ended(tenure)
-    holder?.lose(reason)
+    for (const turn of turns) turn.lose(reason)
   }
 
   /** For a turn whose caller has gone. */

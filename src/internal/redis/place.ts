@@ -9,7 +9,15 @@
 import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { type Busy, isNowhere, readBusy, readFence, readFloor, readLimit } from "./answers.js"
+import {
+  type Busy,
+  isNowhere,
+  readBusy,
+  readFence,
+  readFloor,
+  readLast,
+  readLimit
+} from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
@@ -40,6 +48,8 @@ export interface Told {
   readonly fencingFloor: number
   /** The smallest limit of all holders; `undefined` where that is not told. */
   readonly leastLimit: number | undefined
+  /** The last of the fencing tokens that come with it; `undefined`: there is that one alone. */
+  readonly lastToken?: number | undefined
 }
 
 /** How a caller's ttl shapes its waiting, in milliseconds. */
@@ -333,7 +343,8 @@ export class Place {
 const toldBy = (reply: unknown, fencingToken: number): Told => ({
   fencingToken,
   fencingFloor: readFloor(reply, fencingToken),
-  leastLimit: readLimit(reply)
+  leastLimit: readLimit(reply),
+  lastToken: readLast(reply)
 })
 
 const replyOf = (outcome: Outcome): unknown =>

@@ -8,6 +8,8 @@ export interface Protocol {
   readonly kind: Kind
   /** Whether several can hold a key at once, so that more keys stand beside it. */
   readonly several: boolean
+  /** Whether callers of one process share what it has, where it is less than all. */
+  readonly shared: boolean
   readonly acquire: Script
   readonly heartbeat: Script
   readonly renew: Script
@@ -27,6 +29,7 @@ export const lockProtocol: Protocol = {
   ...lock,
   kind: "lock",
   several: false,
+  shared: false,
   reshare: undefined,
   renewedKeys: 2,
   verifiedKeys: 1,
@@ -39,6 +42,7 @@ export const semaphoreProtocol: Protocol = {
   ...semaphores,
   kind: "semaphore",
   several: true,
+  shared: false,
   renewedKeys: 6,
   verifiedKeys: 1,
   claimOf: ({ limit, owner, share, ttlMillis }, defaultOwner) =>
@@ -49,6 +53,7 @@ export const readWriteProtocol: Protocol = {
   ...semaphoreProtocol,
   ...readWrite,
   kind: "readWriteLock",
+  shared: true,
   claimOf: ({ limit, owner, share, ttlMillis }, defaultOwner) =>
     `rwlock/1 ${ttlMillis} ${share} ${limit} ${owner ?? defaultOwner}`
 }

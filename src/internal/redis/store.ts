@@ -16,7 +16,7 @@ import {
 import { Fifo, Link } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { readBusy, readFence, readFloor, readLimit } from "./answers.js"
+import { readBusy, readFence, readFloor, readLast, readLimit } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
@@ -135,6 +135,12 @@ export class RedisStore implements Store {
 
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
+    const known = this.linesOf[claim.kind].get(claim.key)
+    const shared = known?.share(claim)
+    if (known !== undefined && shared !== undefined) {
+      onExit(new Granted(new RedisGrant(commands, known, shared)))
+      return () => known.leaveTurn(shared)
+    }
     const token = makeToken(storeId)
     const call = commands.call(protocol.acquire, keys, [
       token,
@@ -179,7 +185,7 @@ export class RedisStore implements Store {
         now,
         undefined
       )
-      attempt.turn = line.adopt(tenure, claim)
+      attempt.turn = line.adopt(tenure, claim, readLast(reply))
       tellLimit(claim, readLimit(reply))
       return new Granted(new RedisGrant(commands, line, attempt.turn))
     }

@@ -34,6 +34,12 @@ export class Tenure {
   check: Call | undefined = undefined
   watch: Watch | undefined = undefined
   reshared = false
+  /** The last renewal that was sent for all who share it. */
+  renewal: Call | undefined = undefined
+  /** Those who share it with its holder. */
+  private sharers: Set<Turn> | undefined = undefined
+  /** Its last turn is given back: nobody joins any more. */
+  private isLeft = false
   /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
   private recordedMillis: number
 
@@ -99,15 +105,89 @@ export class Tenure {
 
   /** Gives it to a caller. */
   turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
+    this.isLeft = false
+    return (this.holder = this.newTurn(claim, contention, now))
+  }
+
+  private newTurn(claim: Claim, contention: Contention | undefined, now: number): Turn {
     // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
     const until = Math.min(this.validUntil, validUntil(now, claim.ttlMillis))
     const { fencingFloor, fencingToken } = this
-    return (this.holder = new Turn(this, claim, fencingToken, fencingFloor, until, now, contention))
+    return new Turn(this, claim, fencingToken, fencingFloor, until, now, contention)
+  }
+
+  // ---------------------------------------------------------------- readers that share it
+
+  /**
+   * Whether another caller can share it: somebody is in, it was known so shortly ago that no other
+   * process waits, and there are fencing tokens and time enough.
+   */
+  isOpenFor(claim: Claim, now: number, localHandoffMillis: number): boolean {
+    return (
+      this.holder !== undefined &&
+      !this.isLeft &&
+      this.share < this.limit &&
+      this.isFor(claim) &&
+      now - this.lookedAt < localHandoffMillis &&
+      this.fencingToken < this.reservedUntil &&
+      this.validUntil - now >= this.ttlMillis / 2
+    )
+  }
+
+  /** Gives another caller a turn of its own. */
+  shareWith(claim: Claim, contention: Contention | undefined, now: number): Turn {
+    this.fencingToken++
+    const turn = this.newTurn(claim, contention, now)
+    ;(this.sharers ??= new Set()).add(turn)
+    return turn
+  }
+
+  /** A turn ends; answers whether others go on, so that there is nothing to give back. */
+  leave(turn: Turn): boolean {
+    const { sharers } = this
+    if (turn !== this.holder) {
+      if (sharers?.delete(turn) === true) return this.holder !== undefined
+    } else if (sharers !== undefined) {
+      for (const next of sharers) {
+        sharers.delete(next)
+        this.holder = next
+        return true
+      }
+    }
+    this.isLeft = true
+    return false
+  }
+
+  get isShared(): boolean {
+    return this.sharers !== undefined && this.sharers.size > 0
+  }
+
+  /** All who have a turn of it. */
+  get turns(): ReadonlyArray<Turn> {
+    const { holder, sharers } = this
+    return holder === undefined ? [...(sharers ?? [])] : [holder, ...(sharers ?? [])]
+  }
+
+  /** Of those who share it. */
+  get ttls(): { readonly longest: number; readonly shortest: number } {
+    let [longest, shortest] = [0, Number.POSITIVE_INFINITY]
+    for (const { claim } of this.turns) {
+      longest = Math.max(longest, claim.ttlMillis)
+      shortest = Math.min(shortest, claim.ttlMillis)
+    }
+    return { longest, shortest }
+  }
+
+  /** Until when it is proven for a caller with that ttl. */
+  provenFor(ttlMillis: number): number {
+    return Math.min(this.validUntil, validUntil(this.provenAt, ttlMillis))
   }
 }
 
 /** What one caller has of a tenure. */
 export class Turn {
+  /** Until when its holder knows that it is valid. */
+  knownUntil: number
   private lostBecause: NotOurs | undefined = undefined
   private onLost: ((reason: NotOurs) => void) | undefined = undefined
 
@@ -119,7 +199,9 @@ export class Turn {
     readonly validUntil: number,
     readonly grantedAt: number,
     readonly contention: Contention | undefined
-  ) {}
+  ) {
+    this.knownUntil = validUntil
+  }
 
   /** Calls back when the store finds out that the lock is gone, or has found out. */
   whenLost(listener: (reason: NotOurs) => void): void {
