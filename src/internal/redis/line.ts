@@ -135,22 +135,26 @@ export class Line implements PlaceEvents {
 
   /** A turn of what this process has, for a caller that nobody here or elsewhere waits before. */
   share(claim: Claim): Turn | undefined {
-    if (!this.protocol.shared || this.waiters.size > 0) return undefined
-    const tenure = this.tenures.find((one) => this.isOpen(one, claim))
-    return tenure?.shareWith(claim, undefined, this.now)
+    if (this.waiters.size > 0) return undefined
+    const { now } = this
+    for (const tenure of this.tenures) {
+      if (this.isOpen(tenure, claim, now)) return tenure.shareWith(claim, undefined, now)
+    }
+    return undefined
   }
 
-  private isOpen(tenure: Tenure, claim: Claim): boolean {
-    return tenure.isOpenFor(claim, this.now, this.around.localHandoffMillis)
+  private isOpen(tenure: Tenure, claim: Claim, now: number): boolean {
+    return tenure.isOpenFor(claim, now, this.around.localHandoffMillis)
   }
 
   /** The first callers share what another one of them was granted. */
   private shareWithFirst(tenure: Tenure): void {
     if (!this.protocol.shared) return
     for (let head = this.waiters.first; head !== undefined; head = this.waiters.first) {
-      if (!this.isOpen(tenure, head.claim)) return
+      const { now } = this
+      if (!this.isOpen(tenure, head.claim, now)) return
       this.waiters.delete(head)
-      head.settle(tenure.shareWith(head.claim, head.contention, this.now))
+      head.settle(tenure.shareWith(head.claim, head.contention, now))
     }
   }
 
@@ -169,8 +173,6 @@ export class Line implements PlaceEvents {
 
   join(waiter: Waiter): void {
     const { clock } = this.around.commands
-    const shared = this.share(waiter.claim)
-    if (shared !== undefined) return waiter.settle(shared)
     waiter.cameAfter = this.waiters.size
     this.waiters.add(waiter)
     if (waiter.claim.waitMillis !== Number.POSITIVE_INFINITY) {

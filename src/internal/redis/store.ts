@@ -94,7 +94,12 @@ export class RedisStore implements Store {
   acquire(claim: Claim, onExit: OnExit): () => void {
     const { keyPrefix = "" } = this.around.commands.transport.options
     const protocol = protocols[claim.kind]
-    const line = this.linesOf[protocol.kind].get(claim.key)
+    const line = this.linesOf[claim.kind].get(claim.key)
+    const shared = protocol.shared && !this.closed ? line?.share(claim) : undefined
+    if (line !== undefined && shared !== undefined) {
+      onExit(new Granted(new RedisGrant(this.around.commands, line, shared)))
+      return () => line.leaveTurn(shared)
+    }
     // (mostly there is none, but where there is one, many want the key)
     const keys = line?.keys ?? lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
     const mistake =
@@ -135,12 +140,6 @@ export class RedisStore implements Store {
 
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
-    const known = this.linesOf[claim.kind].get(claim.key)
-    const shared = known?.share(claim)
-    if (known !== undefined && shared !== undefined) {
-      onExit(new Granted(new RedisGrant(commands, known, shared)))
-      return () => known.leaveTurn(shared)
-    }
     const token = makeToken(storeId)
     const call = commands.call(protocol.acquire, keys, [
       token,
