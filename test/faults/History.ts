@@ -14,6 +14,8 @@ export type Event =
       /** How much of the key's capacity it takes, and within which capacity. */
       readonly weight: number
       readonly limit: number
+      /** The section of which it is the rest, with less, and the same lease. */
+      readonly restOf?: string
     }
   /** The critical section began; `until` is the end of the proven validity, 0 where none is left. */
   | {
@@ -63,6 +65,8 @@ export type Event =
       readonly fence: number
       /** The smallest fencing token of those who held the key when this one was granted. */
       readonly floor: number
+      /** Of a key with readers: it must not be behind anything. */
+      readonly alone?: boolean | undefined
       readonly accepted: boolean
     }
   | {

@@ -2,8 +2,9 @@
  * The protected resource: a small TCP service that knows nothing of Redis. Critical sections write
  * to it at their entry, in the middle and at their exit, each write with its fencing token and its
  * floor (the smallest token of those who held the key when it was granted; of a mutex its own), and it
- * refuses a token below the greatest floor that it has seen for the key. Its own order of events is
- * the order in which it decided.
+ * refuses a token below the greatest floor that it has seen for the key. Where a key has readers and
+ * writers, a reader's floor is nothing, a writer's its own token, and a writer is also refused below
+ * the greatest token of all. Its own order of events is the order in which it decided.
  *
  * @example
  * ```ts
@@ -26,6 +27,8 @@ export interface Write {
   readonly phase: Phase
   readonly fence: number
   readonly floor: number
+  /** Of a key with readers: a writer. */
+  readonly alone?: boolean | undefined
   /** For how long the section is going to be there, in milliseconds. */
   readonly hold: number
 }
@@ -58,6 +61,7 @@ export const make = (): Decisions => {
   const changes = Changes.make()
   let events: Array<Event> = []
   const highest = new Map<string, number>()
+  const greatest = new Map<string, number>()
   const inside = new Map<string, ReadonlyArray<Visitor>>()
   const insideOf = (key: string) => inside.get(key) ?? []
   return {
@@ -67,15 +71,18 @@ export const make = (): Decisions => {
       const taken = events
       events = []
       highest.clear()
+      greatest.clear()
       inside.clear()
       return taken
     },
-    write: ({ fence, floor, hold, key, phase, section, worker }) => {
+    write: ({ alone, fence, floor, hold, key, phase, section, worker }) => {
       const least = Math.max(floor, highest.get(key) ?? 0)
-      const accepted = fence >= least
-      events.push({ _tag: "Write", at: now(), key, section, phase, fence, floor, accepted })
+      const most = greatest.get(key) ?? 0
+      const accepted = fence >= least && (alone !== true || fence >= most)
+      events.push({ _tag: "Write", at: now(), key, section, phase, fence, floor, alone, accepted })
       if (accepted) {
         highest.set(key, least)
+        greatest.set(key, Math.max(most, fence))
         const others = insideOf(key).filter(
           (visitor) => visitor.section !== section && visitor.fence >= least
         )

@@ -10,6 +10,7 @@ import {
   type LockStore,
   type LockError,
   MemoryLockStore,
+  ReadWriteLock,
   RedisLockStore,
   Semaphore
 } from "effect-redis-lock"
@@ -44,6 +45,7 @@ export interface Way {
     options: Lock.Options,
     /** In milliseconds, for those who do not wait for ever. */
     patience: number,
+    /** A second time, it is the rest of a section that goes on with less: a part of its own. */
     body: (lease: AnyLease) => Effect.Effect<void, Tagged>
   ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
 }
@@ -52,6 +54,8 @@ export interface Kind {
   readonly name: string
   /** How much of a key can be held at a time. */
   readonly capacity: number
+  /** Who has all of it writes, and who has less reads: the resource tells them apart. */
+  readonly hasReaders?: boolean
   readonly ways: ReadonlyArray<Way>
 }
 
@@ -214,6 +218,80 @@ export const semaphore: Kind = {
   ]
 }
 
+const everything = 1_000_000
+
+const way = (
+  name: string,
+  share: number,
+  patient: boolean,
+  weight: number,
+  run: Way["run"]
+): Way => ({ name, share, patient, weight, limit: everything, run })
+
+/** Mostly readers, and writers among them. */
+export const readWriteLock: Kind = {
+  name: "read-write lock",
+  capacity: everything,
+  hasReaders: true,
+  ways: [
+    way("withReadLock", 12, true, 1, (key, options, _, body) =>
+      ReadWriteLock.withReadLock(key, options)(body)
+    ),
+    way("readLock", 4, true, 1, (key, options, _, body) =>
+      Effect.scoped(
+        Effect.flatMap(ReadWriteLock.readLock(key, options), (lease) => lease.guard(body(lease)))
+      )
+    ),
+    way("withReadLock, nested", 1, true, 1, (key, options, _, body) =>
+      ReadWriteLock.withReadLock(
+        key,
+        options
+      )(ReadWriteLock.withReadLock(key, options)((lease) => body(lease)))
+    ),
+    way("withWriteLock", 3, true, everything, (key, options, _, body) =>
+      ReadWriteLock.withWriteLock(key, options)(body)
+    ),
+    way("withWriteLock, downgraded", 2, true, everything, (key, options, _, body) =>
+      ReadWriteLock.withWriteLock(
+        key,
+        options
+      )((lease) =>
+        body(lease).pipe(
+          Effect.zipRight(
+            // (whatever is answered, it is a read from then on)
+            Effect.catchTag(lease.downgrade, "LockStoreError", () => Effect.void)
+          ),
+          Effect.zipRight(body(lease))
+        )
+      )
+    ),
+    way("withReadLock, waitAtMost", 3, false, 1, (key, options, patience, body) =>
+      ReadWriteLock.withReadLock(key, { ...options, waitAtMost: patience })(body)
+    ),
+    way("withWriteLock, waitAtMost", 2, false, everything, (key, options, patience, body) =>
+      ReadWriteLock.withWriteLock(key, { ...options, waitAtMost: patience })(body)
+    ),
+    way("readLock, interrupted", 2, false, 1, (key, options, patience, body) =>
+      Effect.scoped(
+        Effect.flatMap(Effect.timeout(ReadWriteLock.readLock(key, options), patience), (lease) =>
+          lease.guard(body(lease))
+        )
+      )
+    ),
+    way("withReadLockIfAvailable", 1, false, 1, (key, options, _, body) =>
+      ReadWriteLock.withReadLockIfAvailable(key, options)(body)
+    ),
+    way("writeLock, released early", 1, false, everything, (key, options, patience, body) =>
+      Effect.scoped(
+        Effect.flatMap(
+          ReadWriteLock.writeLock(key, { ...options, waitAtMost: patience }),
+          (lease) => Effect.zipRight(lease.guard(body(lease)), lease.release)
+        )
+      )
+    )
+  ]
+}
+
 // -----------------------------------------------------------------------------
 // rows
 // -----------------------------------------------------------------------------
@@ -343,6 +421,12 @@ const withPermits = (row: Row): Row => ({
   name: row.name.replace("mutex", "semaphore")
 })
 
+const withReaders = (row: Row): Row => ({
+  ...row,
+  kind: readWriteLock,
+  name: row.name.replace("mutex", "read-write lock")
+})
+
 export const rows: ReadonlyArray<Row> = [
   proxied,
   strict,
@@ -351,7 +435,8 @@ export const rows: ReadonlyArray<Row> = [
   cluster,
   sentinel,
   memory,
-  ...[proxied, strict, direct, cluster, memory].map(withPermits)
+  ...[proxied, strict, direct, cluster, memory].map(withPermits),
+  ...[proxied, strict, direct, cluster, sentinel, memory].map(withReaders)
 ]
 
 export const rowNamed = (name: string): Row => {

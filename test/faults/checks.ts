@@ -89,6 +89,9 @@ const exclusion: Check = (history) => {
   return violations
 }
 
+/** It asked for its lease, and has not got it from a part before it. */
+const isAsked = ({ asked }: Section): boolean => asked.restOf === undefined
+
 const weightOf = (sections: ReadonlyArray<Section>): number =>
   sections.reduce((sum, { asked }) => sum + asked.weight, 0)
 
@@ -117,16 +120,19 @@ const clockSlack = 5
 const fencing: Check = (history) => {
   const violations: Array<string> = []
   const floors = new Map<string, number>()
+  const greatest = new Map<string, number>()
   const owners = new Map<string, string>()
   const sections = new Map(sectionsOf(history).map((section) => [section.id, section]))
   const forgets = forgettings(history)
   const stalls = stallsOf(history)
   for (const write of eventsOf(history, "Write")) {
-    const { accepted, fence, floor, key, phase, section } = write
-    const seen = floors.get(key) ?? 0
+    const { accepted, alone, fence, floor, key, phase, section } = write
+    const most = greatest.get(key) ?? 0
+    const seen = alone === true ? Math.max(most, floors.get(key) ?? 0) : (floors.get(key) ?? 0)
     const token = `${key} ${fence}`
-    const owner = owners.get(token) ?? section
-    if (owner !== section) {
+    const lease = sections.get(section)?.asked.restOf ?? section
+    const owner = owners.get(token) ?? lease
+    if (owner !== lease) {
       violations.push(`${section} and ${owner} both had the fencing token ${fence}`)
     }
     owners.set(token, owner)
@@ -137,7 +143,8 @@ const fencing: Check = (history) => {
           `the register accepted the ${phase} of ${section} with ${fence} behind ${seen}`
         )
       }
-      floors.set(key, Math.max(seen, floor))
+      floors.set(key, Math.max(floors.get(key) ?? 0, floor))
+      greatest.set(key, Math.max(most, fence))
       continue
     }
     const writer = sections.get(section)
@@ -166,7 +173,7 @@ const growing: Check = (history, { behind, ttl }) => {
     failovers.some(({ at, until }) =>
       [one, other].every(({ granted }) => at <= granted!.at && granted!.at <= until + ttl)
     )
-  for (const ofKey of byKey(sectionsOf(history))) {
+  for (const ofKey of byKey(sectionsOf(history).filter(isAsked))) {
     const granted = ofKey.filter((section) => section.granted !== undefined)
     const byAsking = granted.slice().sort((a, b) => a.asked.at - b.asked.at)
     const byGrant = granted.slice().sort((a, b) => a.granted!.at - b.granted!.at)
@@ -526,7 +533,7 @@ const order: Check = (history, { inOrder, ttl }) => {
   /** For a command to reach the store, on a busy machine. */
   const underWay = 250
   for (const ofKey of byKey(sections)) {
-    const granted = ofKey.filter((section) => section.granted !== undefined)
+    const granted = ofKey.filter((section) => section.granted !== undefined && isAsked(section))
     const lines = new Map<string, { readonly before: Array<Section>; since: number }>()
     const turns = granted
       .sort((a, b) => a.asked.at - b.asked.at)

@@ -97,7 +97,26 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: []
   },
-  { row: "semaphore in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] }
+  { row: "semaphore in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] },
+  {
+    row: "read-write lock, one Redis through proxies",
+    scripts: ["calm", "stopped: the holder", "flushall", "reset after", "messages lost"],
+    crews: 1,
+    seeds: [3]
+  },
+  {
+    row: "read-write lock without local handoff, through proxies",
+    scripts: ["calm and patient", "reordered"],
+    crews: 1,
+    seeds: []
+  },
+  {
+    row: "read-write lock, one Redis",
+    scripts: ["killed: one after the other", "restart: the holder"],
+    crews: 1,
+    seeds: []
+  },
+  { row: "read-write lock in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] }
 ]
 
 describe.concurrent("the short form", () => {

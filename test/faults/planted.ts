@@ -34,6 +34,9 @@ const strict = "mutex without local handoff, through proxies"
 const permits = "semaphore, one Redis through proxies"
 const strictPermits = "semaphore without local handoff, through proxies"
 const inMemory = "semaphore in memory"
+const readers = "read-write lock, one Redis through proxies"
+const strictReaders = "read-write lock without local handoff, through proxies"
+const readersInMemory = "read-write lock in memory"
 
 export const bugs: ReadonlyArray<Bug> = [
   {
@@ -203,6 +206,60 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     replace: `if room(ARGV[a + 3]) then return take() end`,
     row: strictPermits,
     scripts: ["calm and patient"]
+  },
+  {
+    name: "a writer overtakes the readers that wait",
+    file: "internal/redis/lua.ts",
+    find: `string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1))`,
+    replace: `string.find(ARGV[a + 3], ' 1000000 1000000 ') and '1' or string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1))`,
+    row: strictReaders,
+    scripts: ["calm and patient"]
+  },
+  {
+    name: "a downgrade with a gap",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `local less = known and shareOf(known) - ARGV[3] or 0`,
+    replace: `local less = known and shareOf(known) - 0 or 0`,
+    row: readers,
+    scripts: ["calm"]
+  },
+  {
+    name: "a downgrade with a gap in memory",
+    file: "internal/memory/entry.ts",
+    find: `this.inUse += share - holding.share`,
+    replace: `this.inUse -= holding.share`,
+    row: readersInMemory,
+    scripts: ["calm"]
+  },
+  {
+    name: "a shared read that is given back by the first",
+    file: "internal/redis/tenure.ts",
+    find: `        this.holder = next
+        return true`,
+    replace: `        this.holder = next
+        return false`,
+    row: readers,
+    scripts: ["calm"]
+  },
+  {
+    name: "a read that is shared while a writer waits",
+    file: "internal/redis/tenure.ts",
+    find: `now - this.lookedAt < localHandoffMillis &&`,
+    replace: ``,
+    also: [
+      {
+        file: "internal/redis/tenure.ts",
+        find: `this.fencingToken < this.reservedUntil &&`,
+        replace: ``
+      },
+      {
+        file: "internal/redis/line.ts",
+        find: `if (this.waiters.size > 0) return undefined`,
+        replace: ``
+      }
+    ],
+    row: readers,
+    scripts: ["calm"]
   }
 ]
 

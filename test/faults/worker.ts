@@ -149,15 +149,22 @@ const criticalSection = (
         until: held ? at + Duration.toMillis(remaining) : 0
       }))
     })
-  const body = (lease: AnyLease): Effect.Effect<void, Refused> =>
+  const part = (
+    section: string,
+    lease: AnyLease,
+    weight: number,
+    hold: number
+  ): Effect.Effect<void, Refused> =>
     Effect.gen(function* () {
       const { fencingToken: fence, token } = lease
-      const floor = "fencingFloor" in lease ? lease.fencingFloor : fence
+      const alone = row.kind.hasReaders === true && weight === row.kind.capacity
+      const reads = row.kind.hasReaders === true && !alone
+      const floor = reads ? 0 : "fencingFloor" in lease ? lease.fencingFloor : fence
       const granted = yield* look(lease)
       record({ _tag: "Granted", section, token, fence, ...granted })
       const writing = (phase: "enter" | "middle" | "exit") =>
         Effect.flatMap(
-          write({ key, section, worker: name, phase, fence, floor, hold }),
+          write({ key, section, worker: name, phase, fence, floor, alone, hold }),
           (accepted) => (accepted ? Effect.void : Effect.fail(new Refused(phase)))
         )
       const holding = (until: number) =>
@@ -184,21 +191,24 @@ const criticalSection = (
         })
       )
     )
-  record({
-    _tag: "Asked",
-    at: now(),
-    worker: name,
-    section,
-    key,
-    way: way.name,
-    weight: way.weight,
-    limit: way.limit
-  })
+  const { limit, weight } = way
+  const asked = { worker: name, key, way: way.name, limit }
+  let rest: string | undefined
+  let parts = 0
+  const body = (lease: AnyLease): Effect.Effect<void, Refused> =>
+    Effect.suspend(() => {
+      if (parts++ === 0) return part(section, lease, weight, hold)
+      rest = `${section}+`
+      record({ _tag: "Asked", at: now(), ...asked, section: rest, weight: 1, restOf: section })
+      return part(rest, lease, 1, hold)
+    })
+  record({ _tag: "Asked", at: now(), ...asked, section, weight })
   return way.run(key, { ttl: running.ttl }, patience, body).pipe(
     Effect.exit,
     Effect.map((exit) => {
       const outcome = outcomeOf(exit)
       record({ _tag: "Settled", at: now(), section, outcome })
+      if (rest !== undefined) record({ _tag: "Settled", at: now(), section: rest, outcome })
       return outcome
     })
   )

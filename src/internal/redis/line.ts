@@ -163,6 +163,7 @@ export class Line implements PlaceEvents {
     const { places, protocol } = this
     return (
       protocol.shared &&
+      this.around.localHandoffMillis > 0 &&
       share < limit &&
       places.length > 0 &&
       places.every(({ busy }) => busy === undefined)
