@@ -49,10 +49,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import { dual, identity } from "effect/Function"
+import { identity } from "effect/Function"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { type Body, isBodyFirst } from "./internal/face/acquire.js"
+import { type Body, bodyFirst } from "./internal/face/acquire.js"
 import { scopedRead, scopedWrite, withRead, withWrite } from "./internal/face/readWrite.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -169,7 +169,7 @@ export const withReadLock: {
     key: string,
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
-} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
+} = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
   withRead(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
 )
 
@@ -192,7 +192,7 @@ export const withReadLockIfAvailable: {
     key: string,
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
-} = dual(isBodyFirst, <A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
+} = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
   withRead(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
 )
 
@@ -229,10 +229,8 @@ export const withWriteLock: {
     key: string,
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
-} = dual(
-  isBodyFirst,
-  <A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: WaitOptions) =>
-    withWrite(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
+} = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: WaitOptions) =>
+  withWrite(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
 )
 
 /**
@@ -254,6 +252,6 @@ export const withWriteLockIfAvailable: {
     key: string,
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
-} = dual(isBodyFirst, <A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: Options) =>
+} = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: Options) =>
   withWrite(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
 )

@@ -477,7 +477,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a read-write lock in 
       const last = yield* read(a, key)
       yield* awaitQueued(a.server, key, 41)
       yield* send(a.server, scripts.release, key, writer)
-      expect(yield* holdersOf(a.server, key)).toBe(32)
+      // (the heartbeat may come at once)
+      expect(yield* holdersOf(a.server, key)).toBeGreaterThanOrEqual(32)
       yield* last.lease
     })
   )

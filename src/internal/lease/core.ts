@@ -289,7 +289,7 @@ export class LeaseCore {
       if (exit._tag !== "Renewed" && exit._tag !== "NotOurs") return onExit(exit)
       if (exit._tag === "NotOurs") this.lose(exit.reason)
       if (this.ended === undefined && exit._tag === "Renewed") {
-        this.prove(Math.max(this.validUntil, exit.validUntil))
+        this.prove(Math.max(this.validUntil, exit.validUntil), this.clock.unsafeNow())
         // (a renewal without an answer may be under way)
         if (this.expiry !== undefined) {
           this.expiry.cancel()

@@ -54,6 +54,24 @@ export const readLast = (reply: unknown): number | undefined => readNumber(partO
 /** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
 export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
 
+/** What is told of a grant. */
+export interface Told {
+  readonly fencingToken: number
+  readonly fencingFloor: number
+  /** The smallest limit of all holders; `undefined` where that is not told. */
+  readonly leastLimit: number | undefined
+  /** The last of the fencing tokens that come with it; `undefined`: there is that one alone. */
+  readonly lastToken?: number | undefined
+}
+
+/** Of a grant with that fencing token. */
+export const toldBy = (reply: unknown, fencingToken: number): Told => ({
+  fencingToken,
+  fencingFloor: readFloor(reply, fencingToken),
+  leastLimit: readLimit(reply),
+  lastToken: readLast(reply)
+})
+
 /** Of a heartbeat: the token is neither queued nor granted. */
 export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0
 

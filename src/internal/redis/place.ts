@@ -9,15 +9,7 @@
 import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import {
-  type Busy,
-  isNowhere,
-  readBusy,
-  readFence,
-  readFloor,
-  readLast,
-  readLimit
-} from "./answers.js"
+import { type Busy, isNowhere, readBusy, readFence, type Told, toldBy } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
@@ -40,16 +32,6 @@ export interface PlaceEvents {
   onFailed(place: Place, outcome: Outcome): void
   /** It was not needed, or nobody knows whether it stands in the queue: another one is taken then. */
   onUnused(place: Place): void
-}
-
-/** What is told of a grant. */
-export interface Told {
-  readonly fencingToken: number
-  readonly fencingFloor: number
-  /** The smallest limit of all holders; `undefined` where that is not told. */
-  readonly leastLimit: number | undefined
-  /** The last of the fencing tokens that come with it; `undefined`: there is that one alone. */
-  readonly lastToken?: number | undefined
 }
 
 /** How a caller's ttl shapes its waiting, in milliseconds. */
@@ -339,13 +321,6 @@ export class Place {
     else this.wake()
   }
 }
-
-const toldBy = (reply: unknown, fencingToken: number): Told => ({
-  fencingToken,
-  fencingFloor: readFloor(reply, fencingToken),
-  leastLimit: readLimit(reply),
-  lastToken: readLast(reply)
-})
 
 const replyOf = (outcome: Outcome): unknown =>
   outcome._tag === "Answered" ? outcome.reply : undefined

@@ -1,0 +1,78 @@
+/** A tenure that readers share: who can join, and with whom it ends. */
+import { describe, expect, it } from "vitest"
+import { Tenure } from "../../src/internal/redis/tenure.js"
+
+const claim = {
+  key: "k",
+  kind: "readWriteLock",
+  share: 1,
+  limit: 100,
+  ttlMillis: 1_000,
+  waitMillis: 0,
+  owner: undefined
+} as const
+
+/** Granted at 0 with so many fencing tokens, and looked at then. */
+const granted = (tokens = 10, share = 1) => {
+  const tenure = new Tenure("token", share, 100, 500, 500, 0, 1_000, 0, undefined)
+  tenure.reservedUntil = 500 + tokens - 1
+  return tenure
+}
+
+describe("a tenure that readers share", () => {
+  it("ends with its last turn, whoever that is", () => {
+    const tenure = granted()
+    const first = tenure.turn(claim, undefined, 0)
+    const second = tenure.shareWith(claim, undefined, 1)
+    const third = tenure.shareWith(claim, undefined, 2)
+    expect([first, second, third].map(({ fencingToken }) => fencingToken)).toEqual([500, 501, 502])
+    expect(tenure.turns).toEqual([first, second, third])
+    expect(tenure.leave(first)).toBe(true)
+    expect(tenure.leave(third)).toBe(true)
+    expect(tenure.isShared).toBe(false)
+    expect(tenure.turns).toEqual([second])
+    expect(tenure.leave(second)).toBe(false)
+  })
+
+  it("is open for readers alike, soon after a look, while there are tokens and time", () => {
+    const tenure = granted(2)
+    expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)
+    tenure.turn(claim, undefined, 0)
+    expect(tenure.isOpenFor(claim, 19, 20)).toBe(true)
+    expect(tenure.isOpenFor({ ...claim, ttlMillis: 60_000 }, 19, 20)).toBe(true)
+    expect(tenure.isOpenFor(claim, 20, 20)).toBe(false)
+    expect(tenure.isOpenFor({ ...claim, share: 100 }, 0, 20)).toBe(false)
+    // of what is proven, half is over
+    expect(tenure.isOpenFor(claim, 500, 10_000)).toBe(false)
+    tenure.shareWith(claim, undefined, 0)
+    expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)
+  })
+
+  it("is not open for others once its last turn leaves, unless it is passed on", () => {
+    const tenure = granted()
+    const turn = tenure.turn(claim, undefined, 0)
+    expect(tenure.leave(turn)).toBe(false)
+    expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)
+    tenure.turn(claim, undefined, 1)
+    expect(tenure.isOpenFor(claim, 1, 20)).toBe(true)
+  })
+
+  it("of a writer, or of what was one, is open for nobody", () => {
+    const tenure = granted(10, 100)
+    tenure.turn({ ...claim, share: 100 }, undefined, 0)
+    expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)
+    expect(tenure.isOpenFor({ ...claim, share: 100 }, 0, 20)).toBe(false)
+    tenure.reshare(1)
+    expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)
+    expect(tenure.isFor(claim)).toBe(false)
+  })
+
+  it("knows the longest and the shortest ttl of those present", () => {
+    const tenure = granted()
+    tenure.turn(claim, undefined, 0)
+    const long = tenure.shareWith({ ...claim, ttlMillis: 9_000 }, undefined, 0)
+    expect(tenure.ttls).toEqual({ longest: 9_000, shortest: 1_000 })
+    tenure.leave(long)
+    expect(tenure.ttls).toEqual({ longest: 1_000, shortest: 1_000 })
+  })
+})
