@@ -210,8 +210,9 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a writer overtakes the readers that wait",
     file: "internal/redis/lua.ts",
-    find: `string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1))`,
-    replace: `string.find(ARGV[a + 3], ' 1000000 1000000 ') and '1' or string.format('%.0f', math.max(now, (tonumber(score) or 0) + 1))`,
+    find: `local at = string.format('%.0f', math.max(now, (last or 0) + 1))`,
+    replace: `local at = string.format('%.0f', math.max(now, (last or 0) + 1))
+  if string.find(ARGV[a + 3], ' 1000000 1000000 ', 1, true) then at = '1' end`,
     row: strictReaders,
     scripts: ["calm and patient"]
   },
