@@ -4,10 +4,13 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { Lock, RedisLockStore } from "effect-redis-lock"
+import * as Scope from "effect/Scope"
+import { Lock, ReadWriteLock, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
 import { caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
+import { currentHolds } from "../../src/internal/face/holds.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import {
   answered,
@@ -99,6 +102,52 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       for (const dump of used) expect(dump.length).toBeGreaterThan(0)
       yield* close
       expect(listeners(client)).toEqual(before)
+    })
+  )
+
+  it.scoped("readers share, writers are alone, and a downgrade lets readers of others in", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const stores = yield* Effect.forEach([0, 1], () =>
+        Effect.flatMap(clusterClient(cluster), (client) =>
+          storeOf(RedisLockStore.layerFromClient(client))
+        )
+      )
+      const [a, b] = [stores[0]!, stores[1]!]
+      for (const key of ["plain", "{tag}rest", "open{"]) {
+        const scope = yield* Scope.make()
+        const hold = <A, E, R>(effect: Effect.Effect<A, E, R>) => Scope.extend(effect, scope)
+        const first = yield* hold(ReadWriteLock.readLock(key, { ttl })).pipe(a.use)
+        yield* hold(ReadWriteLock.readLock(key, { ttl })).pipe(b.use)
+        const busy = yield* Effect.exit(
+          Effect.locally(
+            Effect.scoped(ReadWriteLock.tryWriteLock(key)).pipe(b.use),
+            currentHolds,
+            undefined
+          )
+        )
+        expect(failure(busy)).toMatchObject({ _tag: "LockUnavailable" })
+        yield* first.verify
+        yield* Scope.close(scope, Exit.void)
+        const read = yield* ReadWriteLock.withWriteLock(key, { ttl })((lease) =>
+          Effect.gen(function* () {
+            const waiting = yield* Effect.fork(
+              Effect.locally(
+                ReadWriteLock.withReadLock(key, { ttl })(({ fencingToken }) =>
+                  Effect.succeed(fencingToken)
+                ).pipe(b.use),
+                currentHolds,
+                undefined
+              )
+            )
+            yield* lease.downgrade
+            return [lease.fencingToken, yield* Fiber.join(waiting)] as const
+          })
+        ).pipe(a.use)
+        expect(read[1]).toBeGreaterThan(read[0])
+      }
+      yield* RedisServer.eventually(Effect.map(allLeftovers(cluster), (keys) => keys.length === 0))
     })
   )
 
