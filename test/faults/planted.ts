@@ -208,11 +208,18 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     scripts: ["calm and patient"]
   },
   {
-    name: "a writer overtakes the readers that wait",
-    file: "internal/redis/lua.ts",
-    find: `local at = string.format('%.0f', math.max(now, (last or 0) + 1))`,
-    replace: `local at = string.format('%.0f', math.max(now, (last or 0) + 1))
-  if string.find(ARGV[a + 3], ' 1000000 1000000 ', 1, true) then at = '1' end`,
+    name: "a writer overtakes the readers that are inside",
+    file: "internal/redis/holders.ts",
+    find: `return used + share <= math.min(limit, least)`,
+    replace: `return used + share <= math.min(limit, least) or share == '1000000'`,
+    row: strictReaders,
+    scripts: ["calm and patient"]
+  },
+  {
+    name: "readers overtake a writer that waits",
+    file: "internal/redis/semaphoreScripts.ts",
+    find: `if redis.call('EXISTS', KEYS[k + 3]) == 0 and room(ARGV[a + 3]) then return take() end`,
+    replace: `if room(ARGV[a + 3]) then return take() end`,
     row: strictReaders,
     scripts: ["calm and patient"]
   },
