@@ -85,9 +85,12 @@ class Asked implements Claim {
   }
 }
 
+/** (See `SeveralGrant` for what is no literal here.) */
+const nobody: ReadonlyArray<Asked> = []
+
 export class Several {
   private held = new SeveralGrant()
-  private asked: ReadonlyArray<Asked> = []
+  private asked = nobody
   /** Renews what is held while another key is waited for. */
   private core: LeaseCore | undefined = undefined
   private readonly askedAt: number
@@ -143,7 +146,7 @@ export class Several {
   }
 
   private onAnswers(asked: ReadonlyArray<Asked>): void {
-    this.asked = []
+    this.asked = nobody
     const first = asked.find(({ granted }) => granted === undefined)
     const beginning = first === undefined ? asked.length : asked.indexOf(first)
     asked.forEach(({ granted, key }, index) => {
@@ -182,7 +185,7 @@ export class Several {
     if (this.busy !== undefined && leftMillis <= 0) return this.end(this.unavailable(this.busy))
     if (this.held.keys.length > 0 && !this.keepHeld()) return this.beginAgain()
     const one = new Asked(key, Math.max(0, leftMillis), this.claim)
-    this.asked = [one]
+    this.asked = nobody.concat(one)
     one.cancel = this.source.acquire(one, (exit) => {
       one.exit = exit
       this.onWaited(one)
@@ -190,7 +193,7 @@ export class Several {
   }
 
   private onWaited({ exit, granted, key }: Asked): void {
-    this.asked = []
+    this.asked = nobody
     const isHeld = this.core?.checkHeld() !== false
     this.letGo()
     if (granted === undefined) {
@@ -251,7 +254,7 @@ export class Several {
   private giveBackAll(): void {
     const { asked, held } = this
     this.letGo()
-    this.asked = []
+    this.asked = nobody
     this.held = new SeveralGrant()
     // (so that the last of them is not over before all have begun)
     this.returning++

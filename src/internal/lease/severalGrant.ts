@@ -32,9 +32,20 @@ export class GrantedKey {
   }
 }
 
+/**
+ * (What is made for every lock is no literal, array or object: V8 tends to move what a hot literal makes
+ * to its old generation, where it keeps all that it refers to from being collected young.)
+ */
+const noKeys: ReadonlyArray<GrantedKey> = []
+
+class Renewed {
+  readonly _tag = "Renewed"
+  constructor(readonly validUntil: number) {}
+}
+
 export class SeveralGrant implements Grant {
   /** In the order in which they are taken. */
-  readonly keys: Array<GrantedKey> = []
+  keys = noKeys
   private lost: GrantedKey | undefined = undefined
   private lostBy: NotOurs | undefined = undefined
   private listener: ((reason: NotOurs) => void) | undefined = undefined
@@ -42,7 +53,7 @@ export class SeveralGrant implements Grant {
 
   add(key: string, grant: Grant): void {
     const granted = new GrantedKey(key, grant)
-    this.keys.push(granted)
+    this.keys = this.keys.concat(granted)
     grant.whenLost((reason) => {
       this.lose(granted, reason)
       this.listener?.(reason)
@@ -128,7 +139,7 @@ export class SeveralGrant implements Grant {
       // (an answer can be older than what is known already)
       key.validUntil = Math.max(key.validUntil, exit.validUntil)
       if (this.keys.some(({ isRenewing }) => isRenewing)) return
-      return this.tellRenewal({ _tag: "Renewed", validUntil: this.validUntil })
+      return this.tellRenewal(new Renewed(this.validUntil))
     }
     if (exit._tag === "NotOurs") this.lose(key, exit.reason)
     this.tellRenewal(exit)
