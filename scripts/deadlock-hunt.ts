@@ -1,6 +1,6 @@
 /**
  * Hunts for deadlocks: processes that take random sets of keys in random order, with locks and with
- * several locks at once, with time limits and interruptions, while one of them is killed every 2 s.
+ * several locks at once, with time limits and interruptions, while one of them is killed every 2 s (or less often: when all have started again).
  *
  *   npm run deadlock-hunt                                  one minute
  *   npm run deadlock-hunt -- --minutes 10

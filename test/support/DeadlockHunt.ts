@@ -18,7 +18,7 @@ export interface Options {
   /** So many keys at most are taken together. */
   readonly most: number
   readonly ttl: number
-  /** Time between two deaths. */
+  /** Time between two deaths, if all are alive again by then. */
   readonly deathEvery: number
   readonly onProgress?: (report: Report) => void
 }
@@ -138,7 +138,8 @@ export const hunt = (options: Options): Effect.Effect<Report, never, Scope.Scope
       const alive = [...hunters].filter(({ isReady }) => isReady)
       const victim = alive[Math.floor(Math.random() * alive.length)]
       options.onProgress?.(report())
-      if (victim === undefined) continue
+      // (a start can take longer than the time between two deaths: nobody would be left to get on)
+      if (victim === undefined || alive.length < options.processes) continue
       victim.child.kill("SIGKILL")
       deaths++
       spawn()
