@@ -34,8 +34,26 @@ const strict = "mutex without local handoff, through proxies"
 const permits = "semaphore, one Redis through proxies"
 const strictPermits = "semaphore without local handoff, through proxies"
 const inMemory = "semaphore in memory"
+const several = "several, one Redis through proxies"
 
 export const bugs: ReadonlyArray<Bug> = [
+  {
+    name: "a second key that is kept after a failure",
+    file: "internal/lease/several.ts",
+    find: `if (held.keys.length > 0) this.giveBack(held)`,
+    replace: ``,
+    also: [
+      {
+        file: "internal/lease/several.ts",
+        find: `else this.giveBack(granted)
+    })`,
+        replace: `
+    })`
+      }
+    ],
+    row: several,
+    scripts: ["calm and patient", "calm"]
+  },
   {
     name: "a release does not check the token",
     file: "internal/redis/scripts.ts",
