@@ -18,6 +18,8 @@ export * as LockStore from "./LockStore.js"
 /** @since 0.1.0 */
 export * as MemoryLockStore from "./MemoryLockStore.js"
 /** @since 0.1.0 */
+export * as MultiLock from "./MultiLock.js"
+/** @since 0.1.0 */
 export * as ReadWriteLock from "./ReadWriteLock.js"
 /** @since 0.1.0 */
 export * as RedisLockStore from "./RedisLockStore.js"

@@ -134,6 +134,17 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
+  it.effect("transfers that name accounts in all orders come to an end, and lose nothing", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      for (const url of [undefined, server.url]) {
+        const ended = yield* run("transfer.ts", url)
+        expect(ended).toMatchObject({ code: 0, stderr: "" })
+        expect(ended.stdout).toBe("alice: 100\nbob: 100\ncarol: 120\ntotal: 320\n")
+      }
+    })
+  )
+
   it.effect.each(["SIGINT", "SIGTERM"] as const)(
     "a worker that gets a %s gives its lock back before it ends",
     (signal) =>

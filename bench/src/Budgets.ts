@@ -97,6 +97,14 @@ const budgets: ReadonlyArray<Budget> = [
     why: "compared with `withLock`, the additional cost is in Effect: the scope, a child scope for the lease, and the finalizers of both."
   },
   {
+    what: "four free keys at once, one caller: time of a cycle",
+    ...atMost(1.5, " × the lock's"),
+    measured: (report) => {
+      const ratio = find(report, "several-1", "effect-redis-lock, 4 keys")?.ratio.median
+      return ratio && 1 / ratio
+    }
+  },
+  {
     what: "one hot key, 50 callers in one process: cycles per second",
     ...atLeast(5, " × raw"),
     ...ratio("hot-1x50")

@@ -106,6 +106,11 @@ It builds the library, installs the other libraries, starts a Redis server of it
       "The same with semaphores whose limit is 10. No caller waits for another. The lock of the same library is here to compare with."
     ),
     ...section(
+      "several",
+      "Four keys at once",
+      "`MultiLock.withLocks` of four keys that no other caller wants, and for comparison one lock. The four travel in one request, so with one caller the difference is what four scripts cost server and client; with many callers it is throughput."
+    ),
+    ...section(
       "hot",
       "One hot key",
       "All callers lock the same key, and the work under the lock is one suspension. It shows how soon the next caller starts, how long the longest waits are, and how many requests a waiting caller sends."

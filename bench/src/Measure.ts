@@ -159,7 +159,7 @@ export const measure = (
           }
         )
       )
-      if ((row.group === "free" || row.group === "permits") && entry.problem === undefined) {
+      if (["free", "permits", "several"].includes(row.group) && entry.problem === undefined) {
         progress(`counting requests of ${entry.contender}`)
         yield* turn(entry, Effect.asVoid(count(entry, 150)))
       }

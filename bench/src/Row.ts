@@ -6,6 +6,7 @@ export type Group =
   | "check"
   | "free"
   | "permits"
+  | "several"
   | "hot"
   | "semaphore"
   | "many"
@@ -73,6 +74,7 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
         "hot-4x10",
         "handoff",
         "permits-64-empty",
+        "several-1",
         "semaphore-4x25",
         "queue-100",
         "holders-100",
@@ -92,6 +94,7 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
           "effect-redis-lock",
           "queue by hand",
           "effect-redis-lock, Semaphore",
+          "effect-redis-lock, 4 keys",
           "semaphore by hand",
           "effect-redis-lock, 10 stores",
           row.group === "handoff" ? throughRedis : ""
@@ -305,6 +308,21 @@ const queueRows: ReadonlyArray<Row> = [1, 100, 10_000].flatMap((places): Readonl
 })
 
 // -----------------------------------------------------------------------------
+// several locks at once
+// -----------------------------------------------------------------------------
+
+const severalRows: ReadonlyArray<Row> = [64, 1].map((callers) => ({
+  id: `several-${callers}`,
+  group: "several",
+  title: callers === 1 ? "One caller, four keys" : `${callers} callers, four keys each`,
+  contenders: ["effect-redis-lock", "effect-redis-lock, 4 keys"],
+  base: "effect-redis-lock",
+  processes: 1,
+  load: { ...own, callers },
+  length: 1
+}))
+
+// -----------------------------------------------------------------------------
 // semaphores
 // -----------------------------------------------------------------------------
 
@@ -432,6 +450,7 @@ export const rows: ReadonlyArray<Row> = [
     load: { callers: 1, keys: { shared: 1 }, body: { holdMillis: 2 }, shape: "withLock" },
     length: 2
   },
+  ...severalRows,
   ...semaphoreRows,
   ...queueRows,
   ...holderRows,

@@ -78,6 +78,7 @@ const columns: Readonly<Record<Exclude<Group, "slow">, ReadonlyArray<Column<Resu
     { title: "still waiting", cell: ({ violations }) => String(violations.stuck) }
   ],
   free: [cycles, ratioColumn("× raw"), ...cost, ...wait],
+  several: [cycles, ratioColumn("× one lock"), ...cost, ...wait],
   permits: [cycles, ratioColumn("× the lock"), ...cost, ...wait],
   hot: contended("raw"),
   semaphore: contended("redis-semaphore's"),

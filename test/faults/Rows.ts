@@ -10,6 +10,7 @@ import {
   type LockStore,
   type LockError,
   MemoryLockStore,
+  MultiLock,
   ReadWriteLock,
   RedisLockStore,
   Semaphore
@@ -292,6 +293,69 @@ export const readWriteLock: Kind = {
   ]
 }
 
+/**
+ * A way to several keys. What is judged is the last of them, in the order in which they are taken: it is
+ * idle while one of the others is waited for, but only if whoever has that one is on its way.
+ */
+function together(
+  name: string,
+  share: number,
+  patient: boolean,
+  run: (
+    keys: ReadonlyArray<string>,
+    options: Lock.Options,
+    patience: number,
+    body: (lease: MultiLock.MultiLease) => Effect.Effect<void, Tagged>
+  ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
+): Way {
+  return {
+    name,
+    share,
+    patient,
+    weight: 1,
+    limit: 1,
+    run: (key, options, patience, body) =>
+      // (named in another order than that in which they are taken)
+      run([key, `+${key}`, `++${key}`], options, patience, ({ leases }) => body(leases[0]!))
+  }
+}
+
+/** Several keys at once, among locks of one of them. */
+export const several: Kind = {
+  name: "several",
+  capacity: 1,
+  ways: [
+    // (few: else a key that nobody gives back would not be idle for them)
+    ...mutex.ways
+      .filter(({ name }) => name === "withLock" || name === "withLock, waitAtMost")
+      .map((way) => ({ ...way, share: 1 })),
+    together("withLocks", 4, true, (keys, options, _, body) =>
+      MultiLock.withLocks(keys, options)(body)
+    ),
+    together("withLocks of two", 3, true, (keys, options, _, body) =>
+      MultiLock.withLocks(keys.slice(0, 2), options)(body)
+    ),
+    together("acquire of several", 2, true, (keys, options, _, body) =>
+      Effect.scoped(
+        Effect.flatMap(MultiLock.acquire(keys, options), (lease) => lease.guard(body(lease)))
+      )
+    ),
+    together("withLocks, waitAtMost", 2, false, (keys, options, patience, body) =>
+      MultiLock.withLocks(keys, { ...options, waitAtMost: patience })(body)
+    ),
+    together("acquire of several, interrupted", 2, false, (keys, options, patience, body) =>
+      Effect.scoped(
+        Effect.flatMap(Effect.timeout(MultiLock.acquire(keys, options), patience), (lease) =>
+          lease.guard(body(lease))
+        )
+      )
+    ),
+    together("withLocksIfAvailable", 1, false, (keys, options, _, body) =>
+      MultiLock.withLocksIfAvailable(keys, options)(body)
+    )
+  ]
+}
+
 // -----------------------------------------------------------------------------
 // rows
 // -----------------------------------------------------------------------------
@@ -427,6 +491,14 @@ const withReaders = (row: Row): Row => ({
   name: row.name.replace("mutex", "read-write lock")
 })
 
+const ofSeveral = (row: Row): Row => ({
+  ...row,
+  kind: several,
+  name: row.name.replace("mutex", "several"),
+  // (who waits for several asks for one after the other)
+  inOrder: false
+})
+
 export const rows: ReadonlyArray<Row> = [
   proxied,
   strict,
@@ -436,7 +508,8 @@ export const rows: ReadonlyArray<Row> = [
   sentinel,
   memory,
   ...[proxied, strict, direct, cluster, memory].map(withPermits),
-  ...[proxied, strict, direct, cluster, sentinel, memory].map(withReaders)
+  ...[proxied, strict, direct, cluster, sentinel, memory].map(withReaders),
+  ...[proxied, direct, cluster, memory].map(ofSeveral)
 ]
 
 export const rowNamed = (name: string): Row => {

@@ -116,7 +116,14 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: []
   },
-  { row: "read-write lock in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] }
+  { row: "read-write lock in memory", scripts: ["calm", "blocked"], crews: 1, seeds: [] },
+  {
+    row: "several, one Redis through proxies",
+    scripts: ["calm and patient", "stopped: the holder", "flushall", "messages lost"],
+    crews: 1,
+    seeds: [5]
+  },
+  { row: "several, one Redis", scripts: ["killed: one after the other"], crews: 1, seeds: [] }
 ]
 
 describe.concurrent("the short form", () => {

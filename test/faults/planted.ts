@@ -37,8 +37,26 @@ const inMemory = "semaphore in memory"
 const readers = "read-write lock, one Redis through proxies"
 const strictReaders = "read-write lock without local handoff, through proxies"
 const readersInMemory = "read-write lock in memory"
+const several = "several, one Redis through proxies"
 
 export const bugs: ReadonlyArray<Bug> = [
+  {
+    name: "a second key that is kept after a failure",
+    file: "internal/lease/several.ts",
+    find: `if (held.keys.length > 0) this.giveBack(held)`,
+    replace: ``,
+    also: [
+      {
+        file: "internal/lease/several.ts",
+        find: `else this.giveBack(granted)
+    })`,
+        replace: `
+    })`
+      }
+    ],
+    row: several,
+    scripts: ["calm and patient", "calm"]
+  },
   {
     name: "a release does not check the token",
     file: "internal/redis/scripts.ts",

@@ -80,7 +80,7 @@ const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
   ],
   "FiberRefs\\.\\w+\\(": ["face/fork", "face/guard"],
   "unsafePoll|inheritAll": ["face/guard"],
-  unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "face/effectClock"],
+  unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "face/effectClock", "face/sources"],
   "Scheduler\\.make|updateFiberRefs": ["face/fork"],
   "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
   "FiberRef\\.unsafeMake": ["face/holds"],

@@ -15,6 +15,7 @@ const all = {
   "queue by hand": async () => (await import("./queue.js")).byHand,
   "effect-redis-lock, 10 stores": async () => (await import("./queue.js")).stores,
   "effect-redis-lock, Semaphore": async () => (await import("./permits.js")).ours,
+  "effect-redis-lock, 4 keys": async () => (await import("./several.js")).ofFour,
   "redis-semaphore, Semaphore": async () => (await import("./redisSemaphore.js")).semaphore,
   "redis-semaphore, MultiSemaphore": async () =>
     (await import("./redisSemaphore.js")).multiSemaphore,

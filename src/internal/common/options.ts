@@ -46,9 +46,11 @@ export const show = (value: unknown): string => {
   const text =
     typeof value === "string"
       ? JSON.stringify(value)
-      : typeof value === "object" && value !== null
-        ? Object.prototype.toString.call(value)
-        : String(value)
+      : Array.isArray(value) && value.length === 0
+        ? "[]"
+        : typeof value === "object" && value !== null
+          ? Object.prototype.toString.call(value)
+          : String(value)
   return text.length > 100 ? `${text.slice(0, 100)}… (${text.length} characters)` : text
 }
 
@@ -61,6 +63,17 @@ export const checkKey = (key: unknown): string | undefined => {
   }
   if (/\p{Surrogate}/u.test(key)) {
     return impossible("key", key, "It contains half of a surrogate pair, which cannot be stored.")
+  }
+  return undefined
+}
+
+/** Says what is wrong with several keys, or nothing. */
+export const checkKeys = (keys: unknown): string | undefined => {
+  if (!Array.isArray(keys)) return impossible("keys", keys, "They must be an array of strings.")
+  if (keys.length === 0) return impossible("keys", keys, "There must be at least one key.")
+  for (const key of keys) {
+    const wrong = checkKey(key)
+    if (wrong !== undefined) return wrong
   }
   return undefined
 }

@@ -21,39 +21,25 @@ import {
 import type * as Engine from "../engine.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
 import { acquireExit, lockStoreError, publicContention } from "./answers.js"
-import { AsyncContext } from "./asyncContext.js"
+import { AsyncContext, called } from "./asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { updateFiberRef } from "./fiberRefs.js"
 import { lacking, notCapable } from "../engine.js"
 import { adding, currentHolds, Hold } from "./holds.js"
-import { HeldLease } from "./lease.js"
+import type { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
 import { limitsSeen } from "./limits.js"
-import type { LeaseOptions } from "../common/options.js"
+import { checkKeys, type LeaseOptions } from "../common/options.js"
+import type { Cancel, SeveralExit } from "../lease/several.js"
 import { engineStoreOf } from "./publicStore.js"
-import { type Named, traceAcquisition } from "./spans.js"
+import type { Share } from "./share.js"
+import { traceAcquisition } from "./spans.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
+export { type Share, wholeLock } from "./share.js"
+
 type AcquireError = LockUnavailable | LockStoreError
-
-/** How much of a key is asked for, and the lease of that much. */
-export interface Share<L extends HeldLease = HeldLease> extends Named {
-  readonly kind: Kind
-  readonly share: number
-  readonly limit: number
-  readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
-}
-
-/** All of it. */
-export const wholeLock: Share = {
-  kind: "lock",
-  share: 1,
-  limit: 1,
-  makeLease: (...held) => new HeldLease(...held),
-  spans: { acquire: "Lock.acquire", hold: "Lock.hold" },
-  attributes: {}
-}
 
 /**
  * A claim on its way to a lease. (No literal, and with its state: the engine takes what hot literals
@@ -75,9 +61,10 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly context = new AsyncContext()
   private granted: Engine.Grant | undefined = undefined
   private waiting: Waiting | undefined = undefined
-  private exit: Engine.AcquireExit | undefined = undefined
+  private exit: SeveralExit | undefined = undefined
   private resume: ((exit: ReturnType<typeof acquireExit>) => void) | undefined = undefined
-  private cancel: (() => void) | undefined = undefined
+  /** (Of several keys, it tells when all are given back.) */
+  private cancel: Cancel | (() => void) | undefined = undefined
 
   constructor(
     readonly key: string,
@@ -108,9 +95,11 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
-    const { caller, engine } = this
-    if (engine === undefined) return this.askedOfOther()
-    this.cancel = engine.acquire(this, this.onExit)
+    const { asks, caller, context, engine, options, store } = this
+    if (asks.takeAll !== undefined) {
+      this.cancel = asks.takeAll(this, options, store, caller, context, this.onExit)
+    } else if (engine === undefined) return this.askedOfOther()
+    else this.cancel = engine.acquire(this, this.onExit)
     if (this.exit !== undefined) return acquireExit(this.exit)
     return caller.restore(
       Effect.async((resume) => {
@@ -121,7 +110,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     )
   }
 
-  private readonly onExit = (exit: Engine.AcquireExit): void => {
+  private readonly onExit = (exit: SeveralExit): void => {
     this.exit = exit
     if (this.resume !== undefined) {
       this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit))
@@ -139,7 +128,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
-      whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(() => contention()),
+      whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
       whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
     }
     return Effect.map(store.acquire(claim, caller.restore), (grant) => {
@@ -148,8 +137,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     })
   }
 
-  whenWaiting(contention: () => Engine.Contention): void {
-    this.waits(() => publicContention(contention()))
+  whenWaiting(contention: () => Engine.Contention, key = this.key): void {
+    this.waits(() => publicContention(contention()), key)
   }
 
   whenLimitDiffers(other: number): void {
@@ -157,8 +146,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     limitsSeen(key, limit, other, store, caller.fiber, context)
   }
 
-  private waits(contention: () => Contention): void {
-    const { askedAt, caller, context, key, metrics, options, store } = this
+  private waits(contention: () => Contention, key: string): void {
+    const { askedAt, caller, context, metrics, options, store } = this
+    if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
     this.waiting = new Waiting(
       key,
       options,
@@ -177,7 +167,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.granted = grant
     this.waiting?.end()
     const { askedAt, context, engine, key, metrics, options, store } = this
-    const hold = new Hold(key, store, store.clock.unsafeNow())
+    const hold = new Hold(key, store, store.clock.unsafeNow(), this.asks.keys)
     this.lease = this.asks.makeLease(
       key,
       options,
@@ -211,7 +201,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     }
     this.waiting?.end()
     // a grant can be on its way to a caller that has gone
-    if (this.exit === undefined || this.exit._tag === "Granted") this.cancel?.()
+    const { asks, cancel } = this
+    if (cancel !== undefined && (this.exit === undefined || this.exit._tag === "Granted")) {
+      if (asks.takeAll === undefined) cancel(nothing)
+      else {
+        const cancelled = called<void>((onDone) => cancel(() => onDone()))
+        return Effect.zipRight(cancelled, Effect.failCause(cause as Cause.Cause<LockStoreError>))
+      }
+    }
     const failure = Cause.failureOption(cause as Cause.Cause<AcquireError>)
     if (Option.isSome(failure)) {
       if (failure.value._tag === "LockUnavailable") {
@@ -223,6 +220,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     return Effect.failCause(cause as Cause.Cause<LockStoreError>)
   }
 }
+
+const nothing = (): void => {}
 
 const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
   Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void)))
@@ -242,7 +241,9 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
   const store = Context.get(caller.fiber.currentContext as Context.Context<LockStore>, LockStore)
-  const resolved = decodeOptions(key, options, waitAtMost, store.defaults)
+  const resolved =
+    (share.takeAll && checkKeys(share.named)) ??
+    decodeOptions(key, options, waitAtMost, store.defaults)
   if (typeof resolved === "string") {
     return Effect.die(new Cause.IllegalArgumentException(resolved))
   }
@@ -307,11 +308,11 @@ export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Ef
  * The two forms of `withLock` and its like: `(body, key, options)`, and `(key, options)(body)`. As Effect's
  * `dual`, which copies its arguments twice.
  */
-export const bodyFirst = <Both>(run: (body: never, key: string, options: never) => unknown): Both =>
+export const bodyFirst = <Both>(run: (body: never, key: never, options: never) => unknown): Both =>
   ((first: unknown, second: unknown, third: unknown) =>
     typeof first === "function" || Effect.isEffect(first)
-      ? run(first as never, second as string, third as never)
-      : (body: unknown) => run(body as never, first as string, second as never)) as Both
+      ? run(first as never, second as never, third as never)
+      : (body: unknown) => run(body as never, first as never, second as never)) as Both
 
 /** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
 export const guardAndRelease = <L extends HeldLease, A, E, R>(

@@ -1,6 +1,5 @@
 /** A grant of somebody else's store, or one of ours that somebody has wrapped, for the engine. */
 import * as Cause from "effect/Cause"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -18,7 +17,7 @@ import {
   type RenewExit,
   type StoreFailure
 } from "../engine.js"
-import { AdaptedFailure } from "./answers.js"
+import { AdaptedFailure, engineContention } from "./answers.js"
 import { closingGoesOn } from "./closing.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
@@ -26,7 +25,11 @@ import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 export class AdaptedGrant implements Grant {
   readonly reshare?: NonNullable<Grant["reshare"]>
 
-  constructor(private readonly grant: Public.Grant) {
+  constructor(
+    private readonly grant: Public.Grant,
+    /** As whom everything is asked. Absent: as the running fiber. */
+    private readonly caller?: Fiber.RuntimeFiber<unknown, unknown>
+  ) {
     const { reshare } = grant
     if (reshare !== undefined) {
       this.reshare = (share, onExit) => run(reshare(share), interruptible, onExit)
@@ -52,14 +55,7 @@ export class AdaptedGrant implements Grant {
   get contention(): Contention | undefined {
     const { contention } = this.grant
     if (contention === undefined) return undefined
-    const { ahead, holder, retryAfter } = contention
-    return {
-      owner: holder.owner,
-      heldForMillis: holder.heldFor && Duration.toMillis(holder.heldFor),
-      foreign: holder.foreign,
-      retryAfterMillis: retryAfter && Duration.toMillis(retryAfter),
-      ahead
-    }
+    return engineContention(contention)
   }
 
   whenLost(listener: (reason: NotOurs) => void): void {
@@ -67,25 +63,25 @@ export class AdaptedGrant implements Grant {
   }
 
   renew(onExit: (exit: RenewExit) => void): Forget {
-    return run(this.grant.renew, interruptible, onExit)
+    return run(this.grant.renew, interruptible, onExit, this.caller)
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
-    return run(this.grant.verify, interruptible, onExit)
+    return run(this.grant.verify, interruptible, onExit, this.caller)
   }
 
   release(_: number, onExit: (exit: OwnershipExit) => void): void {
-    run(this.grant.release, uninterruptible, onExit)
+    run(this.grant.release, uninterruptible, onExit, this.caller)
   }
 }
 
-/** As the running fiber would: with its FiberRefs, and as a part of what it closes. */
+/** As that fiber would: with its FiberRefs, and as a part of what it closes. */
 const run = <A>(
   effect: Effect.Effect<A, LockStoreError>,
   flags: typeof interruptible,
-  onExit: (exit: A | StoreFailure | Died) => void
+  onExit: (exit: A | StoreFailure | Died) => void,
+  parent = runningFiber()
 ): Forget => {
-  const parent = runningFiber()
   const child = startLike(
     parent,
     flags,

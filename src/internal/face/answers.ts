@@ -19,6 +19,18 @@ export const publicContention = (contention: Engine.Contention): Public.Contenti
   }
 })
 
+export const engineContention = ({
+  ahead,
+  holder,
+  retryAfter
+}: Public.Contention): Engine.Contention => ({
+  owner: holder.owner,
+  heldForMillis: holder.heldFor && Duration.toMillis(holder.heldFor),
+  foreign: holder.foreign,
+  retryAfterMillis: retryAfter && Duration.toMillis(retryAfter),
+  ahead
+})
+
 export const publicLook = (look: Engine.Look): Public.Look => ({
   ...look,
   held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
@@ -67,7 +79,7 @@ export const causeOf = (failure: Engine.StoreFailure | Engine.Died): Cause.Cause
         : Cause.die(failure.cause)
 
 export const acquireExit = (
-  exit: Engine.AcquireExit
+  exit: Engine.AcquireExit | Engine.Died
 ): Exit.Exit<Engine.Grant, LockUnavailable | LockStoreError> => {
   switch (exit._tag) {
     case "Granted":
@@ -75,7 +87,8 @@ export const acquireExit = (
     case "Unavailable":
       return Exit.fail(lockUnavailable(exit))
     case "StoreFailure":
-      return Exit.fail(lockStoreError(exit))
+    case "Died":
+      return Exit.failCause(causeOf(exit))
     case "Impossible":
       return Exit.die(new Cause.IllegalArgumentException(exit.message))
   }

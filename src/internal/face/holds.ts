@@ -12,8 +12,14 @@ export class Hold {
   constructor(
     readonly key: string,
     readonly store: LockStore,
-    readonly since: number
+    readonly since: number,
+    /** Of several keys, all of them. */
+    private readonly keys?: ReadonlyArray<string>
   ) {}
+
+  isOf(key: string): boolean {
+    return this.keys === undefined ? this.key === key : this.keys.includes(key)
+  }
 }
 
 export class Holds {
@@ -70,7 +76,7 @@ export const holdOf = (
 ): Hold | undefined => {
   for (let one = holds; one !== undefined; one = one.others) {
     const { hold, isGuards } = one
-    if (!hold.ended && hold.key === key && hold.store === store && isAskedFor(hold, isGuards)) {
+    if (!hold.ended && hold.store === store && hold.isOf(key) && isAskedFor(hold, isGuards)) {
       return hold
     }
   }

@@ -306,8 +306,13 @@ export class HeldLease implements Lease, LeaseFace {
     })
   }
 
+  /** Of what is lost: of several keys, one. */
+  protected lostOf(_reason: LossReason): { readonly key: string; readonly fencingToken: number } {
+    return this
+  }
+
   private lossBecause(reason: LossReason): LockLost {
-    const { fencingToken, key } = this
+    const { fencingToken, key } = this.lostOf(reason)
     const { renewalFailure } = this.core
     return reason === "Unreachable" && renewalFailure !== undefined
       ? new LockLost({ key, reason, fencingToken, cause: Cause.squash(causeOf(renewalFailure)) })
@@ -326,7 +331,7 @@ export class HeldLease implements Lease, LeaseFace {
   }
 
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return logWarning(this.key, this.options.owner, error)
+    return logWarning(error.key ?? this.key, this.options.owner, error)
   }
 
   get tellLoss(): Effect.Effect<void> {

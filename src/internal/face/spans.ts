@@ -18,6 +18,8 @@ type AcquireError = LockUnavailable | LockStoreError
 interface Spanned {
   readonly waitedMillis: number
   readonly fencingToken: number
+  /** Of several keys, in the order of their names. */
+  readonly fencingTokens?: ReadonlyArray<number>
   readonly contention: Engine.Contention | undefined
   span: Tracer.Span | undefined
 }
@@ -26,16 +28,18 @@ interface Spanned {
 export interface Named {
   readonly spans: { readonly acquire: string; readonly hold: string }
   readonly attributes: Readonly<Record<string, number>>
+  /** Where it is of several keys. */
+  readonly keys?: ReadonlyArray<string>
 }
 
 export const traceAcquisition = <A extends Spanned>(
   claim: Effect.Effect<A, AcquireError>,
   key: string,
-  { attributes: ofKind, spans }: Named,
+  { attributes: ofKind, keys, spans }: Named,
   options: LeaseOptions
 ): Effect.Effect<A, AcquireError> => {
   const attributes = {
-    "lock.key": key,
+    ...(keys === undefined ? { "lock.key": key } : { "lock.keys": keys }),
     "lock.name": options.name ?? "default",
     ...ofKind,
     ...(options.owner === undefined ? {} : { "lock.owner": options.owner })
@@ -46,12 +50,12 @@ export const traceAcquisition = <A extends Spanned>(
         ? {
             "lock.outcome": "acquired",
             "lock.wait_ms": exit.value.waitedMillis,
-            "lock.fencing_token": exit.value.fencingToken,
+            ...fencing(exit.value),
             ...(exit.value.contention === undefined
               ? {}
               : contended(publicContention(exit.value.contention)))
           }
-        : outcomeOf(exit.cause)
+        : outcomeOf(exit.cause, keys !== undefined)
     )
   )
   // a span fails with its effect: for a single attempt, a lock that is taken is an answer and no error
@@ -65,7 +69,7 @@ export const traceAcquisition = <A extends Spanned>(
     Effect.tap((lease) =>
       Effect.map(
         Effect.makeSpan(spans.hold, {
-          attributes: { ...attributes, "lock.fencing_token": lease.fencingToken },
+          attributes: { ...attributes, ...fencing(lease) },
           captureStackTrace: false
         }),
         (span) => {
@@ -76,7 +80,15 @@ export const traceAcquisition = <A extends Spanned>(
   )
 }
 
-const outcomeOf = (cause: Cause.Cause<AcquireError>): Record<string, unknown> => {
+const fencing = ({ fencingToken, fencingTokens }: Spanned): Record<string, unknown> =>
+  fencingTokens === undefined
+    ? { "lock.fencing_token": fencingToken }
+    : { "lock.fencing_tokens": fencingTokens }
+
+const outcomeOf = (
+  cause: Cause.Cause<AcquireError>,
+  ofSeveral: boolean
+): Record<string, unknown> => {
   const failure = Option.getOrUndefined(Cause.failureOption(cause))
   if (failure === undefined) {
     return { "lock.outcome": Cause.isInterrupted(cause) ? "interrupted" : "died" }
@@ -85,6 +97,8 @@ const outcomeOf = (cause: Cause.Cause<AcquireError>): Record<string, unknown> =>
     ? {
         "lock.outcome": "unavailable",
         "lock.wait_ms": Duration.toMillis(failure.waited),
+        // the one that was not free
+        ...(ofSeveral ? { "lock.key": failure.key } : {}),
         ...contended(failure)
       }
     : { "lock.outcome": "failed" }

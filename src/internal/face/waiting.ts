@@ -16,7 +16,7 @@ export class Waiting {
   private nextWarning: ScheduledCall | undefined = undefined
 
   constructor(
-    private readonly key: string,
+    private key: string,
     private readonly options: LeaseOptions,
     private readonly store: LockStore,
     private readonly metrics: LockMetrics,
@@ -24,16 +24,27 @@ export class Waiting {
     private readonly caller: Fiber.RuntimeFiber<unknown, unknown>,
     /** Where it was asked for. */
     private readonly context: AsyncContext,
-    private readonly contention: () => Contention
+    private contention: () => Contention
   ) {
     this.refs = fiberRefsOf(caller)
   }
 
   begin(): void {
-    const { caller, key, options, store } = this
     this.metrics.waiting(1)
+    this.warnAfter(this.options.warnAfterMillis)
+    this.checkOwn()
+  }
+
+  /** For another key now, of several: it is one wait, of one caller. */
+  goOn(key: string, contention: () => Contention): void {
+    this.key = key
+    this.contention = contention
+    this.checkOwn()
+  }
+
+  private checkOwn(): void {
+    const { caller, key, options, store } = this
     if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
-    this.warnAfter(options.warnAfterMillis)
     const own = holdOf(key, store, caller.getFiberRef(currentHolds))
     // (not in the store's own step: a logger is anybody's code)
     if (own !== undefined) {
@@ -49,7 +60,7 @@ export class Waiting {
   /** Ever less often: each time when it has waited for twice as long. */
   private warnAfter(millis: number): void {
     // (at its deadline it ends by itself)
-    if (millis >= this.options.waitMillis) return
+    if (millis >= this.options.waitMillis || millis === Number.POSITIVE_INFINITY) return
     this.nextWarning = this.store.clock.unsafeSchedule(this.askedAt + millis, () => {
       this.warnAfter(2 * millis)
       this.context.runInAsyncScope(this.warnOfWait, this)

@@ -1,0 +1,231 @@
+/**
+ * Several locks as one: all of their keys are held, or none. For work that changes more than one thing:
+ * a transfer between two accounts, an order and its stock.
+ *
+ * There is no deadlock, in whatever order callers name their keys: everybody takes them in the same
+ * order. Free keys are taken at once, and given back at once: in one Redis that is one round trip each,
+ * for up to 16 keys. If some are not free, none is held behind the one that is waited for.
+ *
+ * Each key is the same lock as that of `Lock`: the two exclude each other.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MemoryLockStore, MultiLock } from "effect-redis-lock"
+ *
+ * const program = Effect.log("nobody else changes one of the two accounts").pipe(
+ *   MultiLock.withLocks(["account:2", "account:1"], { waitAtMost: "10 seconds" }),
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import {
+  type Body,
+  bodyFirst,
+  guardAndRelease,
+  scopedLease,
+  withLease
+} from "./internal/face/acquire.js"
+import { type Caller, uninterruptibly } from "./internal/face/caller.js"
+import { type HeldSeveral, severalKeys } from "./internal/face/several.js"
+import type { Lease, Options, WaitOptions } from "./Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
+import type { LockStore } from "./LockStore.js"
+
+/**
+ * Options of every way to take the locks; see `Lease`. They hold for each key; `waitAtMost` is the time
+ * for all of them together.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type { Options, WaitOptions } from "./Lease.js"
+
+/**
+ * The lease of several keys. It is one lease: it is renewed, lost and given back as a whole. It is lost
+ * as soon as one of its keys is; the error (`LockLost`) says which. Then nothing of it is renewed any
+ * more, and all of it is given back when the scope closes, or `withLocks` ends.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface MultiLease {
+  /**
+   * A lease for each key, in the order in which the keys were given. A key that was given twice is one
+   * lock, and its lease is here twice. Each has its own `key`, `token` and `fencingToken`; all else
+   * is that of the whole: so the `release` of one gives all of them back.
+   */
+  readonly leases: ReadonlyArray<Lease>
+
+  /**
+   * The fencing token of a key; see `Lease`. A key that is not one of this lease is a defect (an
+   * `IllegalArgumentException`, which is thrown).
+   */
+  readonly fencingToken: (key: string) => number
+
+  /** How much is left of the shortest proof; zero if the lease is not held. No I/O. */
+  readonly remaining: Effect.Effect<Duration.Duration>
+
+  /** Whether all keys are proven to be held at this moment: compares clocks, no I/O. */
+  readonly isHeld: Effect.Effect<boolean>
+
+  /**
+   * Asks the store whether all keys are still ours, and changes nothing. Fails with `LockLost` if one is
+   * not (then guarded code is interrupted, too), and with `LockStoreError` if the store did not answer.
+   */
+  readonly verify: Effect.Effect<void, LockLost | LockStoreError>
+
+  /**
+   * Never succeeds. Fails with `LockLost` when one of the keys is lost; otherwise waits for ever, also
+   * after a release.
+   */
+  readonly awaitLost: Effect.Effect<never, LockLost>
+
+  /** As `Lease.guard`: the effect is interrupted when one of the keys is lost, or all are released. */
+  readonly guard: Lease["guard"]
+
+  /** For Promise APIs: aborted, with the `LockLost` as its reason, at a loss or a release. */
+  readonly signal: AbortSignal
+
+  /**
+   * Gives all keys back before the scope closes. Idempotent; takes at most the store's command deadline.
+   * Fails with `LockLost` if one was no longer ours, and with `LockStoreError` if the store did not
+   * confirm the release of one: that one then ends by its ttl.
+   */
+  readonly release: Effect.Effect<void, LockLost | LockStoreError>
+}
+
+/**
+ * Takes the locks of all keys, waiting for them, and gives them back when the scope closes. They are
+ * renewed until then, and while some of them are waited for. Run the protected code with `lease.guard`.
+ *
+ * If `waitAtMost` is over before all are held, it fails with `LockUnavailable`, which names the key that
+ * was not free, and nothing is held. Waiting, interruption and the other errors are those of
+ * `Lock.acquire`. No keys are a defect (an `IllegalArgumentException`).
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const acquire = (
+  keys: ReadonlyArray<string>,
+  options?: WaitOptions
+): Effect.Effect<MultiLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scoped(keys, options, options?.waitAtMost)
+
+/**
+ * Takes the locks of all keys if all are free at this moment; fails with `LockUnavailable`, which names
+ * one that is not free, and holds nothing then. One attempt.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryAcquire = (
+  keys: ReadonlyArray<string>,
+  options?: Options
+): Effect.Effect<MultiLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  scoped(keys, options, 0)
+
+/**
+ * Runs an effect, or a function of the lease, under the locks of all keys: takes them, runs the body
+ * guarded, and gives them back, whatever happens. What is said of `Lock.withLock` is true here as well:
+ * it fails with `LockLost` if one of the keys was lost at any point.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MultiLock } from "effect-redis-lock"
+ *
+ * const transfer = (from: string, to: string, amount: number) =>
+ *   MultiLock.withLocks([from, to], { waitAtMost: "10 seconds" })((lease) =>
+ *     Effect.log(`${amount}, with ${lease.fencingToken(from)} and ${lease.fencingToken(to)}`)
+ *   )
+ * ```
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withLocks: {
+  (
+    keys: ReadonlyArray<string>,
+    options?: WaitOptions
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: MultiLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: MultiLease) => Effect.Effect<A, E, R>),
+    keys: ReadonlyArray<string>,
+    options?: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = bodyFirst(
+  <A, E, R>(body: Body<MultiLease, A, E, R>, keys: ReadonlyArray<string>, options?: WaitOptions) =>
+    uninterruptibly((caller) => {
+      const all = severalKeys(keys)
+      return withLease(
+        all.first,
+        all,
+        options,
+        options?.waitAtMost,
+        caller,
+        (lease) => guarded(lease, body, caller),
+        Effect.fail<LockUnavailable>
+      )
+    })
+)
+
+/**
+ * Runs an effect under the locks of all keys if all are free at this moment, and does nothing if one is
+ * not: `Option.none()`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withLocksIfAvailable: {
+  (
+    keys: ReadonlyArray<string>,
+    options?: Options
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: MultiLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: MultiLease) => Effect.Effect<A, E, R>),
+    keys: ReadonlyArray<string>,
+    options?: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = bodyFirst(
+  <A, E, R>(body: Body<MultiLease, A, E, R>, keys: ReadonlyArray<string>, options?: Options) =>
+    uninterruptibly((caller) => {
+      const all = severalKeys(keys)
+      return withLease(
+        all.first,
+        all,
+        options,
+        0,
+        caller,
+        (lease) => Effect.asSome(guarded(lease, body, caller)),
+        () => Effect.succeedNone
+      )
+    })
+)
+
+const scoped = (
+  keys: ReadonlyArray<string>,
+  options: Options | undefined,
+  waitAtMost: Duration.DurationInput | undefined
+): Effect.Effect<MultiLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  Effect.suspend(() => {
+    const all = severalKeys(keys)
+    return Effect.map(scopedLease(all.first, all, options, waitAtMost), ({ users }) => users)
+  })
+
+const guarded = <A, E, R>(
+  lease: HeldSeveral,
+  body: Body<MultiLease, A, E, R>,
+  caller: Caller
+): Effect.Effect<A, E | LockLost, R> =>
+  guardAndRelease(lease, Effect.isEffect(body) ? body : ({ users }) => body(users), caller)

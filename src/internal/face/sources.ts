@@ -1,0 +1,179 @@
+/** Where several keys are asked for, one by one: of a store of the engine, or of somebody else's. */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import type { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type * as Public from "../../LockStore.js"
+import {
+  type Claim,
+  Died,
+  type Forget,
+  Granted,
+  type Grant,
+  type LockClock,
+  type NotOurs,
+  type OwnershipExit,
+  type RenewExit,
+  type Store,
+  Unavailable
+} from "../engine.js"
+import type { Cancel, SeveralExit, Source } from "../lease/several.js"
+import { AdaptedGrant } from "./adaptedGrant.js"
+import { AdaptedFailure, engineContention } from "./answers.js"
+import type { AsyncContext } from "./asyncContext.js"
+import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
+
+type Caller = Fiber.RuntimeFiber<unknown, unknown>
+
+export class EngineSource implements Source {
+  readonly clock: LockClock
+
+  constructor(private readonly store: Store) {
+    this.clock = store.clock
+  }
+
+  acquire(claim: Claim, onExit: (exit: SeveralExit) => void): Cancel {
+    const cancel = this.store.acquire(claim, onExit)
+    return (onDone) => {
+      // (what is undone for it is the store's own concern, until it is done)
+      cancel()
+      onDone()
+    }
+  }
+}
+
+/** Of a store that is not of the engine, or whose members somebody has replaced. */
+export class AdaptedSource implements Source {
+  readonly clock: LockClock
+
+  constructor(
+    private readonly store: Public.LockStore,
+    /** Everything runs as that fiber would, and in its async context. */
+    private readonly caller: Caller,
+    private readonly context: AsyncContext
+  ) {
+    this.clock = store.clock
+  }
+
+  acquire(claim: Claim, onExit: (exit: SeveralExit) => void): Cancel {
+    const { caller, context, store } = this
+    let onDone: (() => void) | undefined
+    const child = context.runInAsyncScope(() =>
+      startLike(
+        caller,
+        uninterruptible,
+        // (nobody logs it as an error that is not handled)
+        Effect.exit(Effect.suspend(() => store.acquire(publicClaim(claim), Effect.interruptible))),
+        new SameAs(caller)
+      )
+    )
+    child.addObserver((ended) => {
+      const exit = this.exitOf(claim, Exit.flatten(ended))
+      if (onDone === undefined) onExit(exit)
+      // it could not be interrupted any more
+      else if (exit._tag === "Granted") exit.grant.release(this.clock.unsafeNow(), onDone)
+      else onDone()
+    })
+    return (tell) => {
+      onDone = tell
+      child.unsafeInterruptAsFork(FiberId.none)
+    }
+  }
+
+  private exitOf(
+    { key }: Claim,
+    exit: Exit.Exit<Public.Grant, LockUnavailable | LockStoreError>
+  ): SeveralExit {
+    if (Exit.isSuccess(exit)) return this.granted(exit.value)
+    const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
+    if (error === undefined) return new Died(exit.cause)
+    return error._tag === "LockUnavailable"
+      ? new Unavailable(key, Duration.toMillis(error.waited), engineContention(error))
+      : new AdaptedFailure(error, exit.cause as Cause.Cause<LockStoreError>)
+  }
+
+  /** What the grant refers to may fail: it is read here, where it can still be given back. */
+  private granted(grant: Public.Grant): SeveralExit {
+    try {
+      return new Granted(new BoundGrant(grant, this.caller, this.context))
+    } catch (defect) {
+      this.context.runInAsyncScope(() =>
+        startLike(
+          this.caller,
+          interruptible,
+          Effect.exit(Effect.suspend(() => grant.release)),
+          new SameAs(this.caller)
+        )
+      )
+      return new Died(Cause.die(defect))
+    }
+  }
+}
+
+const publicClaim = (claim: Claim): Public.Claim => {
+  const { key, kind, limit, owner, share, ttlMillis, waitMillis } = claim
+  return {
+    key,
+    kind,
+    share,
+    limit,
+    ttlMillis,
+    waitMillis,
+    owner,
+    whenWaiting:
+      waitMillis === 0
+        ? undefined
+        : (contention) => claim.whenWaiting?.(() => engineContention(contention()))
+  }
+}
+
+/**
+ * While several keys are taken, a grant is used by whoever goes on with that: a timer, or somebody
+ * else's fiber, who brings an answer.
+ */
+export class BoundGrant implements Grant {
+  readonly token: string
+  readonly fencingToken: number
+  readonly fencingFloor: number
+  readonly validUntil: number
+  readonly contention: Grant["contention"]
+  private readonly grant: AdaptedGrant
+
+  constructor(
+    private readonly granted: Public.Grant,
+    caller: Caller,
+    private readonly context: AsyncContext
+  ) {
+    this.grant = new AdaptedGrant(granted, caller)
+    this.token = this.grant.token
+    this.fencingToken = this.grant.fencingToken
+    this.fencingFloor = this.grant.fencingFloor
+    this.validUntil = this.grant.validUntil
+    this.contention = this.grant.contention
+  }
+
+  /** As a holder has it, whose fiber it is that asks. */
+  get unbound(): Grant {
+    return new AdaptedGrant(this.granted)
+  }
+
+  whenLost(listener: (reason: NotOurs) => void): void {
+    this.grant.whenLost(listener)
+  }
+
+  renew(onExit: (exit: RenewExit) => void): Forget {
+    return this.context.runInAsyncScope(() => this.grant.renew(onExit))
+  }
+
+  verify(onExit: (exit: OwnershipExit) => void): Forget {
+    return this.context.runInAsyncScope(() => this.grant.verify(onExit))
+  }
+
+  release(since: number, onExit: (exit: OwnershipExit) => void): void {
+    this.context.runInAsyncScope(() => this.grant.release(since, onExit))
+  }
+}
