@@ -82,10 +82,13 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a claim that is cance
           const share = Math.min(limit, 1 + below(3))
           const waitMillis = below(4) === 0 ? 0 : Number.POSITIVE_INFINITY
           let exit: AcquireExit | undefined
+          let hear: () => void
+          const answered = new Promise<void>((resolve) => (hear = resolve))
           const cancel = stores[below(3)]!.acquire(
             claim(waitMillis, { key, kind, share, limit }),
             (answer) => {
               exit = answer
+              hear()
               if (answer._tag !== "Granted") return
               inUse.set(key, (inUse.get(key) ?? 0) + share)
               seen.most = Math.max(seen.most, inUse.get(key)!)
@@ -93,7 +96,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a claim that is cance
           )
           const patience = below(4)
           // (some wait until they have an answer, however slow that is)
-          while (patience === 0 && exit === undefined) await setImmediate()
+          if (patience === 0) await answered
           await turns(patience < 2 ? below(8) : below(200))
           const grant = exit?._tag === "Granted" ? exit.grant : undefined
           if (grant !== undefined) inUse.set(key, inUse.get(key)! - share)

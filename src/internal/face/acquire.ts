@@ -111,12 +111,12 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     const { caller, engine } = this
     if (engine === undefined) return this.askedOfOther()
     this.cancel = engine.acquire(this, this.onExit)
-    if (this.exit !== undefined) return acquireExit(this.exit)
+    if (this.exit !== undefined) return acquireExit(this.exit, this.kind)
     return caller.restore(
       Effect.async((resume) => {
         // (the fiber can have yielded in between)
         if (this.exit === undefined) this.resume = resume
-        else resume(acquireExit(this.exit))
+        else resume(acquireExit(this.exit, this.kind))
       })
     )
   }
@@ -124,7 +124,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly onExit = (exit: Engine.AcquireExit): void => {
     this.exit = exit
     if (this.resume !== undefined) {
-      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit))
+      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit, this.kind))
     }
   }
 
@@ -158,9 +158,10 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   private waits(contention: () => Contention): void {
-    const { askedAt, caller, context, key, metrics, options, store } = this
+    const { askedAt, caller, context, key, kind, metrics, options, store } = this
     this.waiting = new Waiting(
       key,
+      kind,
       options,
       store,
       metrics,
