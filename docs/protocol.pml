@@ -125,6 +125,17 @@
 #define renewHealsNothing   20  /* renew leaves a ttl that a clock has made too long (with BACK) */
 #define passForgetsLongest  21  /* a pass puts its own ttl into the record, where a longer one was */
 #define renewForgetsLongest 22  /* renew does not put its ttl into the record, where a shorter one is */
+/* (of several holders: holders.pml) */
+#define countIsOld          23  /* the count is read once, and not after each grant */
+#define releaseFreesTwo     24  /* a release gives back one permit more than it had */
+#define expiredStays        25  /* a holder whose ttl has ended still counts */
+#define expiredTwice        26  /* what has been removed as ended is subtracted again by its release */
+#define limitForgotten      27  /* the limits of those who hold it do not count */
+#define smallOvertakes      28  /* serve looks behind a first one that does not fit */
+#define newcomerOvertakes   29  /* acquire takes what there is room for, whoever waits */
+#define writerOvertakes     30  /* so does the acquire of one that wants all */
+#define downgradeGap        31  /* a smaller share is had by giving back, and taking again */
+#define renewRaises         32  /* a late renewal brings the greater share back */
 
 mtype:command = { nothing, acquire, attempt, heartbeat, renew, pass, passAgain, release };
 mtype:answer = { silence, yes, busy, no, handed };
@@ -132,10 +143,8 @@ mtype:phase = { resting, waiting, holding, passing, leaving };
 
 /* ------------------------------------------------------------------ state */
 
-/* The server's: the token that holds the lock (0: it is free) and what is left of its ttl; the longest
- * ttl of that tenure, as the record has it; who is queued, and 1 + the time since the last heartbeat of
- * each (0: not queued). */
-byte lock, left, longest;
+/* The server's: who is queued, and 1 + the time since the last heartbeat of each (0: not queued). Who
+ * holds the lock: below, or in holders.pml. */
 #define TOKENS (N * K)
 chan queue = [TOKENS] of { byte };
 byte age[TOKENS + 1];
@@ -247,6 +256,19 @@ inline onTick()      { skip }
 /* ------------------------------------------------------------------ the scripts */
 
 /* Their arguments: a token `t`, and `ttl`. What they answer is `said`. */
+
+#ifdef LIMIT
+#include "holders.pml"
+#else
+
+/* The token that holds the lock (0: it is free) and what is left of its ttl; the longest ttl of that
+ * tenure, as the record has it. */
+byte lock, left, longest;
+
+#define holds(t)   (lock == (t))
+#define leftOf(t)  left
+#define isThere(t) (lock == (t))
+#define mayGoBack  (lock != 0 && left <= TTL)
 
 inline changeTo(t, life) {
   if
@@ -405,6 +427,36 @@ inline doPass(t, again) {
   fi
 }
 
+inline tellState() { printf("        says %e; holds token %d for %d, %d queued\n", said, lock, left, len(queue)) }
+
+inline expire() {
+  if
+  :: left == 1 -> changeTo(0, 0)
+  :: else -> left = most(left, 1) - 1
+  fi
+}
+
+inline goBack() { left++ }
+
+/* One holder at a time. */
+inline exclude() {
+  do
+  :: i < N -> assert(i == c || proof == 0 || valid[i] == 0); i++
+  :: else -> break
+  od;
+  i = 0
+}
+
+inline with(isBrief) { ttl = ttlOf(isBrief) }
+inline withCopy() { ttl = ttlOf(lateBrief) }
+inline copyShare() { skip }
+inline dropCopy() { late = nothing; lateToken = 0; lateBrief = false }
+inline wholeShare() { skip }
+inline onIdle() { skip }
+inline done() { first = 0; served = 0; ttl = 0; said = silence }
+
+#endif
+
 inline execute(what, t) {
   printf("Redis   %e of token %d\n", what, t);
   if
@@ -416,7 +468,7 @@ inline execute(what, t) {
   :: what == passAgain -> doPass(t, true)
   :: what == release   -> doRelease(t)
   fi;
-  printf("        says %e; holds token %d for %d, %d queued\n", said, lock, left, len(queue))
+  tellState()
 }
 
 /* ------------------------------------------------------------------ a client */
@@ -428,7 +480,7 @@ inline send(what, isBrief) {
   call[c] = what; brief[c] = isBrief; sent[c] = 0; answer[c] = silence
 }
 
-inline forget() { proven[c] = 0; message[c] = 0; valid[c] = 0; moved[c] = false }
+inline forget() { proven[c] = 0; message[c] = 0; valid[c] = 0; moved[c] = false; wholeShare() }
 
 inline rest() {
   printf("%d       rests\n", c);
@@ -455,15 +507,11 @@ inline leave() {
 inline hold() {
   printf("%d       holds for %d\n", c, proof);
 #ifndef ONLY_EXCLUSION
-  assert(proof == 0 || lock == token[c] && left >= proof);            /* the server agrees */
+  assert(proof == 0 || holds(token[c]) && leftOf(token[c]) >= proof); /* the server agrees */
 #endif
   phase[c] = holding; valid[c] = proof; proven[c] = 0; message[c] = 0; moved[c] = false;
   onHold();
-  do
-  :: i < N -> assert(i == c || proof == 0 || valid[i] == 0); i++      /* one holder at a time */
-  :: else -> break
-  od;
-  i = 0;
+  exclude();
   proof = 0
 }
 
@@ -474,7 +522,7 @@ inline prove() {
 
 #define token1    (c * K + 1)
 #define token2    (c * K + K)
-#define unused(t) (lock != (t) && !queued(t) && lateToken != (t))
+#define unused(t) (!isThere(t) && !queued(t) && lateToken != (t))
 #define answered  (answer[c] != silence && awake)
 
 proctype aClient(byte c) {
@@ -530,6 +578,13 @@ proctype aClient(byte c) {
        :: else -> settle()                                            /* sent when it still waited */
        fi }
 
+#ifdef LIMIT
+  /* -- it makes its share smaller: it counts on the smaller one from here on, whatever the answer */
+  :: d_step { DOWNGRADE && phase[c] == holding && !less[c] && wants(c) > 1 && call[c] == nothing && awake ->
+       printf("%d       wants less\n", c);
+       less[c] = true; send(renew, false) }
+#endif
+
   /* -- its caller is done, and it has more of them */
   :: d_step { PASS && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
        forget(); phase[c] = passing; send(pass, false); onPass() }
@@ -568,7 +623,7 @@ proctype aClient(byte c) {
        :: answer[c] != silence -> onFault()
        :: else
        fi;
-       ttl = ttlOf(brief[c]);
+       with(brief[c]);
        execute(call[c], token[c]);
        if
        :: call[c] == release || call[c] == attempt && said == busy || phase[c] == passing && said == handed -> rest()
@@ -578,19 +633,19 @@ proctype aClient(byte c) {
           answer[c] = said;
           message[c] = (said == busy && message[c] != 0 -> OLD : message[c])
        fi;
-       first = 0; served = 0; ttl = 0; said = silence }
+       done() }
   /* -- the same, and the answer is lost: it will be sent again */
   :: d_step { REPEAT && (call[c] == release || call[c] == attempt || call[c] == pass) && mayFail ->
        onFault();
-       ttl = ttlOf(brief[c]);
+       with(brief[c]);
        execute(call[c], token[c]);
        answer[c] = silence;
-       first = 0; served = 0; ttl = 0; said = silence }
+       done() }
   /* -- its connection is given up: a copy is left behind */
   :: d_step { LATE && call[c] != nothing && mayFail ->
        printf("%d       leaves a copy of %e behind\n", c, call[c]);
        onFault();
-       late = call[c]; lateToken = token[c]; lateBrief = brief[c] }
+       late = call[c]; lateToken = token[c]; lateBrief = brief[c]; copyShare() }
   /* -- the same, and nothing is sent again: an error */
   :: d_step { mayBreak && (phase[c] != waiting || call[c] == heartbeat) && call[c] != nothing ->
        if
@@ -605,13 +660,13 @@ proctype leftBehind() {
   do
   :: d_step { late != nothing ->
        printf("late:\n");
-       ttl = ttlOf(lateBrief);
+       withCopy();
        execute(late, lateToken);
 #ifdef TIMELY
-       late = nothing; lateToken = 0; lateBrief = false;
+       dropCopy();
 #endif
-       first = 0; served = 0; ttl = 0; said = silence }
-  :: d_step { late != nothing -> late = nothing; lateToken = 0; lateBrief = false }
+       done() }
+  :: d_step { late != nothing -> dropCopy() }
   od
 }
 
@@ -619,17 +674,15 @@ proctype clock() {
   do
   :: d_step { tickMay ->
        printf("tick\n");
-       if
-       :: left == 1 -> changeTo(0, 0)
-       :: else -> left = most(left, 1) - 1
-       fi;
+       onIdle();
+       expire();
        do
        :: i < N ->
           valid[i] = most(valid[i], 1) - 1;
           sent[i] = (call[i] == nothing || call[i] == release -> 0 : least(sent[i] + 1, ttlOf(brief[i])));
           proven[i] = (phase[i] == waiting -> least(proven[i] + 1, WINDOW) : 0);
 #if !LATE && !RESTART
-          assert(phase[i] != resting || lock != i * K + 1 && !queued(i * K + 1)); /* nothing is left */
+          assert(phase[i] != resting || !isThere(i * K + 1) && !queued(i * K + 1)); /* nothing is left */
 #endif
           onTick();
           i++
@@ -644,9 +697,9 @@ proctype clock() {
 #ifdef PROGRESS
 progress: skip
 #endif
-  :: d_step { BACK && lock != 0 && left <= TTL ->
+  :: d_step { BACK && mayGoBack ->
        printf("the server's clock is set back\n");
-       left++ }
+       goBack() }
   od
 }
 

@@ -1,10 +1,10 @@
 /**
- * Checks the model of the protocol, docs/protocol.pml, in all its schedules. Then puts known bugs
- * into it, which the search must find. Exit code 1 if a property does not hold, if a search was cut
+ * Checks the model of the protocol, docs/protocol.pml (of kinds that several can hold, with
+ * docs/holders.pml), in all its schedules. Then puts known bugs into it, which the search must find. Exit code 1 if a property does not hold, if a search was cut
  * short, or if a bug was not found.
  *
  *   npm run model
- *   npm run model -- --only "3 clients"
+ *   npm run model -- --only semaphore
  */
 import { spawnSync } from "node:child_process"
 import { mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -27,10 +27,17 @@ interface Result {
 }
 
 const { values } = parseArgs({ options: { only: { type: "string", default: "" } } })
-const model = join(import.meta.dirname, "../docs/protocol.pml")
+const docs = join(import.meta.dirname, "../docs")
+const model = join(docs, "protocol.pml")
 
 const back = { N: 2, TTL: 2, SHORT: 1, WINDOW: 1, BACK: 1, RESTART: 0, REPEAT: 0, TRY: 0 }
 const timely = { TIMELY: 1, LATE: 0 }
+
+/** Three clients of what several can hold: of what can go wrong, they start anew, and nothing else. */
+const three = { N: 3, TTL: 2, WINDOW: 1, LATE: 0, PASS: 0, TRY: 0, REPEAT: 0 }
+const threeInTime = { N: 3, ...timely, PASS: 0, TRY: 0, REPEAT: 0, BOUND: 10 }
+/** Two clients: commands come twice, late, or from a connection that was given up. */
+const two = { N: 2, TTL: 2, WINDOW: 1 }
 
 const checks: ReadonlyArray<Check> = [
   {
@@ -52,6 +59,30 @@ const checks: ReadonlyArray<Check> = [
   {
     name: "3 clients in time: exclusion, and no client waits for more than 10 ticks",
     define: { N: 3, ...timely, TRY: 0, PASS: 0, FAULTS: 0, BOUND: 10 }
+  },
+  {
+    name: "semaphore of 2, 2 clients that want 2 and 1: commands that come twice, late, or from a connection that was given up; never more than 2, in order",
+    define: { N: 2, LIMIT: 2, S0: 2 }
+  },
+  {
+    name: "semaphore, 2 clients with the limits 2 and 1, the same: nobody's limit is exceeded",
+    define: { ...two, LIMIT: 2, L1: 1 }
+  },
+  {
+    name: "semaphore of 2, 3 clients that start anew at any time: never more than 2, in order",
+    define: { ...three, LIMIT: 2 }
+  },
+  {
+    name: "semaphore of 2, 3 clients in time, of which one dies: what is free is taken, and no client waits for more than 10 ticks",
+    define: { ...threeInTime, LIMIT: 2, PAUSE: 0, FAULTS: 1 }
+  },
+  {
+    name: "readers and writers, 2 clients that write, and read on without a gap: commands that come twice, late, or from a connection that was given up; exclusion",
+    define: { ...two, LIMIT: 2, S0: 2, S1: 2, DOWNGRADE: 1, PASS: 0 }
+  },
+  {
+    name: "readers and writers, a writer and 2 readers in time: exclusion, in order, and no client waits for more than 10 ticks",
+    define: { ...threeInTime, LIMIT: 3, S0: 3, DOWNGRADE: 1, FAULTS: 0 }
   }
 ]
 
@@ -77,7 +108,65 @@ const mistakes: ReadonlyArray<Check> = [
   planted("a late pass hands the lock over", "latePassServes"),
   planted("a client without a place goes on with its heartbeats", "absentWaitsOn", waiting),
   planted("a heartbeat leaves a free key alone", "heartbeatLeavesFree", waiting),
-  planted("a heartbeat does not claim its grant", "heartbeatClaimsNone", waiting)
+  planted("a heartbeat does not claim its grant", "heartbeatClaimsNone", waiting),
+  planted("semaphore: the count is read before it is changed", "countIsOld", {
+    ...three,
+    LIMIT: 2,
+    S0: 2
+  }),
+  planted("semaphore: a release frees two", "releaseFreesTwo", { ...three, LIMIT: 2 }),
+  planted("semaphore: an expired holder still counts", "expiredStays", {
+    ...threeInTime,
+    LIMIT: 2
+  }),
+  planted("semaphore: an expired holder is subtracted twice", "expiredTwice", {
+    ...two,
+    LIMIT: 2,
+    S0: 2
+  }),
+  planted("semaphore: the holders' limits are forgotten", "limitForgotten", {
+    ...two,
+    LIMIT: 2,
+    L1: 1
+  }),
+  planted("semaphore: what is small overtakes the first one", "smallOvertakes", {
+    ...threeInTime,
+    LIMIT: 2,
+    S0: 2
+  }),
+  planted("semaphore: a newcomer overtakes those who wait", "newcomerOvertakes", {
+    ...threeInTime,
+    LIMIT: 2
+  }),
+  planted(
+    "readers and writers: a reader joins others, though a writer waits",
+    "newcomerOvertakes",
+    {
+      ...threeInTime,
+      LIMIT: 3,
+      S0: 3
+    }
+  ),
+  planted("readers and writers: a writer overtakes", "writerOvertakes", {
+    ...three,
+    LIMIT: 3,
+    S0: 3,
+    S1: 3
+  }),
+  planted("readers and writers: to read on is to give back, and to take again", "downgradeGap", {
+    ...three,
+    LIMIT: 3,
+    S0: 3,
+    S1: 3,
+    DOWNGRADE: 1
+  }),
+  planted("readers and writers: a late renewal makes a reader a writer again", "renewRaises", {
+    ...two,
+    LIMIT: 2,
+    S0: 2,
+    DOWNGRADE: 1,
+    PASS: 0
+  })
 ]
 
 const run = (cwd: string, command: string, args: ReadonlyArray<string>): string => {
@@ -161,7 +250,8 @@ const report = (
 }
 
 ensureTools()
-console.log(`${readFileSync(model, "utf8").split("\n").length} lines of model\n`)
+const lines = (file: string) => readFileSync(join(docs, file), "utf8").split("\n").length
+console.log(`${lines("protocol.pml") + lines("holders.pml")} lines of model\n`)
 const chosen = (list: ReadonlyArray<Check>) => list.filter(({ name }) => name.includes(values.only))
 
 const hold = report("checked", chosen(checks), ({ errors, isWhole }) =>

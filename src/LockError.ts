@@ -6,6 +6,13 @@
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 
+type Kind = "lock" | "semaphore" | "readWriteLock"
+
+const nameOf = (kind: Kind | undefined): string =>
+  kind === "semaphore" ? "semaphore" : kind === "readWriteLock" ? "read-write lock" : "lock"
+
+const capitalized = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1)
+
 /**
  * What a store knows of the lease that keeps a caller from getting the lock.
  *
@@ -32,6 +39,8 @@ export interface Holder {
  */
 export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
   readonly key: string
+  /** What was asked for. Absent: a lock. */
+  readonly kind?: Kind | undefined
   /**
    * What is left of the holder's ttl: if the holder neither renews nor releases, a new attempt can
    * succeed after that time at the latest. `undefined` if the key has no ttl, and so never expires by itself.
@@ -48,7 +57,7 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
   readonly waited: Duration.Duration
 }> {
   override get message(): string {
-    const { ahead, holder, key, retryAfter, waited } = this
+    const { ahead, holder, key, kind, retryAfter, waited } = this
     const nothingKnown = !holder.foreign && !holder.owner && holder.heldFor === undefined
     const who = holder.foreign
       ? "held by a program that does not use this library"
@@ -66,7 +75,7 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
           : ` It expires in ${Duration.format(retryAfter)} unless it is renewed.`
     const queue =
       ahead === undefined || ahead === 0 ? "" : ` In the queue before this caller: ${ahead}.`
-    return `Lock ${quote(key)} is not available${after}: ${who}${since}.${until}${queue}`
+    return `${capitalized(nameOf(kind))} ${quote(key)} is not available${after}: ${who}${since}.${until}${queue}`
   }
 }
 
@@ -104,6 +113,8 @@ const lossTexts: Record<LossReason, string> = {
  */
 export class LockLost extends Data.TaggedError("LockLost")<{
   readonly key: string
+  /** What the lease was of. Absent: a lock. */
+  readonly kind?: Kind | undefined
   readonly reason: LossReason
   /** The fencing token of the lease that was lost. */
   readonly fencingToken: number
@@ -114,12 +125,12 @@ export class LockLost extends Data.TaggedError("LockLost")<{
   readonly cause?: unknown
 }> {
   override get message(): string {
-    const { cause, fencingToken, key, reason } = this
+    const { cause, fencingToken, key, kind, reason } = this
     const why =
       reason === "Unreachable" && cause !== undefined
         ? `no renewal was confirmed before its validity ran out. The last one failed: ${reasonIn(cause)}`
         : lossTexts[reason]
-    return `The lease of lock ${quote(key)} (fencing token ${fencingToken}) was lost: ${why.replace(/\.*$/, ".")}`
+    return `The lease of ${nameOf(kind)} ${quote(key)} (fencing token ${fencingToken}) was lost: ${why.replace(/\.*$/, ".")}`
   }
 }
 

@@ -229,7 +229,12 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
         const error = yield* Effect.flip(
           Effect.scoped(Semaphore.acquire(key, { limit: 1, waitAtMost: 50 }))
         )
-        expect(error).toMatchObject({ _tag: "LockUnavailable", ahead: 1 })
+        expect(error).toMatchObject({
+          _tag: "LockUnavailable",
+          ahead: 1,
+          kind: "semaphore",
+          message: expect.stringContaining(`Semaphore "${key}" is not available after waiting`)
+        })
       })
     )
   })
@@ -341,7 +346,9 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
           _tag: "LockLost",
           reason: "Missing",
           key,
-          fencingToken: lease.fencingToken
+          kind: "semaphore",
+          fencingToken: lease.fencingToken,
+          message: expect.stringContaining(`The lease of semaphore "${key}" (`)
         })
         expect(cleaned).toEqual(["victim"])
         expect(yield* isPending(other)).toBe(true)

@@ -145,6 +145,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
+  it.effect(
+    "nor does it over three processes, on Redis, and nothing stays held",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const ended = yield* run("partner-api.ts", server.url)
+        expect(ended).toMatchObject({ code: 0, stderr: "" })
+        expect(ended.stdout).toBe("90 calls by 3 process(es): at most 3 at a time, 0 refused\n")
+        expect(yield* server.command("EXISTS", "examples:partner-api")).toBe(0)
+      }),
+    // (four processes start, one after three others)
+    120_000
+  )
+
   it.effect.each(["SIGINT", "SIGTERM"] as const)(
     "a worker that gets a %s gives its lock back before it ends",
     (signal) =>

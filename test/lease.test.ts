@@ -633,7 +633,7 @@ describe("a deep nest", () => {
   it("of locks in memory runs synchronously where a single one does", () => {
     const store = Effect.runSync(MemoryLockStore.make)
     let key = 0
-    const nested = nest(5_000, (inner) =>
+    const nested = nest(2_000, (inner) =>
       Effect.provideService(
         Lock.withLock(`key-${key++}`, { ttl: "1 hour" })(inner),
         LockStore.LockStore,

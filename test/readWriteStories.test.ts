@@ -32,7 +32,7 @@ describe("readers and writers in memory", () => {
                 const played = yield* play(commands, {
                   stores: [store],
                   keyOf: (key) => `key-${key}`,
-                  settled: settle,
+                  settled: () => settle,
                   advance: TestClock.adjust,
                   vanish: (key, fencingToken) => Effect.orDie(store.revoke!(key, fencingToken))
                 })

@@ -6,7 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
-import { type Lease, type LockError, Lock, LockStore } from "effect-redis-lock"
+import { type Lease, type LockError, Lock, LockStore, Semaphore } from "effect-redis-lock"
 import { freshKey, stores } from "./support/stores.js"
 
 /** The warnings of an effect that they are about something that is waited for by who has it. */
@@ -146,6 +146,16 @@ describe.each(stores)("%s", (_, store) => {
         })
       )
     }
+
+    it.scoped("of a semaphore says what it is", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const permits = Semaphore.withPermits(key, { limit: 1, waitAtMost: 30 })
+        const [told] = yield* warningsOf(permits(permits(Effect.void)))
+        expect(told).toContain(`Semaphore "${key}": a caller waits for itself`)
+        expect(told).toContain("instead of asking for permits again")
+      })
+    )
 
     for (const [what, wait] of Object.entries(others)) {
       it.scoped(`is something else: ${what}`, () =>

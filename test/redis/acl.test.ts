@@ -11,6 +11,7 @@ import { vi } from "vitest"
 import { lockKeys } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import * as semaphores from "../../src/internal/redis/semaphoreScripts.js"
+import { isOlderClient } from "../support/client.js"
 import { caller } from "../support/Queue.js"
 import {
   collectWarnings,
@@ -419,7 +420,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
     })
   )
 
-  it.scoped(
+  it.scoped.skipIf(isOlderClient)(
     "is needed, command by command: without it something fails and says why",
     () =>
       Effect.gen(function* () {
@@ -473,7 +474,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
     })
   )
 
-  it.scoped(
+  it.scoped.skipIf(isOlderClient)(
     "semaphores need what is named for them, command by command, and what they share with locks",
     () =>
       Effect.gen(function* () {

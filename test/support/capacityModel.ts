@@ -27,17 +27,21 @@ export type Command =
   | { readonly _tag: "Reshare"; readonly who: number; readonly share: number }
   /** A holder's entry is gone, behind its back, as when it had died a ttl ago. */
   | { readonly _tag: "Vanish"; readonly who: number }
+  /** Somebody queues, dies at once, and is passed over: nothing changes for anybody else. */
+  | { readonly _tag: "DeadWaiter"; readonly key: number }
   | { readonly _tag: "Advance"; readonly millis: number }
 
 /**
  * - `withTime`: leases expire, and waits end. Without, all waits are for ever, or not at all, and a ttl
  *   is longer than any story.
  * - `withShares`: shares are made smaller.
+ * - `withDead`: there are waiters that have died.
  */
 export interface Stories {
   readonly kinds: ReadonlyArray<LockStore.Kind>
   readonly withTime: boolean
   readonly withShares: boolean
+  readonly withDead?: boolean
 }
 
 const hundreds = (max: number) => fc.integer({ min: 1, max }).map((n) => n * 100)
@@ -60,6 +64,7 @@ const shares: Record<LockStore.Kind, fc.Arbitrary<Pick<Ask, "kind" | "share" | "
 /** Times are multiples of 100, but for the ends of waits; see `patience`. */
 export const stories = ({
   kinds,
+  withDead = false,
   withShares,
   withTime
 }: Stories): fc.Arbitrary<ReadonlyArray<Command>> => {
@@ -91,6 +96,12 @@ export const stories = ({
         who,
         share: fc.integer({ min: 1, max: 4 })
       })
+    })
+  }
+  if (withDead) {
+    commands.push({
+      weight: 1,
+      arbitrary: fc.record({ _tag: constant("DeadWaiter"), key: fc.constantFrom(0, 0, 0, 1, 2) })
     })
   }
   if (withTime) {

@@ -26,6 +26,7 @@ import {
   RedisLockStore
 } from "effect-redis-lock"
 import * as Changes from "./Changes.js"
+import { isOlderClient } from "./client.js"
 import * as RedisServer from "./RedisServer.js"
 
 /** What was asked of a store, or what it answered. */
@@ -204,7 +205,7 @@ export const stores: ReadonlyArray<
     kinds: ReadonlyArray<LockStore.Kind>
   ]
 > = [
-  ["memory", memory, ["lock", "semaphore", "readWriteLock"]],
+  ...(isOlderClient ? [] : [["memory", memory, ["lock", "semaphore", "readWriteLock"]] as const]),
   ["redis", redis, ["lock", "semaphore", "readWriteLock"]]
 ]
 

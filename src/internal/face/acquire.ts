@@ -95,17 +95,17 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
-    const { asks, caller, context, engine, options, store } = this
+    const { asks, caller, context, engine, kind, options, store } = this
     if (asks.takeAll !== undefined) {
       this.cancel = asks.takeAll(this, options, store, caller, context, this.onExit)
     } else if (engine === undefined) return this.askedOfOther()
     else this.cancel = engine.acquire(this, this.onExit)
-    if (this.exit !== undefined) return acquireExit(this.exit)
+    if (this.exit !== undefined) return acquireExit(this.exit, kind)
     return caller.restore(
       Effect.async((resume) => {
         // (the fiber can have yielded in between)
         if (this.exit === undefined) this.resume = resume
-        else resume(acquireExit(this.exit))
+        else resume(acquireExit(this.exit, this.kind))
       })
     )
   }
@@ -113,7 +113,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly onExit = (exit: SeveralExit): void => {
     this.exit = exit
     if (this.resume !== undefined) {
-      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit))
+      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit, this.kind))
     }
   }
 
@@ -147,10 +147,11 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   private waits(contention: () => Contention, key: string): void {
-    const { askedAt, caller, context, metrics, options, store } = this
+    const { askedAt, caller, context, kind, metrics, options, store } = this
     if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
     this.waiting = new Waiting(
       key,
+      kind,
       options,
       store,
       metrics,

@@ -44,9 +44,17 @@ export const publicLook = (look: Engine.Look): Public.Look => ({
   }))
 })
 
-const lockUnavailable = ({ contention, key, waitedMillis }: Engine.Unavailable): LockUnavailable =>
+/** What an error says of a kind: of a lock, nothing. */
+export const ofKind = (kind: Engine.Kind): { readonly kind?: Engine.Kind } =>
+  kind === "lock" ? {} : { kind }
+
+const lockUnavailable = (
+  { contention, key, waitedMillis }: Engine.Unavailable,
+  kind: Engine.Kind
+): LockUnavailable =>
   new LockUnavailable({
     key,
+    ...ofKind(kind),
     waited: Duration.millis(waitedMillis),
     ...publicContention(contention)
   })
@@ -79,13 +87,14 @@ export const causeOf = (failure: Engine.StoreFailure | Engine.Died): Cause.Cause
         : Cause.die(failure.cause)
 
 export const acquireExit = (
-  exit: Engine.AcquireExit | Engine.Died
+  exit: Engine.AcquireExit | Engine.Died,
+  kind: Engine.Kind
 ): Exit.Exit<Engine.Grant, LockUnavailable | LockStoreError> => {
   switch (exit._tag) {
     case "Granted":
       return Exit.succeed(exit.grant)
     case "Unavailable":
-      return Exit.fail(lockUnavailable(exit))
+      return Exit.fail(lockUnavailable(exit, kind))
     case "StoreFailure":
     case "Died":
       return Exit.failCause(causeOf(exit))

@@ -15,12 +15,12 @@ import type * as Tracer from "effect/Tracer"
 import { setMaxListeners } from "node:events"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError, type LossReason } from "../../LockError.js"
-import type { LockClock } from "../../LockStore.js"
+import type { Kind, LockClock } from "../../LockStore.js"
 import { isolated } from "../common/isolated.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { Contention, Grant, Store } from "../engine.js"
 import { type Failure, LeaseCore, type LeaseFace, type ReleaseExit } from "../lease/core.js"
-import { causeOf } from "./answers.js"
+import { causeOf, ofKind } from "./answers.js"
 import { type AsyncContext, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { inClosing, isToldAlready } from "./closing.js"
@@ -258,7 +258,7 @@ export class HeldLease implements Lease, LeaseFace {
     // what is guarded ends first
     if (this.checkHeld()) this.abandon()
     const release = Effect.suspend(() => this.giveBack(answered))
-    return traceRelease(span, release, () => {
+    return traceRelease(span, this.kind, release, () => {
       const { released } = this.core
       return released && this.toldBy(released)
     })
@@ -306,17 +306,24 @@ export class HeldLease implements Lease, LeaseFace {
     })
   }
 
+  /** (of the class: leases are made often) */
+  protected get kind(): Kind {
+    return "lock"
+  }
+
   /** Of what is lost: of several keys, one. */
   protected lostOf(_reason: LossReason): { readonly key: string; readonly fencingToken: number } {
     return this
   }
 
   private lossBecause(reason: LossReason): LockLost {
+    const { kind } = this
     const { fencingToken, key } = this.lostOf(reason)
     const { renewalFailure } = this.core
+    const lost = { key, ...ofKind(kind), reason, fencingToken }
     return reason === "Unreachable" && renewalFailure !== undefined
-      ? new LockLost({ key, reason, fencingToken, cause: Cause.squash(causeOf(renewalFailure)) })
-      : new LockLost({ key, reason, fencingToken })
+      ? new LockLost({ ...lost, cause: Cause.squash(causeOf(renewalFailure)) })
+      : new LockLost(lost)
   }
 
   // ---------------------------------------------------------------- spans and logs

@@ -16,6 +16,10 @@ export class HeldPermits extends HeldLease {
     const [, , grant] = held
     this.fencingFloor = grant.fencingFloor ?? grant.fencingToken
   }
+
+  protected override get kind() {
+    return "semaphore" as const
+  }
 }
 
 const spans = { acquire: "Semaphore.acquire", hold: "Semaphore.hold" }

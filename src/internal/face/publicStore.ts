@@ -122,7 +122,7 @@ class PublicStore extends Opaque implements Public.LockStore {
       asked(
         (onExit: (exit: Engine.AcquireExit) => void) => store.acquire(engineClaim(claim), onExit),
         (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> =>
-          Exit.map(acquireExit(exit), (grant) => new PublicGrant(grant, store)),
+          Exit.map(acquireExit(exit, claim.kind), (grant) => new PublicGrant(grant, store)),
         restore
       )
     if (store.look !== undefined) {

@@ -39,6 +39,10 @@ class HeldRead extends HeldLease {
     reads.set(this.hold, this)
   }
 
+  protected override get kind() {
+    return "readWriteLock" as const
+  }
+
   override ending(heldMillis: number): void {
     // (what fibers know of a lease can outlive it by far)
     reads.delete(this.hold)

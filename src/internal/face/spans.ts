@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Tracer from "effect/Tracer"
 import { type LockLost, type LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Contention } from "../../LockStore.js"
+import type { Contention, Kind } from "../../LockStore.js"
 import type { LeaseOptions } from "../common/options.js"
 import type * as Engine from "../engine.js"
 import type { ReleaseExit } from "../lease/core.js"
@@ -112,12 +112,19 @@ const contended = ({ ahead, holder, retryAfter }: Contention): Record<string, un
   "lock.retry_after_ms": retryAfter && Duration.toMillis(retryAfter)
 })
 
+const releaseSpans: Record<Kind, string> = {
+  lock: "Lock.release",
+  semaphore: "Semaphore.release",
+  readWriteLock: "ReadWriteLock.release"
+}
+
 /**
  * Gives a lease back that has a span, which ends with it; `told`: what users are told of that. The
  * span of the release itself fails where the store did not answer.
  */
 export const traceRelease = (
   span: Tracer.Span,
+  kind: Kind,
   release: Effect.Effect<void, LockStoreError>,
   told: () => Exit.Exit<void, LockLost | LockStoreError> | undefined
 ): Effect.Effect<Exit.Exit<void, LockLost | LockStoreError>> => {
@@ -127,7 +134,7 @@ export const traceRelease = (
     return release
   })
   return begin.pipe(
-    Effect.withSpan("Lock.release", { parent: span, captureStackTrace: false }),
+    Effect.withSpan(releaseSpans[kind], { parent: span, captureStackTrace: false }),
     // a tracer that throws must not keep the lock
     Effect.catchAllCause((cause) => (begun ? Effect.failCause(cause) : begin)),
     Effect.exit,

@@ -3,7 +3,8 @@ import * as Duration from "effect/Duration"
 import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
 import { LockUnavailable } from "../../LockError.js"
-import type { Contention, LockStore, ScheduledCall } from "../../LockStore.js"
+import type { Contention, Kind, LockStore, ScheduledCall } from "../../LockStore.js"
+import { ofKind } from "./answers.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
@@ -17,6 +18,7 @@ export class Waiting {
 
   constructor(
     private key: string,
+    private readonly kind: Kind,
     private readonly options: LeaseOptions,
     private readonly store: LockStore,
     private readonly metrics: LockMetrics,
@@ -70,6 +72,7 @@ export class Waiting {
   private warnOfWait(): void {
     const { message } = new LockUnavailable({
       key: this.key,
+      ...ofKind(this.kind),
       waited: Duration.millis(Math.round(this.store.clock.unsafeNow() - this.askedAt)),
       ...this.contention()
     })
@@ -79,12 +82,14 @@ export class Waiting {
   private warnOfItself({ since }: Hold): void {
     const held = Math.round(this.store.clock.unsafeNow() - since)
     const { waitMillis } = this.options
+    const [what, again] =
+      this.kind === "semaphore" ? ["Semaphore", "asking for permits"] : ["Lock", "taking the lock"]
     const howLong =
       waitMillis === Number.POSITIVE_INFINITY
         ? "lasts for ever"
         : `ends only after ${waitMillis} ms`
     this.warn(
-      `Lock ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of taking the lock again.`
+      `${what} ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of ${again} again.`
     )
   }
 
