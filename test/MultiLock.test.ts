@@ -382,13 +382,14 @@ describe.each<readonly [string, Layer.Layer<LockStore.LockStore, LockError.LockS
                 const steps = Math.floor(Math.random() * 30)
                 if (index % 2 === 0) yield* Effect.sleep(Math.random() ** 3 * 60)
                 else for (let step = 0; step < steps; step++) yield* Effect.yieldNow()
-                yield* Fiber.interrupt(fiber)
+                // (some have their turn, however slow the machine is)
+                yield* index % 5 === 0 ? Fiber.join(fiber) : Fiber.interrupt(fiber)
               }),
             { concurrency: "unbounded", discard: true }
           )
         }
         yield* Fiber.interrupt(others)
-        expect(entered).toBeGreaterThan(20)
+        expect(entered).toBeGreaterThanOrEqual(300)
         // (what is on its way to Redis is undone behind it)
         yield* Effect.forEach(keys, untilFree)
       })

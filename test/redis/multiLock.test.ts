@@ -251,14 +251,15 @@ layer(RedisServer.layer(), { excludeTestServices: true })("several locks in Redi
                 else
                   for (let step = Math.floor(random() * 20); step > 0; step--)
                     yield* Effect.yieldNow()
-                yield* Fiber.interrupt(fiber)
+                // (some have their turn, however slow the machine is)
+                yield* index % 5 === 0 ? Fiber.join(fiber) : Fiber.interrupt(fiber)
               }),
             { concurrency: 8, discard: true }
           ).pipe(use),
         { concurrency: "unbounded" }
       )
       expect(rooms.meetings()).toBe(0)
-      expect(rooms.visits()).toBeGreaterThan(10)
+      expect(rooms.visits()).toBeGreaterThanOrEqual(400)
       for (const { store } of stores) yield* idle(store)
       yield* RedisServer.eventually(
         Effect.map(leftovers(stores[0]!.server), (left) => left.length === 0)

@@ -20,6 +20,8 @@ export interface Options {
   readonly ttl: number
   /** Time between two deaths, if all are alive again by then. */
   readonly deathEvery: number
+  /** It goes on until so many have died. */
+  readonly leastDeaths?: number
   readonly onProgress?: (report: Report) => void
 }
 
@@ -131,7 +133,8 @@ export const hunt = (options: Options): Effect.Effect<Report, never, Scope.Scope
     gap = 0
     let nextDeath = performance.now() + options.deathEvery
     const endAt = performance.now() + options.millis
-    while (performance.now() < endAt && !isStuck()) {
+    const { leastDeaths = 0 } = options
+    while ((performance.now() < endAt || deaths < leastDeaths) && !isStuck()) {
       yield* Effect.sleep(100)
       if (performance.now() < nextDeath) continue
       nextDeath = performance.now() + options.deathEvery
