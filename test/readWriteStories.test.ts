@@ -34,6 +34,7 @@ describe("readers and writers in memory", () => {
                   keyOf: (key) => `key-${key}`,
                   settled: () => settle,
                   advance: TestClock.adjust,
+                  tellsInOrder: true,
                   vanish: (key, fencingToken) => Effect.orDie(store.revoke!(key, fencingToken))
                 })
                 expect([...(yield* Stream.runCollect(store.keys!("")))]).toEqual([])

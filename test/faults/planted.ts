@@ -149,7 +149,7 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a cancelled wait does not leave the queue",
     file: "internal/redis/place.ts",
-    find: `this.around.commands.giveBack(call, protocol, keys, token, longestTtl)`,
+    find: `this.around.commands.giveBack(onItsWay, protocol, keys, token, longestTtl)`,
     replace: ``,
     row: strict,
     scripts: ["calm, few fibers"]
