@@ -279,7 +279,7 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
         replace: ``
       },
       {
-        file: "internal/redis/line.ts",
+        file: "internal/redis/tenures.ts",
         find: `if (this.waiters.size > 0) return undefined`,
         replace: ``
       }

@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import * as Engine from "../engine.js"
@@ -102,3 +103,7 @@ export const acquireExit = (
       return Exit.die(new Cause.IllegalArgumentException(exit.message))
   }
 }
+
+/** The first error of a cause. */
+export const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
+  Option.getOrUndefined(Cause.failureOption(cause))

@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import { setMaxListeners } from "node:events"
@@ -20,7 +19,7 @@ import { isolated } from "../common/isolated.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { Contention, Grant, Store } from "../engine.js"
 import { type Failure, LeaseCore, type LeaseFace, type ReleaseExit } from "../lease/core.js"
-import { causeOf, ofKind } from "./answers.js"
+import { causeOf, errorIn, ofKind } from "./answers.js"
 import { type AsyncContext, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { inClosing, isToldAlready } from "./closing.js"
@@ -86,14 +85,10 @@ export class HeldLease implements Lease, LeaseFace {
     return Effect.suspend(() => {
       if (!this.checkHeld()) return this.loss
       return Effect.async<void, LockLost | LockStoreError>((resume) => {
-        const onExit = (failure: Failure | undefined) =>
-          resume(
-            failure === undefined
-              ? this.checkHeld()
-                ? Effect.void
-                : this.loss
-              : Exit.failCause(causeOf(failure))
-          )
+        const onExit = (failure: Failure | undefined) => {
+          if (failure !== undefined) resume(Exit.failCause(causeOf(failure)))
+          else resume(this.checkHeld() ? Effect.void : this.loss)
+        }
         return Effect.sync(this.core.verify(inContext(onExit)))
       })
     })
@@ -350,6 +345,3 @@ export class HeldLease implements Lease, LeaseFace {
     return logFailedRenewal(this.key, this.options.owner, failure)
   }
 }
-
-const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
-  Option.getOrUndefined(Cause.failureOption(cause))

@@ -8,53 +8,37 @@
  * `update`, which sees to it that nothing is left without a next step.
  */
 import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
-import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
-import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
+import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
 import { Place, type PlaceEvents } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
-import { Pass, Tenure, Turn } from "./tenure.js"
+import { Tenure, Turn } from "./tenure.js"
+import { Tenures } from "./tenures.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
-
-/**
- * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
- * before the answer: so many also say how far a token can be behind the server's time at that moment.
- */
-const fencingBlock = 256
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
 
-const none: ReadonlyArray<Turn> = []
-
-export class Line implements PlaceEvents {
-  private readonly waiters = new Fifo<Waiter>()
+export class Line extends Tenures implements PlaceEvents {
   /** Listeners that are called as soon as it is known who has the key. */
   private readonly unanswered: Array<Waiter> = []
-  private readonly tenures: Array<Tenure> = []
   private readonly places: Array<Place> = []
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
 
   constructor(
-    readonly key: string,
-    readonly protocol: Protocol,
-    readonly keys: LockKeys,
-    private readonly around: Surroundings,
+    key: string,
+    protocol: Protocol,
+    keys: LockKeys,
+    around: Surroundings,
     /** Called when there is nobody here, and nothing held. */
     private readonly onIdle: () => void
-  ) {}
-
-  private get now(): number {
-    return this.around.commands.clock.unsafeNow()
-  }
-
-  has(tenure: Tenure): boolean {
-    return this.tenures.includes(tenure)
+  ) {
+    super(key, protocol, keys, around)
   }
 
   /** A message says that this token was granted; answers whether it is one of this process. */
@@ -70,15 +54,10 @@ export class Line implements PlaceEvents {
     for (const place of this.places) place.wake()
   }
 
-  /** Whether a caller of this process has the lock. */
-  get isHeld(): boolean {
-    return this.tenures.some(({ holder }) => holder !== undefined)
-  }
-
   /**
    * After every event: sees to it that callers that wait have a place, or a tenure that is watched.
    */
-  private update(): void {
+  protected override update(): void {
     const { places, tenures, waiters } = this
     if (waiters.size === 0) {
       this.unanswered.length = 0
@@ -110,52 +89,12 @@ export class Line implements PlaceEvents {
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
   }
 
-  /**
-   * Whether this process has all of the key, in shares as the next caller asks for: then nobody else can
-   * come before that one until a share is given back, and it need not stand in the queue.
-   */
-  private waitsForOwn(claim: Claim): boolean {
-    let inUse = 0
-    for (const tenure of this.tenures) {
-      if (!tenure.isFor(claim)) return false
-      inUse += tenure.share
-    }
-    return inUse >= claim.limit
-  }
-
   private newPlace(claim: Claim): Place {
     return new Place(this.around, this.protocol, this.keys, claim, this, this.contended)
   }
 
   private withdrawFrom(index: number): void {
     while (this.places.length > index) this.places.pop()!.withdraw()
-  }
-
-  // ---------------------------------------------------------------- readers that share a tenure
-
-  /** A turn of what this process has, for a caller that nobody here or elsewhere waits before. */
-  share(claim: Claim): Turn | undefined {
-    if (this.waiters.size > 0) return undefined
-    const { now } = this
-    for (const tenure of this.tenures) {
-      if (this.isOpen(tenure, claim, now)) return tenure.shareWith(claim, undefined, now)
-    }
-    return undefined
-  }
-
-  private isOpen(tenure: Tenure, claim: Claim, now: number): boolean {
-    return tenure.isOpenFor(claim, now, this.around.localHandoffMillis)
-  }
-
-  /** The first callers share what another one of them was granted. */
-  private shareWithFirst(tenure: Tenure): void {
-    if (!this.protocol.shared) return
-    for (let head = this.waiters.first; head !== undefined; head = this.waiters.first) {
-      const { now } = this
-      if (!this.isOpen(tenure, head.claim, now)) return
-      this.waiters.delete(head)
-      head.settle(tenure.shareWith(head.claim, head.contention, now))
-    }
   }
 
   /** Whether the first place is not answered yet, and its answer may be for that caller as well. */
@@ -231,7 +170,7 @@ export class Line implements PlaceEvents {
     return places.length === 0 ? tenures.length > 0 : places.some(({ busy }) => busy !== undefined)
   }
 
-  private answer(): void {
+  protected override answer(): void {
     if (!this.isAnswered) return
     for (const waiter of this.unanswered.splice(0)) {
       if (!waiter.stands) continue
@@ -345,7 +284,7 @@ export class Line implements PlaceEvents {
     const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
-    let losers: ReadonlyArray<Turn> = none
+    let losers: ReadonlyArray<Turn> = []
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
@@ -377,111 +316,16 @@ export class Line implements PlaceEvents {
     for (const loser of losers) loser.lose("Taken")
   }
 
-  private dropPlace(place: Place): void {
-    const index = this.places.indexOf(place)
-    if (index >= 0) this.places.splice(index, 1)
-  }
-
-  // ---------------------------------------------------------------- tenures
-
-  /** A lock that was taken without standing in line. */
-  adopt(tenure: Tenure, claim: Claim, lastToken: number | undefined): Turn {
-    tenure.reservedUntil = lastToken ?? tenure.fencingToken
-    const losers = this.begin(tenure)
-    const turn = tenure.turn(claim, undefined, this.now)
-    this.update()
-    for (const loser of losers) loser.lose("Taken")
-    return turn
-  }
-
-  /**
-   * Another token of this process was granted: where that is all of the key, or an earlier one had all of
-   * it, the earlier one has lost it. Answers who is to be told, once everything else is in order: a
-   * listener runs in place.
-   */
-  private begin(tenure: Tenure): ReadonlyArray<Turn> {
-    const { tenures } = this
-    if (tenures.length === 0) {
-      tenures.push(tenure)
-      return none
-    }
-    const isAll = tenure.share === tenure.limit
-    const lost = tenures.filter(({ limit, share }) => isAll || share === limit)
-    for (const one of lost) this.remove(one)
-    tenures.push(tenure)
-    return lost.flatMap(({ turns }) => turns)
-  }
-
-  private remove(tenure: Tenure): boolean {
-    const index = this.tenures.indexOf(tenure)
-    if (index < 0) return false
-    this.tenures.splice(index, 1)
-    tenure.watch?.timer.cancel()
-    tenure.watch = undefined
-    return true
-  }
-
-  private giveTo(waiter: Waiter, tenure: Tenure, now: number): void {
-    this.waiters.delete(waiter)
-    waiter.settle(tenure.turn(waiter.claim, waiter.contention, now))
-  }
-
-  /** Passes the lease on within this process, if there is somebody, and it is still time. */
-  passOn(tenure: Tenure): boolean {
-    const { now } = this
-    const head = this.waiters.first
-    if (
-      head === undefined ||
-      !this.has(tenure) ||
-      !tenure.isFor(head.claim) ||
-      now - tenure.lookedAt >= this.around.localHandoffMillis ||
-      tenure.fencingToken >= tenure.reservedUntil ||
-      head.claim.ttlMillis !== tenure.ttlMillis ||
-      tenure.validUntil - now < tenure.ttlMillis / 2
-    ) {
-      return false
-    }
-    tenure.fencingToken++
-    this.giveTo(head, tenure, now)
-    this.update()
-    return true
-  }
-
-  /** Asks Redis to keep the lease for the next caller here, unless another process waits. */
-  askToPass(tenure: Tenure): Pass | undefined {
-    const head = this.waiters.first
-    const { commands, localHandoffMillis, owner } = this.around
-    if (
-      head === undefined ||
-      !this.has(tenure) ||
-      !tenure.isFor(head.claim) ||
-      localHandoffMillis === 0
-    ) {
-      return undefined
-    }
-    const { claim } = head
+  protected override askWithPlace(claim: Claim, ask: (more: ReadonlyArray<string>) => Call): Call {
     const { keys, places, protocol } = this
-    tenure.holder = undefined
-    const args = [
-      tenure.token,
-      String(claim.ttlMillis),
-      protocol.claimOf(claim, owner),
-      String(tenure.entryToken)
-    ]
-    const ask = (more: ReadonlyArray<string>): Call =>
-      commands.call(protocol.pass, keys, args.concat(more))
-    let call: Call
     if (protocol.several) {
-      call = ask([String(places.filter(({ busy }) => busy !== undefined).length)])
-    } else if (places.length > 0) {
-      call = ask([])
-    } else {
-      // if another process has the next turn, the one after it is wanted here
-      const place = new Place(this.around, protocol, keys, claim, this, true, ask)
-      places.push(place)
-      call = place.call
+      return ask([String(places.filter(({ busy }) => busy !== undefined).length)])
     }
-    return (tenure.pass = new Pass(call, claim.ttlMillis))
+    if (places.length > 0) return ask([])
+    // if another process has the next turn, the one after it is wanted here
+    const place = new Place(this.around, protocol, keys, claim, this, true, ask)
+    places.push(place)
+    return place.call
   }
 
   onUnused(place: Place): void {
@@ -489,95 +333,8 @@ export class Line implements PlaceEvents {
     this.update()
   }
 
-  /** Redis has kept the lease for this process, with that fencing token, and others beside it. */
-  kept(tenure: Tenure, granted: number, reply: unknown, call: Call, ttlMillis: number): void {
-    const { now } = this
-    const head = this.waiters.first
-    tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(granted, readLast(reply), fencingBlock)
-    tenure.fencingFloor = Math.min(readFloor(reply, granted), tenure.fencingToken)
-    // from its answer on: a run is a run also where the network takes longer than it
-    tenure.lookedAt = now
-    const isTime = this.has(tenure) && now < tenure.validUntil
-    if (head !== undefined && isTime && tenure.isFor(head.claim)) {
-      this.giveTo(head, tenure, now)
-      this.shareWithFirst(tenure)
-    } else {
-      this.giveBack(tenure)
-    }
-    this.update()
-    this.answer()
-  }
-
-  /** The next callers may not have to wait for it any more. */
-  reshare(tenure: Tenure, share: number): void {
-    tenure.reshare(share)
-    if (this.has(tenure)) this.update()
-  }
-
-  /** The lock is given back to Redis, by a release that is on its way. */
-  ended(tenure: Tenure): void {
-    tenure.holder = undefined
-    if (this.remove(tenure)) this.update()
-  }
-
-  /** The store has found out that the lock is gone. */
-  lost(tenure: Tenure, reason: "Missing" | "Taken"): void {
-    const { turns } = tenure
-    this.ended(tenure)
-    for (const turn of turns) turn.lose(reason)
-  }
-
-  /** For a turn whose caller has gone. */
-  private giveBack(tenure: Tenure): void {
-    if (this.passOn(tenure)) return
-    const { pending, token, ttlMillis } = tenure
-    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis)
-    this.ended(tenure)
-  }
-
-  /**
-   * While somebody waits here for a lease of this process, Redis is asked at every heartbeat whether
-   * it is still there: a holder that has lost it must not keep the line from moving. Nor must one
-   * whose validity is over: that is for the holder to know; the line goes on.
-   */
-  private watchTenure(tenure: Tenure): void {
-    const { watch } = tenure
-    // (the ttl of the next caller can have made its validity end earlier)
-    if (watch !== undefined && watch.at <= tenure.validUntil) return
-    watch?.timer.cancel()
-    const beatMillis = Math.min(this.around.heartbeatMillis, tenure.ttlMillis / 3)
-    const askAt = watch?.askAt ?? this.now + beatMillis
-    const at = Math.min(askAt, tenure.validUntil)
-    const timer = this.around.commands.clock.unsafeSchedule(at, () => {
-      const { now } = this
-      // (timers may come a little early)
-      if (now + 10 >= askAt && now < tenure.validUntil) {
-        tenure.watch = undefined
-        // (of several, one tells whether the server has lost them)
-        if (this.waiters.size > 0 && this.tenures[0] === tenure) this.checkTenure(tenure)
-      } else if (now < tenure.validUntil) {
-        // it was renewed, or it is not over yet
-        tenure.watch = { askAt, at: Number.POSITIVE_INFINITY, timer }
-      } else {
-        tenure.watch = undefined
-        if (this.waiters.size > 0 && this.has(tenure)) return this.ended(tenure)
-      }
-      this.update()
-    })
-    tenure.watch = { askAt, at, timer }
-  }
-
-  private checkTenure(tenure: Tenure): void {
-    if (tenure.check !== undefined && tenure.check.settled === undefined) return
-    const { protocol } = this
-    const keys = this.keys.slice(0, protocol.verifiedKeys)
-    tenure.check = this.around.commands.call(protocol.verify, keys, [tenure.token])
-    tenure.check.whenSettled((outcome) => {
-      const found = readOwnership(outcome)
-      if (this.has(tenure) && (found === "Missing" || found === "Taken")) {
-        this.lost(tenure, found)
-      }
-    })
+  private dropPlace(place: Place): void {
+    const index = this.places.indexOf(place)
+    if (index >= 0) this.places.splice(index, 1)
   }
 }
