@@ -305,8 +305,12 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
                 Effect.provideService(LockStore.LockStore, store)
               )
               const path = `/${freshKey()}`
+              const began = performance.now()
               if (free) expect(yield* received(send(port, path))).toEqual([200, "ok"])
               free = false
+              // (how long a turn took on a busy machine counts as well)
+              const late = Math.max(0, performance.now() - began - (turn ?? 0))
+              const most = to + Math.floor((2 * late * (1 + (ahead ?? 0))) / 1_000)
               const said = new Set<number>()
               for (let i = 0; i < 40; i++) {
                 const { headers, status } = yield* problemOf(send(port, path))
@@ -319,9 +323,9 @@ layer(Layer.merge(memory, logs), { excludeTestServices: true })("HttpLock", (it)
                 turn,
                 waited,
                 from: Math.min(from, ...said),
-                to: Math.max(to, ...said),
+                most: Math.max(most, ...said),
                 same: said.size === 1
-              }).toEqual({ ahead, retryAfter, turn, waited, from, to, same: from === to })
+              }).toEqual({ ahead, retryAfter, turn, waited, from, most, same: from === to })
             }),
           { concurrency: "unbounded" }
         )

@@ -13,7 +13,7 @@ import {
   type StoreFailure
 } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
-import { readFence, readOwnership } from "./answers.js"
+import { readBusy, readFence, readOwnership } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { cameLate, isTransient, storeError } from "./errors.js"
@@ -219,7 +219,7 @@ class Release {
         return this.end("Ours")
       }
       // handed over, and the next caller here stands in the queue
-      if (Array.isArray(reply)) {
+      if (pass !== undefined && readBusy(reply) !== undefined) {
         line.ended(tenure)
         return this.end("Ours")
       }
