@@ -26,6 +26,8 @@ let lastEndedAt = Number.NEGATIVE_INFINITY
 
 /** A release that took less is not worth a note. */
 const slow = 20
+/** One that follows on another within that belongs to it, if the store has not answered in between. */
+const soon = 100
 /** So long after a slow release it can still be followed on by another. */
 const memory = 60_000
 
@@ -40,7 +42,7 @@ const closingSince = (fiber: object | undefined, now: number, lastAnswerAt: numb
   const closing = closingOf(fiber)
   return closing !== undefined &&
     lastAnswerAt <= closing.endedAt &&
-    now - closing.endedAt < Math.max(slow, closing.longest / 2)
+    now - closing.endedAt < Math.max(soon, closing.longest / 2)
     ? closing.since
     : now
 }
