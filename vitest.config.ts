@@ -21,6 +21,7 @@ const withOneClient = [
   "late",
   "lineFaults",
   "lines",
+  "manyReaders",
   "ownership",
   "queueFaults",
   "queueOrder",

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
-import { Lock, LockStore, Semaphore } from "effect-redis-lock"
+import { Lock, LockStore, MultiLock, Semaphore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { forkSettled } from "./support/fibers.js"
 import { RedisServer } from "./support/RedisServer.js"
@@ -337,8 +337,6 @@ describe("spans", () => {
   )
 })
 
-// ---------------------------------------------------------------- metrics
-
 describe("spans of a semaphore", () => {
   it.effect("are named after it, and say limit and permits", () =>
     Effect.gen(function* () {
@@ -365,6 +363,100 @@ describe("spans of a semaphore", () => {
     }).pipe(Effect.provide(memory))
   )
 })
+
+describe("spans of several locks", () => {
+  /** In no order, and one of them twice. */
+  const named = ["b", "c", "a", "b"]
+
+  it.effect(
+    "are one of each for all keys, with the names and the fencing tokens in one order",
+    () =>
+      Effect.gen(function* () {
+        const tracer = makeTracer()
+        // so that no two of the tokens are the same, and their order is not that of the names
+        yield* Effect.forEach(["b", "b", "c", "b"], (key) => Lock.withLock(key)(Effect.void))
+        const tokens = yield* MultiLock.withLocks(named, { name: "transfers", owner: "worker 7" })(
+          ({ fencingToken }) => Effect.succeed(["a", "b", "c"].map(fencingToken))
+        ).pipe(tracer.collect)
+        expect(new Set(tokens).size).toBe(3)
+        expect(tracer.names()).toEqual([
+          "MultiLock.acquire",
+          "MultiLock.hold",
+          "MultiLock.hold > Lock.release"
+        ])
+        expect(tracer.spans.map(({ status }) => status)).toEqual(["ok", "ok", "ok"])
+        const { attributes } = tracer.one("MultiLock.acquire")
+        expect(attributes).toMatchObject({ "lock.outcome": "acquired", "lock.wait_ms": 0 })
+        for (const name of ["MultiLock.acquire", "MultiLock.hold"]) {
+          const { attributes } = tracer.one(name)
+          expect(attributes).toMatchObject({
+            "lock.keys": ["a", "b", "c"],
+            "lock.fencing_tokens": tokens,
+            "lock.name": "transfers",
+            "lock.owner": "worker 7"
+          })
+          expect(attributes).not.toHaveProperty("lock.key")
+          expect(attributes).not.toHaveProperty("lock.fencing_token")
+        }
+      }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("the same for a scoped lease: the body's spans are below the time of holding", () =>
+    Effect.gen(function* () {
+      const tracer = makeTracer()
+      yield* Effect.gen(function* () {
+        const lease = yield* MultiLock.acquire(named)
+        yield* lease.guard(Effect.withSpan(Effect.void, "body"))
+        expect(tracer.one("MultiLock.hold").status).toBe("open")
+      }).pipe(Effect.scoped, tracer.collect)
+      expect(tracer.names()).toEqual([
+        "MultiLock.acquire",
+        "MultiLock.hold",
+        "MultiLock.hold > body",
+        "MultiLock.hold > Lock.release"
+      ])
+      expect(tracer.one("MultiLock.hold").status).toBe("ok")
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("one that was not free is named, and there is no span of holding", () =>
+    Effect.gen(function* () {
+      yield* Lock.acquire("c", { owner: "worker 8" })
+      const tracer = makeTracer()
+      yield* Effect.flip(tracer.collect(MultiLock.tryAcquire(named)))
+      expect(tracer.names()).toEqual(["MultiLock.acquire"])
+      expect(tracer.one("MultiLock.acquire")).toMatchObject({
+        status: "ok",
+        attributes: {
+          "lock.keys": ["a", "b", "c"],
+          "lock.key": "c",
+          "lock.outcome": "unavailable",
+          "lock.holder": "worker 8"
+        }
+      })
+    }).pipe(Effect.scoped, Effect.provide(memory))
+  )
+
+  it.effect("a loss of one of the keys fails the span of holding, which says why", () =>
+    Effect.gen(function* () {
+      const tracer = makeTracer()
+      const { takeAway } = yield* StoreControls
+      const exit = yield* MultiLock.withLocks(named)((lease) =>
+        // (the lease of "a")
+        takeAway(lease.leases[2]!)
+      ).pipe(Effect.flip, tracer.collect)
+      expect(exit).toMatchObject({ _tag: "LockLost", key: "a" })
+      expect(tracer.one("MultiLock.hold")).toMatchObject({
+        status: "failed",
+        error: { _tag: "LockLost", key: "a", reason: "Missing" },
+        attributes: { "lock.keys": ["a", "b", "c"], "lock.lost": "Missing" }
+      })
+      expect(tracer.spans.filter(({ status }) => status === "open")).toEqual([])
+    }).pipe(Effect.provide([memory, quiet]))
+  )
+})
+
+// ---------------------------------------------------------------- metrics
 
 describe("metrics", () => {
   it.effect("count grants, waits and times of holding, and what is held now", () =>
