@@ -148,7 +148,8 @@ export const hunt = (options: Options): Effect.Effect<Report, never, Scope.Scope
       spawn()
     }
     if (isStuck()) violations.push(`nobody entered for ${patienceOf(options)} ms`)
-    for (const { child } of hunters) child.send("end")
+    // (one that was killed just now is not told)
+    for (const { child } of hunters) child.send("end", () => {})
     yield* Effect.repeat(Effect.sleep(50), { until: () => hunters.size === 0 || isStuck() })
     if (hunters.size > 0) violations.push(`${hunters.size} processes did not end`)
     const ended = report()
