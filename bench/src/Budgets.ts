@@ -105,6 +105,20 @@ const budgets: ReadonlyArray<Budget> = [
     }
   },
   {
+    what: "64 readers of one key in one process: cycles per second",
+    ...atLeast(5, " × 64 free locks"),
+    ...ratio("readers-64", "effect-redis-lock, readers")
+  },
+  {
+    what: "4 processes, every hundredth turn writes: 99th percentile of the writers' waits",
+    ...atMost(2, " × the lock's"),
+    measured: (report) => {
+      const mine = find(report, "read-write-4x25", "effect-redis-lock, ReadWriteLock")
+      const lock = ours(report, "read-write-4x25")
+      return mine && lock && mine.writeWait.p99.median / lock.writeWait.p99.median
+    }
+  },
+  {
     what: "one hot key, 50 callers in one process: cycles per second",
     ...atLeast(5, " × raw"),
     ...ratio("hot-1x50")

@@ -24,6 +24,11 @@ export interface Load {
   readonly shape: "withLock" | "scoped"
   /** How many may hold a key at once, for those who can let several in; one, if it is not said. */
   readonly limit?: number
+  /**
+   * Every so many turns of a process, one writes, and the others read: for those who can let readers in
+   * together. For a lock each turn is one that writes.
+   */
+  readonly writeEvery?: number
   /** How many places of others there are in the queue in Redis, for those who have one. */
   readonly places?: number
 }
@@ -32,6 +37,8 @@ export interface Load {
 export interface Meter {
   /** The key to lock next, or undefined when the round is over. Waiting is counted from here. */
   readonly begin: (caller: number) => string | undefined
+  /** Whether the turn that was begun writes; each turn of those who do not ask does. Ask once. */
+  readonly writes: (caller: number) => boolean
   /** The first thing done under the lock. */
   readonly enter: (caller: number) => void
   /** The last thing done under the lock. */

@@ -111,6 +111,16 @@ It builds the library, installs the other libraries, starts a Redis server of it
       "`MultiLock.withLocks` of four keys that no other caller wants, and for comparison one lock. The four travel in one request, so with one caller the difference is what four scripts cost server and client; with many callers it is throughput."
     ),
     ...section(
+      "readers",
+      "Readers of one key",
+      "64 callers of one process, all of which read the same key with a read-write lock that nobody writes, and for comparison 64 callers that have a lock each which no one else needs. Readers of a process share what it has got from Redis."
+    ),
+    ...section(
+      "readWrite",
+      "Readers and a few writers",
+      "All callers use the same key, every hundredth turn of a process writes, and the work is one suspension. A read-write lock lets the readers in together; with a lock, each turn is alone. *writer's wait* is that of the turns that write; for the lock these are all. That who writes is alone is checked afterwards, by the machine's monotonic clock."
+    ),
+    ...section(
       "hot",
       "One hot key",
       "All callers lock the same key, and the work under the lock is one suspension. It shows how soon the next caller starts, how long the longest waits are, and how many requests a waiting caller sends."

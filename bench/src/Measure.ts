@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as RedisServer from "../../test/support/RedisServer.js"
 import type { ContenderId } from "./contenders/index.js"
+import type { Load } from "./Contender.js"
 import * as Crew from "./Crew.js"
 import { counterKey, type Opened, type RunResult } from "./protocol.js"
 import type { Group, Row } from "./Row.js"
@@ -36,6 +37,7 @@ interface Sample {
   readonly connections: number
   readonly periodMillis: number
   readonly wait: Quantiles
+  readonly writeWait: Quantiles
   readonly handoff: Quantiles | undefined
   /** Of the scripts: how long it kept the server from everything else. */
   readonly longestCallMillis: number
@@ -85,6 +87,8 @@ export interface Result {
   /** Of one process, at most. */
   readonly connections: number
   readonly wait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
+  /** Of the turns that write. */
+  readonly writeWait: { readonly p50: Spread; readonly p99: Spread; readonly max: number }
   readonly handoff: { readonly p50: Spread; readonly p99: Spread; readonly max: number } | undefined
   /** The share of turns after which another process had the next one. */
   readonly changes: Spread
@@ -159,7 +163,10 @@ export const measure = (
           }
         )
       )
-      if (["free", "permits", "several"].includes(row.group) && entry.problem === undefined) {
+      if (
+        ["free", "permits", "readers", "several"].includes(row.group) &&
+        entry.problem === undefined
+      ) {
         progress(`counting requests of ${entry.contender}`)
         yield* turn(entry, Effect.asVoid(count(entry, 150)))
       }
@@ -180,7 +187,7 @@ export const measure = (
     return { row, pingMillis, results: entries.map((entry) => summary(row, entry, base)) }
   })
 
-const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff", "semaphore"])
+const contended: ReadonlySet<Group> = new Set(["hot", "many", "handoff", "semaphore", "readWrite"])
 
 /** Where it is not the client's speed that is measured, a fifth of it does. */
 const warmUpOf = (row: Row, warmUpMillis: number, workedMillis: number): number =>
@@ -251,6 +258,7 @@ const round = (
         sum(results, ({ periods }) => periods.count),
       connections: Math.max(...results.map(({ connections }) => connections)),
       wait: quantiles(concat(results.map(({ waits }) => waits))),
+      writeWait: quantiles(concat(results.map(({ writeWaits }) => writeWaits))),
       handoff: handoffs === undefined ? undefined : quantiles(handoffs),
       longestCallMillis: longest.length === 0 ? Number.NaN : Math.max(...longest) / 1_000,
       changes: handoffs === undefined ? 0 : handoffs.length / Math.max(1, tenures.length - 1),
@@ -258,9 +266,7 @@ const round = (
       most: Math.max(...turns),
       equalShare: sum(turns, (each) => each) / turns.length,
       violations: {
-        overlaps:
-          sum(results, ({ overlaps }) => overlaps) +
-          (row.load.limit === undefined ? overlapsOf(tenures) : tooManyOf(tenures, row.load.limit)),
+        overlaps: sum(results, ({ overlaps }) => overlaps) + notAlone(row.load, tenures),
         lostUpdates: cycles - inRedis,
         failures: sum(results, ({ failures }) => failures),
         firstFailure: results.find((result) => result.firstFailure !== undefined)?.firstFailure,
@@ -274,6 +280,7 @@ interface Tenure {
   readonly key: number
   readonly from: number
   readonly to: number
+  readonly writes: boolean
 }
 
 /** Who was under a lock when, of all processes, by key and time. */
@@ -286,10 +293,34 @@ const sortedTenures = (results: ReadonlyArray<RunResult>): ReadonlyArray<Tenure>
             process,
             key,
             from: tenures.from[index]!,
-            to: tenures.to[index]!
+            to: tenures.to[index]!,
+            writes: tenures.writes[index] === 1
           }))
     )
     .sort((a, b) => a.key - b.key || a.from - b.from)
+
+/** How often somebody came in who may not be there with those inside. */
+const notAlone = (load: Load, tenures: ReadonlyArray<Tenure>): number =>
+  load.writeEvery !== undefined
+    ? meetingsOf(tenures)
+    : load.limit === undefined
+      ? overlapsOf(tenures)
+      : tooManyOf(tenures, load.limit)
+
+/** Of one who writes and anybody else, in whichever process. */
+const meetingsOf = (tenures: ReadonlyArray<Tenure>): number => {
+  let key: number | undefined
+  let anybodyUntil = -Infinity
+  let writerUntil = -Infinity
+  return tenures.filter((tenure) => {
+    if (tenure.key !== key) anybodyUntil = writerUntil = -Infinity
+    key = tenure.key
+    const meets = tenure.from < (tenure.writes ? anybodyUntil : writerUntil)
+    anybodyUntil = Math.max(anybodyUntil, tenure.to)
+    if (tenure.writes) writerUntil = Math.max(writerUntil, tenure.to)
+    return meets
+  }).length
+}
 
 /** Overlaps within a process are counted there. */
 const overlapsOf = (tenures: ReadonlyArray<Tenure>): number =>
@@ -355,6 +386,7 @@ const summary = (row: Row, entry: Entry, base: Entry | undefined): Result => {
     longestCallMillis: of(({ longestCallMillis }) => longestCallMillis).max,
     connections: Math.max(0, ...samples.map(({ connections }) => connections)),
     wait: all(({ wait }) => wait),
+    writeWait: all(({ writeWait }) => writeWait),
     handoff: samples[0]?.handoff === undefined ? undefined : all(({ handoff }) => handoff!),
     changes: of(({ changes }) => changes),
     fewest: of(({ fewest }) => fewest),

@@ -13,11 +13,19 @@ export interface Readings {
   readonly periods: { readonly millis: number; readonly count: number }
   /** Milliseconds from asking for the lock to the first line under it, for all cycles. */
   readonly waits: Float64Array
+  /** The same of the cycles that write. */
+  readonly writeWaits: Float64Array
   /** How often somebody came in while as many of this process as may be were under the lock. */
   readonly overlaps: number
   /** Who was under the lock when: key, came, left; for the comparison with other processes. */
   readonly tenures:
-    | { readonly keys: Float64Array; readonly from: Float64Array; readonly to: Float64Array }
+    | {
+        readonly keys: Float64Array
+        readonly from: Float64Array
+        readonly to: Float64Array
+        /** 1 for one that writes, 0 for one that reads. */
+        readonly writes: Float64Array
+      }
     | undefined
   readonly failures: number
   readonly firstFailure: string | undefined
@@ -61,7 +69,15 @@ export const make = ({
   let periodMillis = 0
   let periods = 0
   const waits = numbers()
-  const tenures = keepTenures ? { keys: numbers(), from: numbers(), to: numbers() } : undefined
+  const writeWaits = numbers()
+  const tenures = keepTenures
+    ? { keys: numbers(), from: numbers(), to: numbers(), writes: numbers() }
+    : undefined
+  /** How many may be in at once; readers and writers of several processes are compared afterwards. */
+  const most = load.writeEvery === undefined ? (load.limit ?? 1) : Infinity
+  const writeEvery = load.writeEvery ?? 1
+  const writing = new Uint8Array(load.callers)
+  let asked = 0
   let ended = 0
   let overlaps = 0
   let failures = 0
@@ -77,14 +93,21 @@ export const make = ({
       }
       const index = pick(caller)
       key[caller] = index
+      writing[caller] = 1
       askedAt[caller] = Math.max(time, from)
       return names[index]
     },
+    writes: (caller) => {
+      const writes = ++asked % writeEvery === 0
+      writing[caller] = writes ? 1 : 0
+      return writes
+    },
     enter: (caller) => {
       const time = now()
-      if (inside[key[caller]!]!++ >= (load.limit ?? 1)) overlaps++
+      if (inside[key[caller]!]!++ >= most) overlaps++
       enteredAt[caller] = time
       waits.add(time - askedAt[caller]!)
+      if (writing[caller] === 1) writeWaits.add(time - askedAt[caller]!)
     },
     leave: (caller) => {
       const time = now()
@@ -100,6 +123,7 @@ export const make = ({
         tenures.keys.add(index)
         tenures.from.add(enteredAt[caller]!)
         tenures.to.add(time)
+        tenures.writes.add(writing[caller]!)
       }
     },
     failed: (_, error) => {
@@ -112,11 +136,17 @@ export const make = ({
       turns: [...turns],
       periods: { millis: periodMillis, count: periods },
       waits: waits.all(),
+      writeWaits: writeWaits.all(),
       overlaps,
       tenures:
         tenures === undefined
           ? undefined
-          : { keys: tenures.keys.all(), from: tenures.from.all(), to: tenures.to.all() },
+          : {
+              keys: tenures.keys.all(),
+              from: tenures.from.all(),
+              to: tenures.to.all(),
+              writes: tenures.writes.all()
+            },
       failures,
       firstFailure,
       stuck: load.callers - ended

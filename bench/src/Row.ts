@@ -7,6 +7,8 @@ export type Group =
   | "free"
   | "permits"
   | "several"
+  | "readers"
+  | "readWrite"
   | "hot"
   | "semaphore"
   | "many"
@@ -75,6 +77,8 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
         "handoff",
         "permits-64-empty",
         "several-1",
+        "readers-64",
+        "read-write-4x25",
         "semaphore-4x25",
         "queue-100",
         "holders-100",
@@ -95,6 +99,8 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
           "queue by hand",
           "effect-redis-lock, Semaphore",
           "effect-redis-lock, 4 keys",
+          "effect-redis-lock, readers",
+          "effect-redis-lock, ReadWriteLock",
           "semaphore by hand",
           "effect-redis-lock, 10 stores",
           row.group === "handoff" ? throughRedis : ""
@@ -323,6 +329,35 @@ const severalRows: ReadonlyArray<Row> = [64, 1].map((callers) => ({
 }))
 
 // -----------------------------------------------------------------------------
+// readers and writers
+// -----------------------------------------------------------------------------
+
+const readWriteRows: ReadonlyArray<Row> = [
+  {
+    id: "readers-64",
+    group: "readers",
+    title: "64 callers: readers of one key, or locks with a key each",
+    contenders: ["effect-redis-lock", "effect-redis-lock, readers"],
+    base: "effect-redis-lock",
+    processes: 1,
+    load: { ...own, callers: 64 },
+    length: 1
+  },
+  {
+    id: "read-write-4x25",
+    group: "readWrite",
+    title: "4 processes, 25 callers each, every hundredth turn writes",
+    contenders: ["effect-redis-lock", "effect-redis-lock, ReadWriteLock"],
+    base: "effect-redis-lock",
+    processes: 4,
+    load: { ...hotLoad, callers: 25, writeEvery: 100 },
+    // one turn in a hundred is one for the writers' percentiles
+    length: 10,
+    shortRounds: 2
+  }
+]
+
+// -----------------------------------------------------------------------------
 // semaphores
 // -----------------------------------------------------------------------------
 
@@ -451,6 +486,7 @@ export const rows: ReadonlyArray<Row> = [
     length: 2
   },
   ...severalRows,
+  ...readWriteRows,
   ...semaphoreRows,
   ...queueRows,
   ...holderRows,

@@ -47,6 +47,12 @@ const wait: ReadonlyArray<Column<Result>> = [
   { title: "max", cell: (result) => time(result.wait.max) }
 ]
 
+const writeWait: ReadonlyArray<Column<Result>> = [
+  { title: "writer's wait p50", cell: ({ writeWait }) => time(writeWait.p50.median) },
+  { title: "p99", cell: ({ writeWait }) => range(writeWait.p99, time) },
+  { title: "max", cell: ({ writeWait }) => time(writeWait.max) }
+]
+
 const cycles: Column<Result> = {
   title: "cycles/s",
   cell: ({ cyclesPerSecond }) => range(cyclesPerSecond)
@@ -80,6 +86,8 @@ const columns: Readonly<Record<Exclude<Group, "slow">, ReadonlyArray<Column<Resu
   free: [cycles, ratioColumn("× raw"), ...cost, ...wait],
   several: [cycles, ratioColumn("× one lock"), ...cost, ...wait],
   permits: [cycles, ratioColumn("× the lock"), ...cost, ...wait],
+  readers: [cycles, ratioColumn("× the lock"), ...cost, ...wait],
+  readWrite: [cycles, ratioColumn("× the lock"), ...writeWait, ...wait, ...cost],
   hot: contended("raw"),
   semaphore: contended("redis-semaphore's"),
   many: contended("raw"),
