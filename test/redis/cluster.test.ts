@@ -7,9 +7,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import { Lock, ReadWriteLock, RedisLockStore } from "effect-redis-lock"
+import { Lock, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
-import { caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
+import { awaitQueued, caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
 import { currentHolds } from "../../src/internal/face/holds.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import {
@@ -102,6 +102,44 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       for (const dump of used) expect(dump.length).toBeGreaterThan(0)
       yield* close
       expect(listeners(client)).toEqual(before)
+    })
+  )
+
+  it.scoped("as many hold a semaphore as fit, and the next waits for one of them to leave", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      yield* flushAll(cluster)
+      const stores = yield* Effect.forEach([0, 1], () =>
+        Effect.flatMap(clusterClient(cluster), (client) =>
+          storeOf(RedisLockStore.layerFromClient(client, strict))
+        )
+      )
+      const [a, b] = [stores[0]!, stores[1]!]
+      const options = { ttl, limit: 2 } as const
+      for (const key of ["plain", "{tag}rest", "open{"]) {
+        const node = yield* cluster.nodeOf(key)
+        const scope = yield* Scope.make()
+        const [first, second] = yield* Effect.forEach([a, b], ({ use }) =>
+          Scope.extend(Semaphore.acquire(key, options), scope).pipe(use)
+        )
+        expect(yield* node.command("ZCARD", key)).toBe(2)
+        const busy = yield* Effect.exit(
+          Effect.scoped(Semaphore.tryAcquire(key, options)).pipe(b.use)
+        )
+        expect(failure(busy)).toMatchObject({ _tag: "LockUnavailable" })
+        yield* second!.verify
+        const third = yield* Effect.fork(
+          Semaphore.withPermits(
+            key,
+            options
+          )(({ fencingToken }) => Effect.succeed(fencingToken)).pipe(a.use)
+        )
+        yield* awaitQueued(node, key, 1)
+        yield* first!.release
+        expect(yield* Fiber.join(third)).toBeGreaterThan(second!.fencingToken)
+        yield* Scope.close(scope, Exit.void)
+      }
+      yield* RedisServer.eventually(Effect.map(allLeftovers(cluster), (keys) => keys.length === 0))
     })
   )
 
