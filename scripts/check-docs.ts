@@ -2,10 +2,12 @@
  * Type-checks every ```ts block of README.md, of docs/ and of the JSDoc comments in src/, each as a
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
+ *
+ * And every link of README.md and of docs/ to a file or a heading must lead to one.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { basename, join } from "node:path"
+import { basename, dirname, join } from "node:path"
 
 process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
@@ -47,6 +49,50 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
   writeFileSync(join(outDir, name), "\n".repeat(start) + code.join("\n") + "\n")
 }
 
+/** The lines of a document that are not in a block of code, with their numbers. */
+function proseOf(document: string): ReadonlyArray<readonly [line: string, number: number]> {
+  let inBlock = false
+  return readFileSync(document, "utf8")
+    .split("\n")
+    .flatMap((line, index) => {
+      const isFence = /^\s*```/.test(line)
+      if (isFence) inBlock = !inBlock
+      return isFence || inBlock ? [] : [[line, index + 1] as const]
+    })
+}
+
+/** What a link to a heading is called: as GitHub does it, a number behind those that are there already. */
+function anchorsOf(document: string): ReadonlySet<string> {
+  const anchors = new Set<string>()
+  for (const [line] of proseOf(document)) {
+    const heading = /^#+ (.*)$/.exec(line)?.[1]
+    if (heading === undefined) continue
+    const text = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase()
+    const name = text.replace(/[^\p{L}\p{N}_ -]/gu, "").replaceAll(" ", "-")
+    let anchor = name
+    for (let count = 1; anchors.has(anchor); count++) anchor = `${name}-${count}`
+    anchors.add(anchor)
+  }
+  return anchors
+}
+
+let links = 0
+
+function checkLinks(document: string): void {
+  for (const [line, number] of proseOf(document)) {
+    for (const [, link] of line.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(link!)) continue
+      links++
+      const [path, anchor] = link!.split("#") as [string, string?]
+      const target = path === "" ? document : join(dirname(document), path)
+      const leads =
+        existsSync(target) &&
+        (anchor === undefined || !target.endsWith(".md") || anchorsOf(target).has(anchor))
+      if (!leads) problems.push(`${document}:${number}: a link that leads nowhere: ${link}`)
+    }
+  }
+}
+
 rmSync(outDir, { recursive: true, force: true })
 mkdirSync(outDir, { recursive: true })
 writeFileSync(
@@ -56,6 +102,7 @@ writeFileSync(
 for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src", ".ts")]) {
   extract(document)
 }
+for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
 
 const tsc = spawnSync("npx", ["tsc", "--pretty", "false", "-p", outDir], { encoding: "utf8" })
 for (const line of tsc.stdout.split("\n").filter((it) => it.trim() !== "")) {
@@ -66,5 +113,5 @@ for (const line of tsc.stdout.split("\n").filter((it) => it.trim() !== "")) {
 if (tsc.status !== 0 && problems.length === 0) problems.push(tsc.stderr)
 
 if (problems.length > 0) console.error(problems.join("\n"))
-else console.log(`${documents.size} blocks compile`)
+else console.log(`${documents.size} blocks compile, ${links} links lead to something`)
 process.exitCode = problems.length > 0 ? 1 : 0
