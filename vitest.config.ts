@@ -14,19 +14,23 @@ const withRedis = { globalSetup: "test/setup.ts", testTimeout: 30_000, hookTimeo
 
 /** Of test/redis: run with ioredis 6 alone. Whatever is new there runs with both. */
 const withOneClient = [
+  "cancelling",
   "capacity",
   "deadline",
+  "deadlockHunt",
   "fencing",
   "hostile",
   "late",
   "lineFaults",
   "lines",
   "manyReaders",
+  "multiLock",
   "ownership",
   "queueFaults",
   "queueOrder",
   "queueProcesses",
   "queueScripts",
+  "readWriteLock",
   "records",
   "renewal",
   "semaphore",

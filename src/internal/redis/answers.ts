@@ -20,10 +20,10 @@ export interface Busy {
 
 /** A whole number that is one here as well, as a number or as its digits. */
 const readNumber = (reply: unknown): number | undefined => {
-  const digits = typeof reply === "number" || typeof reply === "string" ? String(reply) : ""
-  return /^-?\d{1,16}$/.test(digits) && Number.isSafeInteger(Number(digits))
-    ? Number(digits)
-    : undefined
+  const number = typeof reply === "string" ? Number(reply) : reply
+  if (!Number.isSafeInteger(number)) return undefined
+  // (not "", "1e3" or "0x10")
+  return number === reply || String(number) === reply ? (number as number) : undefined
 }
 
 /** A fencing token has 16 digits; the short numbers are codes. */
