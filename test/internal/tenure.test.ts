@@ -34,6 +34,31 @@ describe("a tenure that readers share", () => {
     expect(tenure.leave(second)).toBe(false)
   })
 
+  it("ends with its last turn, also where the line has ended it before", () => {
+    const tenure = granted()
+    const first = tenure.turn(claim, undefined, 0)
+    const second = tenure.shareWith(claim, undefined, 1)
+    const third = tenure.shareWith(claim, undefined, 2)
+    tenure.holder = undefined
+    expect(tenure.leave(second)).toBe(true)
+    expect(tenure.leave(first)).toBe(true)
+    expect(tenure.leave(third)).toBe(false)
+  })
+
+  it("is proven for no less by a later command with a shorter ttl", () => {
+    const tenure = granted()
+    tenure.turn(claim, undefined, 0)
+    tenure.prove(100, 60_000)
+    const { validUntil } = tenure
+    tenure.prove(200, 1_000)
+    expect(tenure.validUntil).toBe(validUntil)
+    // of a lock, a pass can make it shorter
+    const lock = granted(10, 100)
+    lock.prove(100, 60_000)
+    lock.prove(200, 1_000)
+    expect(lock.validUntil).toBeLessThan(1_200)
+  })
+
   it("is open for readers alike, soon after a look, while there are tokens and time", () => {
     const tenure = granted(2)
     expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)

@@ -1,5 +1,6 @@
 /** Read-write locks in Redis: readers and writers over several processes' stores. */
 import { expect, layer } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -285,6 +286,35 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a read-write lock in 
       for (const { release } of many.slice(1)) yield* release
       yield* a.proxy.awaitCommand((args) => touching(key)(args) && args.includes("4000"))
       yield* leases[0]!.verify
+    })
+  )
+
+  it.scoped("a renewal on its way when one with a longer ttl joins proves what it asked for", () =>
+    Effect.gen(function* () {
+      const [a] = yield* environments([{ ...sharing, commandTimeout: "30 seconds" }])
+      const key = freshKey()
+      const shorts = [
+        yield* read(a, key, { ttl: 2_000, renewEvery: 200 }),
+        yield* read(a, key, { ttl: 2_000, renewEvery: 200 })
+      ]
+      const [{ token }] = (yield* Effect.forEach(shorts, ({ lease }) => lease)) as [Lease.Lease]
+      a.proxy.forget()
+      a.proxy.holdReplies()
+      yield* a.proxy.awaitReply((args) => touching(key)(args) && args.includes("2000"))
+      const long = yield* read(a, key, { ttl: 60_000 })
+      const lease = yield* long.lease
+      expect(lease.token).toBe(token)
+      // until it is due itself, and waits for the same answer
+      yield* Effect.sleep(600)
+      a.proxy.holdRequests()
+      a.proxy.releaseReplies()
+      yield* Effect.sleep(50)
+      const believedUntil = performance.now() + Duration.toMillis(yield* lease.remaining)
+      const left = Number(yield* a.server.command("ZSCORE", key, token)) - Date.now()
+      expect(believedUntil).toBeLessThan(performance.now() + left + 10)
+      a.proxy.releaseRequests()
+      yield* lease.verify
+      for (const { release } of [...shorts, long]) yield* release
     })
   )
 

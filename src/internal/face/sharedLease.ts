@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type * as Scope from "effect/Scope"
+import { setMaxListeners } from "node:events"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
 import type { Body } from "./acquire.js"
@@ -21,7 +22,8 @@ export class SharedLease implements Lease, Losable {
   readonly fencingToken: number
   /** Its use has ended, while the lease goes on. */
   private ended: LockLost | undefined = undefined
-  private readonly watchers = new Set<() => void>()
+  /** Of those who watch: how they are taken off the outer lease. */
+  private readonly watchers = new Map<() => void, () => void>()
   private abort: AbortController | undefined = undefined
 
   constructor(private readonly outer: HeldLease) {
@@ -57,6 +59,8 @@ export class SharedLease implements Lease, Losable {
   get signal(): AbortSignal {
     if (this.abort === undefined) {
       const abort = (this.abort = new AbortController())
+      // as of the outer lease
+      setMaxListeners(0, abort.signal)
       const onEnd = () => abort.abort(this.loss)
       if (this.checkHeld()) this.onEnd(inContext<void>(onEnd))
       else onEnd()
@@ -96,8 +100,8 @@ export class SharedLease implements Lease, Losable {
   }
 
   onEnd(callback: () => void): () => void {
-    this.watchers.add(callback)
     const unwatch = this.outer.onEnd(callback)
+    this.watchers.set(callback, unwatch)
     return () => {
       this.watchers.delete(callback)
       unwatch()
@@ -108,7 +112,11 @@ export class SharedLease implements Lease, Losable {
     if (this.ended !== undefined) return
     const { fencingToken, key, watchers } = this
     this.ended = new LockLost({ key, reason: "Released", fencingToken })
-    for (const watcher of watchers) watcher()
+    for (const [watcher, unwatch] of watchers) {
+      unwatch()
+      watcher()
+    }
+    watchers.clear()
   }
 }
 

@@ -113,7 +113,8 @@ export class RedisGrant implements Grant {
     if (found !== "Ours") return { _tag: "NotOurs", reason: found }
     const { claim, tenure } = this.turn
     tenure.prove(call.sentAt, askedMillis)
-    return this.knows(validUntil(call.sentAt, claim.ttlMillis))
+    // (a renewal that was on its way when this one joined can have asked for less)
+    return this.knows(validUntil(call.sentAt, Math.min(askedMillis, claim.ttlMillis)))
   }
 
   private knows(until: number): Renewed {

@@ -73,7 +73,7 @@ export class Place {
   private calmUntil = Number.NEGATIVE_INFINITY
   private over = false
   /** The call that gave the key back and took this place, if it came that way. */
-  private readonly passed: Call | undefined
+  private passed: Call | undefined
 
   constructor(
     private readonly around: Surroundings,
@@ -182,7 +182,11 @@ export class Place {
   private onPassed(call: Call, outcome: Outcome): void {
     if (this.over) return
     const busy = readBusy(replyOf(outcome))
-    if (busy !== undefined) return this.queued(busy, call)
+    if (busy !== undefined) {
+      // (a copy of the call puts nobody into the queue)
+      if (!call.resent) this.passed = undefined
+      return this.queued(busy, call)
+    }
     this.end()
     this.events.onUnused(this)
     // a copy of the call may have put it there, or may do so still
@@ -226,6 +230,8 @@ export class Place {
       if (busy.leftMillis !== undefined) pause = Math.min(pause, busy.leftMillis + 1)
       if (busy.foreign) pause = Math.min(pause, foreignPollMillis)
     }
+    // (not in the queue any more: the same call has served it, where all before it had died)
+    if (busy.rank < 0) pause = 0
     if (this.doubted) pause = Math.min(pause, Math.max(0, this.calmUntil - this.now))
     this.beatIn(pause)
   }

@@ -77,12 +77,16 @@ export class Tenure {
     this.reshared = true
   }
 
-  /** The last command that was sent decides: a later one can have made the ttl shorter. */
+  /**
+   * The last command that was sent decides: of a lock, a later one can have made the ttl shorter. (Where
+   * several can hold the key, none does that; and one of those who share it can have asked for more.)
+   */
   prove(sentAt: number, ttlMillis: number): void {
     this.recordedMillis = Math.max(this.recordedMillis, ttlMillis)
     if (sentAt < this.provenAt) return
+    const until = validUntil(sentAt, ttlMillis)
     this.provenAt = sentAt
-    this.validUntil = validUntil(sentAt, ttlMillis)
+    this.validUntil = this.share < this.limit ? Math.max(this.validUntil, until) : until
     this.ttlMillis = ttlMillis
   }
 
@@ -144,16 +148,16 @@ export class Tenure {
 
   /** A turn ends; answers whether others go on, so that there is nothing to give back. */
   leave(turn: Turn): boolean {
-    const { sharers } = this
-    if (turn !== this.holder) {
-      if (sharers?.delete(turn) === true) return this.holder !== undefined
-    } else if (sharers !== undefined) {
-      for (const next of sharers) {
-        sharers.delete(next)
-        this.holder = next
-        return true
-      }
+    const { holder, sharers } = this
+    const shared = sharers?.delete(turn) === true
+    const [next] = sharers ?? []
+    if (turn === holder && next !== undefined) {
+      sharers!.delete(next)
+      this.holder = next
+      return true
     }
+    // (also of a tenure that has ended for the line: its turns may not know it yet)
+    if (turn !== holder && (next !== undefined || (shared && holder !== undefined))) return true
     this.isLeft = true
     return false
   }
