@@ -47,6 +47,11 @@
  * - A grant by handoff has one ttl here, the window. There, callers of a process can have several, and
  *   the message says which one it was.
  * - Programs that do not use this library, DEL by hand, restarts and failovers: guarantees.md.
+ * - A pass has a place where the client has a token for it (K > 1), and nothing else to give back. A client
+ *   that gives up while a pass has no answer takes its next place when its releases are sent, and not
+ *   before: as long as the pass is late, it cannot use those two tokens. A pass that has kept the lock has
+ *   put nothing into the queue, so its place is not given back (there, it is, if the call was sent twice).
+ *   The release of a place is one command, that may fail, and is not repeated or late.
  * - Errors of the server: a command that failed without an effect is one that was lost.
  */
 
