@@ -125,6 +125,7 @@
 #define deadStayFirst       15  /* the lock is not handed past a waiter that shows no sign of life */
 #define absentWaitsOn       16  /* a client without a place goes on with its heartbeats */
 #define releaseOvertakes    17  /* the release is sent before what was sent earlier is answered */
+#define lostPassIsEnough    18  /* a pass of what is lost is not followed by a release */
 #define asksWithoutPause    19  /* heartbeats without a pause between them */
 #define renewHealsNothing   20  /* renew leaves a ttl that a clock has made too long (with BACK) */
 #define passForgetsLongest  21  /* a pass puts its own ttl into the record, where a longer one was */
@@ -232,6 +233,7 @@ inline onAsk(waits)  { begun[c] = true; waited[c] = (waits -> most(waited[c], 1)
 inline onBeat()      { due[c] = false }
 inline onHold()      { waited[c] = 0; due[c] = false }
 inline onPass()      { begun[c] = true; held[c] = 0; waited[c] = (place[c] != 0 -> 1 : 0) }
+inline onNext(waits) { waited[c] = (waits -> 1 : waited[c]) }
 inline onLeave()     { waited[c] = 0; held[c] = 0; due[c] = false }
 inline onRest()      { held[c] = 0; due[c] = false }
 inline onFault()     { faults-- }
@@ -260,6 +262,7 @@ inline onAsk(waits)  { skip }
 inline onBeat()      { skip }
 inline onHold()      { skip }
 inline onPass()      { skip }
+inline onNext(waits) { skip }
 inline onLeave()     { skip }
 inline onRest()      { skip }
 inline onFault()     { skip }
@@ -712,7 +715,11 @@ proctype aClient(byte c) {
        execute(call[c], token[c], place[c]);
        if
        :: call[c] == release || call[c] == attempt && said == busy || phase[c] == passing && said == handed -> rest()
-       :: phase[c] == passing && said == no -> returnPlace(lostPlaceStays); rest()  /* and asks again, TIMELY */
+       :: phase[c] == passing && said == no && BUG == lostPassIsEnough -> returnPlace(lostPlaceStays); rest()
+       :: phase[c] == passing && said == no && BUG != lostPassIsEnough ->
+          settle(); returnPlace(lostPlaceStays);
+          leave();
+          onNext(back[c] != 0)                                        /* it takes another place */
        :: else ->
           answer[c] = said;
           message[c] = (said == busy && phase[c] == waiting && message[c] != 0 -> OLD : message[c])

@@ -34,6 +34,8 @@ const back = { N: 2, TTL: 2, SHORT: 1, WINDOW: 1, BACK: 1, RESTART: 0, REPEAT: 0
 const timely = { TIMELY: 1, LATE: 0 }
 /** A pass takes a place: a client has a second token for it. */
 const place = { K: 2 }
+/** Commands come twice, and no client starts anew: then nothing may be left behind. */
+const again = { N: 2, ...place, LATE: 0, TRY: 0, RESTART: 0 }
 const latePass = {
   N: 2,
   ...place,
@@ -79,7 +81,7 @@ const checks: ReadonlyArray<Check> = [
   },
   {
     name: "2 clients, and a pass takes a place, commands that come twice: exclusion, and nothing is left behind",
-    define: { N: 2, ...place, LATE: 0, TRY: 0, RESTART: 0 }
+    define: again
   },
   {
     name: "2 clients, and a pass takes a place, and comes late, or from a connection that was given up: exclusion",
@@ -136,6 +138,7 @@ const mistakes: ReadonlyArray<Check> = [
   planted("a pass is told of another token, and its place stays", "lostPlaceStays", places),
   planted("who gives up behind a pass leaves its place", "leftPlaceStays", places),
   planted("the place of a pass overtakes those who wait", "placeOvertakes", places),
+  planted("a pass is told of another token, and no release follows", "lostPassIsEnough", again),
   planted("a client without a place goes on with its heartbeats", "absentWaitsOn", waiting),
   planted("a heartbeat leaves a free key alone", "heartbeatLeavesFree", waiting),
   planted("a heartbeat does not claim its grant", "heartbeatClaimsNone", waiting),
