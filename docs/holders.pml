@@ -56,6 +56,7 @@ bool ours;
 #define leftOf(t)  left[t]
 #define isThere(t) (has[t] > 0)
 #define mayGoBack  false
+#define PLACE      false
 #define believed(c) (less[c] -> 1 : wants(c))
 
 /* ------------------------------------------------------------------ parts of the scripts */
@@ -279,7 +280,7 @@ inline doRelease(t) {
 }
 
 /* [pass] */
-inline doPass(t, again) {
+inline doPass(t, p, again) {
   look();
   if
   :: !holds(t) -> serve(); said = no
@@ -338,7 +339,7 @@ inline shareOf(c0) { share = (less[c0] -> 1 : wants(c0)) }
 inline with(isBrief) { ttl = ttlOf(isBrief); shareOf(c) }
 inline withCopy() { ttl = ttlOf(lateBrief); share = (lateLess -> 1 : wants(client(lateToken))) }
 inline copyShare() { lateLess = less[c] }
-inline dropCopy() { late = nothing; lateToken = 0; lateBrief = false; lateLess = false }
+inline dropCopy() { late = nothing; lateToken = 0; latePlace = 0; lateBrief = false; lateLess = false }
 inline wholeShare() { less[c] = false }
 inline done() { first = 0; served = 0; ttl = 0; said = silence; share = 0; smallest = 0 }
 

@@ -47,6 +47,11 @@
  * - A grant by handoff has one ttl here, the window. There, callers of a process can have several, and
  *   the message says which one it was.
  * - Programs that do not use this library, DEL by hand, restarts and failovers: guarantees.md.
+ * - A pass has a place where the client has a token for it (K > 1), and nothing else to give back. A client
+ *   that gives up while a pass has no answer takes its next place when its releases are sent, and not
+ *   before: as long as the pass is late, it cannot use those two tokens. A pass that has kept the lock has
+ *   put nothing into the queue, so its place is not given back (there, it is, if the call was sent twice).
+ *   The release of a place is one command, that may fail, and is not repeated or late.
  * - Errors of the server: a command that failed without an effect is one that was lost.
  */
 
@@ -56,7 +61,7 @@
 #define N 2                  /* clients: 2 or 3 */
 #endif
 #ifndef K
-#define K 1                  /* tokens of a client that the system can refer to at a time: 1 or 2 */
+#define K 1                  /* tokens of a client that the system can refer to at a time: 1 to 3; with 1, no pass takes a place */
 #endif
 #ifndef TTL
 #define TTL 3
@@ -68,10 +73,10 @@
 #define WINDOW 2             /* the claim window; the ttl of a grant by handoff */
 #endif
 #ifndef LATE
-#define LATE 1               /* connections are given up, and copies come late */
+#define LATE 1               /* connections are given up, and copies come late; 2: with a pass on its way */
 #endif
 #ifndef PASS
-#define PASS 1               /* clients with more callers of their own */
+#define PASS 1               /* clients with more callers of their own; 2: the first one alone */
 #endif
 #ifndef TRY
 #define TRY 1                /* attempts that do not wait */
@@ -125,6 +130,10 @@
 #define renewHealsNothing   20  /* renew leaves a ttl that a clock has made too long (with BACK) */
 #define passForgetsLongest  21  /* a pass puts its own ttl into the record, where a longer one was */
 #define renewForgetsLongest 22  /* renew does not put its ttl into the record, where a shorter one is */
+#define latePassPlaces      33  /* a copy of a pass that has kept the lock puts its place into the queue */
+#define lostPlaceStays      34  /* a pass is told of another token, and its place is not given back */
+#define leftPlaceStays      35  /* who gives up while a pass is on its way leaves its place behind */
+#define placeOvertakes      36  /* the place of a pass comes before those who wait */
 /* (of several holders: holders.pml) */
 #define countIsOld          23  /* the count is read once, and not after each grant */
 #define releaseFreesTwo     24  /* a release gives back one permit more than it had */
@@ -169,12 +178,17 @@ byte message[N];
 /* While it holds: for how long that is proven. Whoever has more than 0 believes to hold the lock. */
 byte valid[N];
 
-/* While it passes: whether the record has moved on since, because the pass has kept the lock. */
+/* While it passes: whether the record has moved on since, because the pass has come to the server; and
+ * the token that is put into the queue if the lock is handed over (0: none). */
 bool moved[N];
+byte place[N];
+
+/* The place that it gives back, by a release beside its call (0: none). */
+byte back[N];
 
 /* The copy of a command that may still come. */
 mtype:command late = nothing;
-byte lateToken;
+byte lateToken, latePlace;
 bool lateBrief;
 
 /* Of a step; 0 between steps. */
@@ -183,6 +197,7 @@ mtype:answer said = silence;
 
 #define client(t)   (((t) - 1) / K)
 #define current(t)  (token[client(t)] == (t))
+#define awaited(t)  (phase[client(t)] == waiting && current(t) || phase[client(t)] == passing && place[client(t)] == (t))
 #define queued(t)   (age[t] > 0)
 #define live(t)     (age[t] <= WINDOW + 1)
 #define ttlOf(s)    ((s) -> SHORT : TTL)
@@ -209,7 +224,7 @@ bool paused[N];
 #define mayFail   (faults > 0)
 #define mayRepeat (answer[c] == silence || REPEAT && faults > 0)
 #define mayBreak  false
-#define inTime(c) (paused[c] || call[c] == nothing && \
+#define inTime(c) (paused[c] || call[c] == nothing && back[c] == 0 && \
   (phase[c] == resting && waited[c] == 0 || phase[c] == waiting && !due[c] || \
    phase[c] == holding && valid[c] > TTL / 2 + 1 && held[c] < HOLD))
 #define tickMay   (inTime(0) && inTime(1) && inTime(N - 1))
@@ -217,7 +232,8 @@ bool paused[N];
 inline onAsk(waits)  { begun[c] = true; waited[c] = (waits -> most(waited[c], 1) : 0) }
 inline onBeat()      { due[c] = false }
 inline onHold()      { waited[c] = 0; due[c] = false }
-inline onPass()      { begun[c] = true; held[c] = 0 }
+inline onPass()      { begun[c] = true; held[c] = 0; waited[c] = (place[c] != 0 -> 1 : 0) }
+inline onNext(waits) { waited[c] = (waits -> 1 : waited[c]) }
 inline onLeave()     { waited[c] = 0; held[c] = 0; due[c] = false }
 inline onRest()      { held[c] = 0; due[c] = false }
 inline onFault()     { faults-- }
@@ -246,6 +262,7 @@ inline onAsk(waits)  { skip }
 inline onBeat()      { skip }
 inline onHold()      { skip }
 inline onPass()      { skip }
+inline onNext(waits) { skip }
 inline onLeave()     { skip }
 inline onRest()      { skip }
 inline onFault()     { skip }
@@ -261,6 +278,8 @@ inline onTick()      { skip }
 #include "holders.pml"
 #else
 
+#define PLACE (K > 1)
+
 /* The token that holds the lock (0: it is free) and what is left of its ttl; the longest ttl of that
  * tenure, as the record has it. */
 byte lock, left, longest;
@@ -272,7 +291,7 @@ byte lock, left, longest;
 
 inline changeTo(t, life) {
   if
-  :: lock != 0 && current(lock) && (message[client(lock)] & NEW) ->
+  :: lock != 0 && (current(lock) || place[client(lock)] == lock) && (message[client(lock)] & NEW) ->
      message[client(lock)] = (message[client(lock)] & ~NEW) | PAST
   :: else
   fi;
@@ -294,7 +313,7 @@ inline serve() {
         changeTo(first, WINDOW);
         served = first;
         if
-        :: phase[client(first)] == waiting && current(first) ->
+        :: awaited(first) ->
            message[client(first)] = message[client(first)] | NEW
         :: else
         fi
@@ -400,8 +419,9 @@ inline doRelease(t) {
   said = yes
 }
 
-/* [pass] It hands over only if the record is still as its sender knows it. */
-inline doPass(t, again) {
+/* [pass] It hands over only if the record is still as its sender knows it. Then the place comes to the
+ * end of the queue, before the first one is taken out. */
+inline doPass(t, p, again) {
   if
   :: lock != t -> said = no
   :: else ->
@@ -409,21 +429,32 @@ inline doPass(t, again) {
      :: (again) || moved[client(t)] && current(t) ->
         if
         :: BUG == latePassServes -> serve()
+        :: BUG == latePassPlaces && p != 0 && !queued(p) -> queue!p; age[p] = 1
         :: else
         fi;
         extend(noBug)
      :: else ->
+        if
+        :: p != 0 && len(queue) > 0 && !queued(p) ->
+           queue!p; age[p] = 1;
+           do
+           :: BUG == placeOvertakes ->
+              queue?<first>;
+              if
+              :: first == p -> break
+              :: else -> queue?first; queue!first
+              fi
+           :: else -> break
+           od
+        :: else
+        fi;
         serve();
         left = (served == 0 -> ttl : left);
         longest = (served == 0 -> most(longest, ttl) : longest)
      fi;
      longest = (served == 0 && BUG == passForgetsLongest -> ttl : longest);
-     if
-     :: served != 0 -> said = handed
-     :: else ->
-        said = yes;
-        moved[client(t)] = (phase[client(t)] == passing && current(t) -> true : moved[client(t)])
-     fi
+     said = (served == 0 -> yes : (p != 0 -> busy : handed));
+     moved[client(t)] = (current(t) && (phase[client(t)] == passing || call[client(t)] == pass) -> true : moved[client(t)])
   fi
 }
 
@@ -450,28 +481,31 @@ inline exclude() {
 inline with(isBrief) { ttl = ttlOf(isBrief) }
 inline withCopy() { ttl = ttlOf(lateBrief) }
 inline copyShare() { skip }
-inline dropCopy() { late = nothing; lateToken = 0; lateBrief = false }
+inline dropCopy() { late = nothing; lateToken = 0; latePlace = 0; lateBrief = false }
 inline wholeShare() { skip }
 inline onIdle() { skip }
 inline done() { first = 0; served = 0; ttl = 0; said = silence }
 
 #endif
 
-inline execute(what, t) {
+inline execute(what, t, p) {
   printf("Redis   %e of token %d\n", what, t);
   if
   :: what == acquire   -> doAcquire(t, true)
   :: what == attempt   -> doAcquire(t, false)
   :: what == heartbeat -> doHeartbeat(t)
   :: what == renew     -> doRenew(t)
-  :: what == pass      -> doPass(t, false)
-  :: what == passAgain -> doPass(t, true)
+  :: what == pass      -> doPass(t, p, false)
+  :: what == passAgain -> doPass(t, p, true)
   :: what == release   -> doRelease(t)
   fi;
   tellState()
 }
 
 /* ------------------------------------------------------------------ a client */
+
+#define unused(t) (!isThere(t) && !queued(t) && !current(t) && back[client(t)] != (t) && lateToken != (t) && latePlace != (t))
+#define fresh     (unused(c * K + 1) -> c * K + 1 : (K > 1 && unused(c * K + 2) -> c * K + 2 : (K > 2 && unused(c * K + 3) -> c * K + 3 : 0)))
 
 inline settle() { call[c] = nothing; brief[c] = false; sent[c] = 0; answer[c] = silence }
 
@@ -480,25 +514,53 @@ inline send(what, isBrief) {
   call[c] = what; brief[c] = isBrief; sent[c] = 0; answer[c] = silence
 }
 
-inline forget() { proven[c] = 0; message[c] = 0; valid[c] = 0; moved[c] = false; wholeShare() }
+inline forget() { proven[c] = 0; message[c] = 0; valid[c] = 0; wholeShare() }
+
+/* The record has moved on: a copy of the pass that comes from here on knows another one. */
+inline passed() {
+  if
+  :: late == pass && lateToken == token[c] ->
+     late = passAgain;
+     latePlace = (BUG == latePassPlaces -> latePlace : 0)
+  :: else
+  fi;
+  moved[c] = false
+}
+
+/* A pass is sent, with a place where there is a token for one. */
+inline askToPass(isBrief) {
+  send(pass, isBrief);
+  place[c] = (back[c] == 0 && PLACE -> fresh : 0)
+}
+
+/* The call is over, and a copy of it may have put the place into the queue. */
+inline returnPlace(bug) {
+  back[c] = (place[c] != 0 && BUG != bug -> place[c] : back[c]);
+  message[c] = (phase[c] == passing -> 0 : message[c]);
+  place[c] = 0
+}
 
 inline rest() {
   printf("%d       rests\n", c);
-  settle(); forget(); phase[c] = resting; token[c] = 0; onRest()
+  settle(); forget(); moved[c] = false; place[c] = 0; phase[c] = resting; token[c] = 0; onRest()
 }
 
-inline ask(t, what, isBrief) {
-  token[c] = t; phase[c] = waiting; send(what, isBrief); onAsk(what == acquire)
+inline ask(what, isBrief) {
+  token[c] = fresh; phase[c] = waiting; send(what, isBrief); onAsk(what == acquire)
 }
 
 /* Its place or its lease is given back, by a release behind what is still on its way. */
 inline leave() {
   printf("%d       leaves\n", c);
+  if
+  :: moved[c] && call[c] != pass -> passed()
+  :: else
+  fi;
   forget(); phase[c] = leaving; onLeave();
   if
   :: call[c] == nothing || call[c] == renew -> send(release, false)
   :: BUG == releaseOvertakes && call[c] != nothing && call[c] != renew ->
-     late = call[c]; lateToken = token[c]; send(release, false)
+     late = call[c]; lateToken = token[c]; latePlace = place[c]; returnPlace(leftPlaceStays); send(release, false)
   :: else
   fi
 }
@@ -509,7 +571,7 @@ inline hold() {
 #ifndef ONLY_EXCLUSION
   assert(proof == 0 || holds(token[c]) && leftOf(token[c]) >= proof); /* the server agrees */
 #endif
-  phase[c] = holding; valid[c] = proof; proven[c] = 0; message[c] = 0; moved[c] = false;
+  phase[c] = holding; valid[c] = proof; proven[c] = 0; message[c] = 0; moved[c] = false; place[c] = 0;
   onHold();
   exclude();
   proof = 0
@@ -520,19 +582,16 @@ inline prove() {
   proof = (BUG == validFromAnswer -> ttlOf(brief[c]) : ttlOf(brief[c]) - sent[c])
 }
 
-#define token1    (c * K + 1)
-#define token2    (c * K + K)
-#define unused(t) (!isThere(t) && !queued(t) && lateToken != (t))
+#define mayHandOver (PASS == 1 || PASS == 2 && c == 0)
 #define answered  (answer[c] != silence && awake)
 
 proctype aClient(byte c) {
   do
 
   /* -- it asks: with a fresh token */
-  :: d_step { phase[c] == resting && awake && mayAsk && unused(token1) -> ask(token1, acquire, false) }
-  :: d_step { SHORT < TTL && phase[c] == resting && awake && mayAsk && unused(token1) -> ask(token1, acquire, true) }
-  :: d_step { K == 2 && phase[c] == resting && awake && mayAsk && unused(token2) -> ask(token2, acquire, false) }
-  :: d_step { TRY && phase[c] == resting && awake && mayTry && unused(token1) -> ask(token1, attempt, false) }
+  :: d_step { phase[c] == resting && awake && mayAsk && fresh != 0 -> ask(acquire, false) }
+  :: d_step { SHORT < TTL && phase[c] == resting && awake && mayAsk && fresh != 0 -> ask(acquire, true) }
+  :: d_step { TRY && phase[c] == resting && awake && mayTry && fresh != 0 -> ask(attempt, false) }
 
   /* -- it waits: the answer, heartbeats, messages */
   :: d_step { phase[c] == waiting && answered && answer[c] == yes ->
@@ -566,7 +625,7 @@ proctype aClient(byte c) {
 #endif
        proof = (BUG == validFromMessage -> WINDOW : WINDOW - proven[c]);
        hold() }
-  :: d_step { phase[c] == waiting && message[c] != 0 -> message[c] = 0 } /* lost, or not believed */
+  :: d_step { message[c] != 0 -> message[c] = 0 }                       /* lost, or not believed */
 
   /* -- it holds */
   :: d_step { phase[c] == holding && call[c] == nothing && awake && mayRenew -> send(renew, false) }
@@ -586,13 +645,14 @@ proctype aClient(byte c) {
 #endif
 
   /* -- its caller is done, and it has more of them */
-  :: d_step { PASS && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
-       forget(); phase[c] = passing; send(pass, false); onPass() }
-  :: d_step { PASS && SHORT < TTL && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
-       forget(); phase[c] = passing; send(pass, true); onPass() }
-  :: d_step { phase[c] == passing && call[c] == nothing && awake -> send(pass, false) }
-  :: d_step { phase[c] == passing && answered ->
-       late = (late == pass && lateToken == token[c] -> passAgain : late);
+  :: d_step { mayHandOver && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
+       forget(); phase[c] = passing; askToPass(false); onPass() }
+  :: d_step { mayHandOver && SHORT < TTL && phase[c] == holding && (call[c] == nothing || call[c] == renew) && awake && mayPass ->
+       forget(); phase[c] = passing; askToPass(true); onPass() }
+  :: d_step { phase[c] == passing && call[c] == nothing && awake -> askToPass(false) }
+  :: d_step { phase[c] == passing && answered && answer[c] == yes ->
+       passed();
+       place[c] = 0;
        prove();
        settle();
        if
@@ -600,16 +660,44 @@ proctype aClient(byte c) {
        :: else -> leave()
        fi }
 
+  /* -- it was handed over, and the place is in the queue */
+  :: d_step { phase[c] == passing && answered && answer[c] == busy ->
+       printf("%d       waits with token %d\n", c, place[c]);
+       passed();
+       proven[c] = least(sent[c], WINDOW);
+       token[c] = place[c]; place[c] = 0; phase[c] = waiting;
+       settle() }
+  /* -- a message overtakes that answer (other copies of the pass find another token: they do nothing) */
+  :: d_step { phase[c] == passing && message[c] != 0 && awake && sent[c] < WINDOW ->
+       printf("%d       is told of its grant\n", c);
+#ifndef ONLY_EXCLUSION
+       assert(message[c] & NEW);
+#endif
+       passed();
+       proof = WINDOW - sent[c];
+       token[c] = place[c];
+       settle();
+       hold() }
+
   /* -- it gives up waiting, is done, or has found its validity over */
   :: d_step { (phase[c] == waiting || phase[c] == holding || phase[c] == passing) && awake ->
        if
        :: BUG == cancelSaysNothing && phase[c] == waiting -> onLeave(); rest()
        :: else -> leave()
        fi }
-  :: d_step { phase[c] == leaving && answered -> settle(); send(release, false) }
+  :: d_step { phase[c] == leaving && answered ->
+       if
+       :: moved[c] -> passed()
+       :: else
+       fi;
+       returnPlace(leftPlaceStays); settle(); send(release, false) }
+
+  /* -- what a pass may have put into the queue is given back */
+  :: d_step { back[c] != 0 -> execute(release, back[c], 0); back[c] = 0; done() }
+  :: d_step { mayBreak && back[c] != 0 -> back[c] = 0 }
 
   /* -- it starts anew */
-  :: d_step { RESTART && phase[c] != resting && mayFail -> onFault(); onLeave(); rest() }
+  :: d_step { RESTART && phase[c] != resting && mayFail -> onFault(); onLeave(); back[c] = 0; rest() }
 #ifdef TIMELY
   :: d_step { PAUSE && (phase[c] == waiting || phase[c] == holding) && awake && mayFail ->
        printf("%d       stops\n", c);
@@ -624,34 +712,42 @@ proctype aClient(byte c) {
        :: else
        fi;
        with(brief[c]);
-       execute(call[c], token[c]);
+       execute(call[c], token[c], place[c]);
        if
        :: call[c] == release || call[c] == attempt && said == busy || phase[c] == passing && said == handed -> rest()
-       :: phase[c] == passing && said == no && BUG != lostPassIsEnough -> settle(); leave()
-       :: phase[c] == passing && said == no && BUG == lostPassIsEnough -> rest()
+       :: phase[c] == passing && said == no && BUG == lostPassIsEnough -> returnPlace(lostPlaceStays); rest()
+       :: phase[c] == passing && said == no && BUG != lostPassIsEnough ->
+          settle(); returnPlace(lostPlaceStays);
+          leave();
+          onNext(back[c] != 0)                                        /* it takes another place */
        :: else ->
           answer[c] = said;
-          message[c] = (said == busy && message[c] != 0 -> OLD : message[c])
+          message[c] = (said == busy && phase[c] == waiting && message[c] != 0 -> OLD : message[c])
        fi;
        done() }
   /* -- the same, and the answer is lost: it will be sent again */
   :: d_step { REPEAT && (call[c] == release || call[c] == attempt || call[c] == pass) && mayFail ->
        onFault();
        with(brief[c]);
-       execute(call[c], token[c]);
+       execute(call[c], token[c], place[c]);
        answer[c] = silence;
        done() }
   /* -- its connection is given up: a copy is left behind */
-  :: d_step { LATE && call[c] != nothing && mayFail ->
+  :: d_step { (LATE == 1 || LATE == 2 && call[c] == pass) && call[c] != nothing && mayFail ->
        printf("%d       leaves a copy of %e behind\n", c, call[c]);
        onFault();
-       late = call[c]; lateToken = token[c]; lateBrief = brief[c]; copyShare() }
+       late = call[c]; lateToken = token[c]; latePlace = place[c]; lateBrief = brief[c]; copyShare() }
   /* -- the same, and nothing is sent again: an error */
-  :: d_step { mayBreak && (phase[c] != waiting || call[c] == heartbeat) && call[c] != nothing ->
+  :: d_step { mayBreak && (LATE == 1 || call[c] == pass) && (phase[c] != waiting || call[c] == heartbeat) && call[c] != nothing ->
        if
        :: phase[c] == leaving && call[c] == release -> rest()
-       :: phase[c] == leaving && call[c] != release -> settle(); send(release, false)
-       :: else -> settle()
+       :: phase[c] == leaving && call[c] != release ->
+          if
+          :: moved[c] -> passed()
+          :: else
+          fi;
+          returnPlace(leftPlaceStays); settle(); send(release, false)
+       :: else -> returnPlace(leftPlaceStays); settle()
        fi }
   od
 }
@@ -661,7 +757,7 @@ proctype leftBehind() {
   :: d_step { late != nothing ->
        printf("late:\n");
        withCopy();
-       execute(late, lateToken);
+       execute(late, lateToken, latePlace);
 #ifdef TIMELY
        dropCopy();
 #endif
@@ -681,16 +777,17 @@ proctype clock() {
           valid[i] = most(valid[i], 1) - 1;
           sent[i] = (call[i] == nothing || call[i] == release -> 0 : least(sent[i] + 1, ttlOf(brief[i])));
           proven[i] = (phase[i] == waiting -> least(proven[i] + 1, WINDOW) : 0);
-#if !LATE && !RESTART
-          assert(phase[i] != resting || !isThere(i * K + 1) && !queued(i * K + 1)); /* nothing is left */
-#endif
           onTick();
           i++
        :: else -> break
        od;
        i = 1;
        do
-       :: i <= TOKENS -> age[i] = (queued(i) && live(i) -> age[i] + 1 : age[i]); i++
+       :: i <= TOKENS ->
+#if !LATE && !RESTART
+          assert(!isThere(i) && !queued(i) || current(i) || place[client(i)] == i || back[client(i)] == i); /* nothing is left */
+#endif
+          age[i] = (queued(i) && live(i) -> age[i] + 1 : age[i]); i++
        :: else -> break
        od;
        i = 0 }

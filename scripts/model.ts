@@ -32,6 +32,21 @@ const model = join(docs, "protocol.pml")
 
 const back = { N: 2, TTL: 2, SHORT: 1, WINDOW: 1, BACK: 1, RESTART: 0, REPEAT: 0, TRY: 0 }
 const timely = { TIMELY: 1, LATE: 0 }
+/** A pass takes a place: a client has a second token for it. */
+const place = { K: 2 }
+/** Commands come twice, and no client starts anew: then nothing may be left behind. */
+const again = { N: 2, ...place, LATE: 0, TRY: 0, RESTART: 0 }
+const latePass = {
+  N: 2,
+  ...place,
+  TTL: 2,
+  WINDOW: 1,
+  TRY: 0,
+  PASS: 2,
+  LATE: 2,
+  REPEAT: 0,
+  RESTART: 0
+}
 
 /** Three clients of what several can hold: of what can go wrong, they start anew, and nothing else. */
 const three = { N: 3, TTL: 2, WINDOW: 1, LATE: 0, PASS: 0, TRY: 0, REPEAT: 0 }
@@ -57,8 +72,20 @@ const checks: ReadonlyArray<Check> = [
     define: { N: 2, ...timely, FAULTS: 1, BOUND: 8 }
   },
   {
-    name: "3 clients in time: exclusion, and no client waits for more than 10 ticks",
-    define: { N: 3, ...timely, TRY: 0, PASS: 0, FAULTS: 0, BOUND: 10 }
+    name: "the same, and a pass takes a place",
+    define: { N: 2, ...place, ...timely, FAULTS: 1, BOUND: 8 }
+  },
+  {
+    name: "3 clients in time, and a pass takes a place: exclusion, and no client waits for more than 10 ticks",
+    define: { N: 3, ...place, ...timely, TRY: 0, FAULTS: 0, BOUND: 10 }
+  },
+  {
+    name: "2 clients, and a pass takes a place, commands that come twice: exclusion, and nothing is left behind",
+    define: again
+  },
+  {
+    name: "2 clients, and a pass takes a place, and comes late, or from a connection that was given up: exclusion",
+    define: latePass
   },
   {
     name: "semaphore of 2, 2 clients that want 2 and 1: commands that come twice, late, or from a connection that was given up; never more than 2, in order",
@@ -91,6 +118,7 @@ const planted = (name: string, BUG: string, define: Check["define"] = { N: 2 }):
   define: { ...define, BUG }
 })
 const waiting = { N: 2, ...timely, BOUND: 10 }
+const places = { N: 2, ...place, ...timely, RESTART: 0, BOUND: 10 }
 
 const mistakes: ReadonlyArray<Check> = [
   planted("validity is counted from the answer", "validFromAnswer"),
@@ -106,6 +134,11 @@ const mistakes: ReadonlyArray<Check> = [
   planted("a late pass forgets the longest ttl", "passForgetsLongest", back),
   planted("a renewal forgets to record a longer ttl", "renewForgetsLongest", back),
   planted("a late pass hands the lock over", "latePassServes"),
+  planted("a late pass that kept the lock takes its place", "latePassPlaces", places),
+  planted("a pass is told of another token, and its place stays", "lostPlaceStays", places),
+  planted("who gives up behind a pass leaves its place", "leftPlaceStays", places),
+  planted("the place of a pass overtakes those who wait", "placeOvertakes", places),
+  planted("a pass is told of another token, and no release follows", "lostPassIsEnough", again),
   planted("a client without a place goes on with its heartbeats", "absentWaitsOn", waiting),
   planted("a heartbeat leaves a free key alone", "heartbeatLeavesFree", waiting),
   planted("a heartbeat does not claim its grant", "heartbeatClaimsNone", waiting),

@@ -13,6 +13,7 @@ import {
   onClient,
   queuedCaller,
   queueOf,
+  strangeToken,
   strict,
   subscribed
 } from "../support/Queue.js"
@@ -386,6 +387,30 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or t
           )
           // (the record)
           expect(yield* a.server.command("GET", key)).toBe(null)
+        })
+      )
+  )
+
+  it.scoped(
+    "a pass of what is lost, whose acquire was queued a second time: it leaves the queue",
+    () =>
+      quietly(
+        Effect.gen(function* () {
+          const { a, held, next, remote } = yield* crowd()
+          const own = yield* held.lease
+          const [lock, , queue] = keysOf(key)
+          // it has expired, others have the lock, and a copy of its acquire has come
+          yield* a.server.command("SET", lock, strangeToken(), "PX", ttl)
+          yield* a.server.command("ZADD", queue, Date.now() * 1_000, own.token)
+          // (or it would end by itself)
+          yield* a.server.command("PERSIST", queue)
+          yield* Effect.exit(own.release)
+          yield* RedisServer.eventually(
+            Effect.map(queueOf(a.server, key), (tokens) => !tokens.includes(own.token))
+          )
+          yield* next.interrupt
+          yield* remote.interrupt
+          yield* a.server.command("DEL", lock)
         })
       )
   )

@@ -242,6 +242,23 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
     })
   )
 
+  it.scoped(
+    "a pass with a place, behind more dead than a call passes over: kept, and not queued",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const granted = String(yield* acquire(server, ours))
+        // (nothing is known of them)
+        for (let i = 1; i <= 64; i++) yield* server.command("ZADD", queue, i, strangeToken())
+        yield* stand(server, theirs)
+        expect(String(yield* passFor(server, ours, granted))).toMatch(/^\d{16}$/)
+        expect(yield* server.command("GET", lock)).toBe(ours)
+        expect(yield* server.command("ZRANGE", queue, 0, -1)).toEqual([theirs])
+        expect(yield* server.command("HKEYS", waiters)).toEqual([theirs])
+      })
+  )
+
   it.scoped("queue and waiters live on where one arrives a second after another, or later", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer

@@ -237,7 +237,14 @@ class Release {
         setTimeout(() => this.send(), pause)
         return
       }
-      if (pass !== undefined) line.ended(tenure)
+      if (pass !== undefined) {
+        line.ended(tenure)
+        // unlike a release it leaves the queue alone, where a late acquire can have put the token
+        const found = readOwnership(outcome)
+        if (found === "Missing" || found === "Taken") {
+          commands.giveBack(undefined, line.protocol, line.keys, tenure.token, pass.ttlMillis)
+        }
+      }
       this.end(this.judge(call, outcome, provenUntil, pass?.ttlMillis ?? 0))
     })
   }

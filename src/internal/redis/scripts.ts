@@ -255,8 +255,8 @@ else
     local left, record = unpack(taken or { 0, known })
     return { left, 1, record, string.format('%.0f', now), redis.call('ZRANK', KEYS[3], ARGV[5]) or -1 }
   end
-  -- (whoever waited has died)
-  if last and redis.call('ZREM', KEYS[3], ARGV[5]) == 1 then redis.call('HDEL', KEYS[4], ARGV[5]) end
+  -- nobody was served, behind more dead waiters than a call passes over: kept, and without a place
+  if last and redis.pcall('ZREM', KEYS[3], ARGV[5]) == 1 then redis.call('HDEL', KEYS[4], ARGV[5]) end
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
 local claim, before = ARGV[3], longest(known)
