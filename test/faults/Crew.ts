@@ -172,6 +172,7 @@ const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope
     let output = ""
     let ended = false
     let killed = false
+    let closed = false
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const child = ChildProcess.spawn(
@@ -181,6 +182,7 @@ const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope
         )
         child.on("message", (message) => {
           news.push(message as News)
+          closed ||= (message as News)._tag === "Closed"
           changes.announce()
         })
         const collect = (chunk: Buffer) => (output = (output + chunk).slice(-4_000))
@@ -203,7 +205,11 @@ const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope
     }
     const exit = Effect.map(
       changes.until(() => ended),
-      () => (killed || child.exitCode === 0 ? undefined : `${child.exitCode} ${output}`.trim())
+      () =>
+        // (it kills itself where nothing is left for it to do)
+        killed || child.exitCode === 0 || (closed && child.signalCode === "SIGKILL")
+          ? undefined
+          : `${child.exitCode} ${output}`.trim()
     )
     const ready = yield* next("Ready")
     if (ready === undefined) throw new Error(`a worker did not start: ${output}`)

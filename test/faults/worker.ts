@@ -414,3 +414,5 @@ await Effect.runPromise(Effect.scoped(program).pipe(Logger.withMinimumLogLevel(L
 process.removeAllListeners("disconnect")
 process.removeAllListeners("message")
 process.disconnect()
+// the loop is empty: it ends by itself (Node 20 can hang after that, in the end of a loader's thread)
+process.once("beforeExit", () => process.kill(process.pid, "SIGKILL"))
