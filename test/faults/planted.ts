@@ -260,10 +260,10 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a shared read that is given back by the first",
     file: "internal/redis/tenure.ts",
-    find: `        this.holder = next
-        return true`,
-    replace: `        this.holder = next
-        return false`,
+    find: `      this.holder = next
+      return true`,
+    replace: `      this.holder = next
+      return false`,
     row: readers,
     scripts: ["calm"]
   },
