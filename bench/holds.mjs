@@ -17,6 +17,7 @@ const load = (path) => import(pathToFileURL(path).href)
 const Effect = await load(join(effect, "dist/esm/Effect.js"))
 const FiberRefs = await load(join(effect, "dist/esm/FiberRefs.js"))
 const FiberId = await load(join(effect, "dist/esm/FiberId.js"))
+const { ChildRefs } = await load(join(root, "dist/internal/face/guard.js"))
 const { Hold, adding, currentHolds } = await load(join(root, "dist/internal/face/holds.js"))
 const { fiberRefsOf, updateFiberRef } = await load(join(root, "dist/internal/face/fiberRefs.js"))
 
@@ -27,15 +28,12 @@ const store = {}
 const ways = {
   // (the copy of the FiberRefs is there anyway: the body has a fiber of its own)
   withLock: (fiber, hold) => {
-    const { locals } = FiberRefs.forkAs(fiberRefsOf(fiber), FiberId.none)
-    if (hold) {
-      const one = new Hold("k", store, 0)
-      const others = locals.get(currentHolds)
-      const own = [FiberId.none, adding(one, true, others?.[0][1])]
-      locals.set(currentHolds, others === undefined ? [own] : [own, ...others])
-      one.ended = true
-    }
-    return locals
+    const refs = fiberRefsOf(fiber)
+    if (!hold) return FiberRefs.forkAs(refs, FiberId.none)
+    const one = new Hold("k", store, 0)
+    const given = new ChildRefs(refs, one).updateRefs(refs, FiberId.none)
+    one.ended = true
+    return given
   },
   "scoped acquire": (fiber, hold) => {
     if (!hold) return undefined

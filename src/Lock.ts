@@ -22,18 +22,12 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { uninterruptibly } from "./internal/face/caller.js"
-import {
-  type Body,
-  bodyFirst,
-  guardAndRelease,
-  scopedLease,
-  wholeLock,
-  withLease
-} from "./internal/face/acquire.js"
+import { scopedLease } from "./internal/face/acquire.js"
+import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { wholeLock } from "./internal/face/share.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -120,17 +114,7 @@ export const withLock: {
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
-  uninterruptibly((caller) =>
-    withLease(
-      key,
-      wholeLock,
-      options,
-      options?.waitAtMost,
-      caller,
-      (lease) => guardAndRelease(lease, body, caller),
-      Effect.fail<LockUnavailable>
-    )
-  )
+  underLease(key, wholeLock, options, body)
 )
 
 /**
@@ -153,15 +137,5 @@ export const withLockIfAvailable: {
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
-  uninterruptibly((caller) =>
-    withLease(
-      key,
-      wholeLock,
-      options,
-      0,
-      caller,
-      (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
-      () => Effect.succeedNone
-    )
-  )
+  underLeaseIfAvailable(key, wholeLock, options, body)
 )

@@ -25,15 +25,15 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { scopedLease } from "./internal/face/acquire.js"
 import {
   type Body,
   bodyFirst,
-  guardAndRelease,
-  scopedLease,
-  withLease
-} from "./internal/face/acquire.js"
-import { type Caller, uninterruptibly } from "./internal/face/caller.js"
-import { type HeldSeveral, severalKeys } from "./internal/face/several.js"
+  bodyWith,
+  underLease,
+  underLeaseIfAvailable
+} from "./internal/face/body.js"
+import { type HeldSeveral, type SeveralKeys, severalKeys } from "./internal/face/several.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -164,18 +164,7 @@ export const withLocks: {
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(
   <A, E, R>(body: Body<MultiLease, A, E, R>, keys: ReadonlyArray<string>, options?: WaitOptions) =>
-    uninterruptibly((caller) => {
-      const all = severalKeys(keys)
-      return withLease(
-        all.first,
-        all,
-        options,
-        options?.waitAtMost,
-        caller,
-        (lease) => guarded(lease, body, caller),
-        Effect.fail<LockUnavailable>
-      )
-    })
+    withAll(keys, (all) => underLease(all.first, all, options, forUsers(body)))
 )
 
 /**
@@ -199,18 +188,7 @@ export const withLocksIfAvailable: {
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(
   <A, E, R>(body: Body<MultiLease, A, E, R>, keys: ReadonlyArray<string>, options?: Options) =>
-    uninterruptibly((caller) => {
-      const all = severalKeys(keys)
-      return withLease(
-        all.first,
-        all,
-        options,
-        0,
-        caller,
-        (lease) => Effect.asSome(guarded(lease, body, caller)),
-        () => Effect.succeedNone
-      )
-    })
+    withAll(keys, (all) => underLeaseIfAvailable(all.first, all, options, forUsers(body)))
 )
 
 const scoped = (
@@ -218,14 +196,17 @@ const scoped = (
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<MultiLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  Effect.suspend(() => {
-    const all = severalKeys(keys)
-    return Effect.map(scopedLease(all.first, all, options, waitAtMost), ({ users }) => users)
-  })
+  withAll(keys, (all) =>
+    Effect.map(scopedLease(all.first, all, options, waitAtMost), ({ users }) => users)
+  )
 
-const guarded = <A, E, R>(
-  lease: HeldSeveral,
-  body: Body<MultiLease, A, E, R>,
-  caller: Caller
-): Effect.Effect<A, E | LockLost, R> =>
-  guardAndRelease(lease, Effect.isEffect(body) ? body : ({ users }) => body(users), caller)
+/** The keys as they are when the effect runs. */
+const withAll = <A, E, R>(
+  keys: ReadonlyArray<string>,
+  use: (all: SeveralKeys) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => Effect.suspend(() => use(severalKeys(keys)))
+
+const forUsers =
+  <A, E, R>(body: Body<MultiLease, A, E, R>) =>
+  ({ users }: HeldSeveral): Effect.Effect<A, E, R> =>
+    bodyWith(body, users)

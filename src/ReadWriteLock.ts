@@ -48,12 +48,13 @@
  *
  * @since 0.1.0
  */
-import * as Effect from "effect/Effect"
-import { identity } from "effect/Function"
+import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { type Body, bodyFirst } from "./internal/face/acquire.js"
-import { scopedRead, scopedWrite, withRead, withWrite } from "./internal/face/readWrite.js"
+import { scopedLease } from "./internal/face/acquire.js"
+import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { aRead, noUpgrade, sameRead, theWrite } from "./internal/face/readWrite.js"
+import { scopedShared, withShared } from "./internal/face/sharedLease.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -107,7 +108,13 @@ export const readLock = (
   key: string,
   options?: WaitOptions
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedRead(key, options, options?.waitAtMost)
+  scopedLease(
+    key,
+    aRead,
+    options,
+    options?.waitAtMost,
+    sameRead(key, options, options?.waitAtMost, scopedShared)
+  )
 
 /**
  * Takes a read if nobody writes at this moment, and nobody waits; fails with `LockUnavailable` if not.
@@ -120,7 +127,7 @@ export const tryReadLock = (
   key: string,
   options?: Options
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedRead(key, options, 0)
+  scopedLease(key, aRead, options, 0, sameRead(key, options, 0, scopedShared))
 
 /**
  * Takes the write lock, waiting until it is its turn and the readers inside have left, and gives it back
@@ -134,7 +141,7 @@ export const writeLock = (
   key: string,
   options?: WaitOptions
 ): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedWrite(key, options, options?.waitAtMost)
+  scopedLease(key, theWrite, options, options?.waitAtMost, noUpgrade(key))
 
 /**
  * Takes the write lock if nobody has anything of the key at this moment, and nobody waits; fails with
@@ -147,7 +154,7 @@ export const tryWriteLock = (
   key: string,
   options?: Options
 ): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedWrite(key, options, 0)
+  scopedLease(key, theWrite, options, 0, noUpgrade(key))
 
 /**
  * Runs an effect, or a function of the lease, as a reader: takes a read, runs the body guarded, and
@@ -170,7 +177,13 @@ export const withReadLock: {
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
-  withRead(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
+  underLease(
+    key,
+    aRead,
+    options,
+    body,
+    sameRead(key, options, options?.waitAtMost, (lease, caller) => withShared(lease, body, caller))
+  )
 )
 
 /**
@@ -193,7 +206,13 @@ export const withReadLockIfAvailable: {
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
-  withRead(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
+  underLeaseIfAvailable(
+    key,
+    aRead,
+    options,
+    body,
+    sameRead(key, options, 0, (lease, caller) => withShared(lease, body, caller))
+  )
 )
 
 /**
@@ -230,7 +249,7 @@ export const withWriteLock: {
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: WaitOptions) =>
-  withWrite(body, key, options, options?.waitAtMost, identity, Effect.fail<LockUnavailable>)
+  underLease(key, theWrite, options, body, noUpgrade(key))
 )
 
 /**
@@ -253,5 +272,5 @@ export const withWriteLockIfAvailable: {
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: Options) =>
-  withWrite(body, key, options, 0, Effect.asSome, () => Effect.succeedNone)
+  underLeaseIfAvailable(key, theWrite, options, body, noUpgrade(key))
 )

@@ -31,17 +31,11 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import {
-  type Body,
-  bodyFirst,
-  guardAndRelease,
-  type Share,
-  scopedLease,
-  withLease
-} from "./internal/face/acquire.js"
-import { uninterruptibly } from "./internal/face/caller.js"
+import { scopedLease } from "./internal/face/acquire.js"
+import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
 import { lookAt } from "./internal/face/look.js"
 import { type HeldPermits, permitsOf } from "./internal/face/permits.js"
+import type { Share } from "./internal/face/share.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -145,19 +139,7 @@ export const withPermits: {
     options: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: WaitOptions) =>
-  withShare(options, (share) =>
-    uninterruptibly((caller) =>
-      withLease(
-        key,
-        share,
-        options,
-        options.waitAtMost,
-        caller,
-        (lease) => guardAndRelease(lease, body, caller),
-        Effect.fail<LockUnavailable>
-      )
-    )
-  )
+  withShare(options, (share) => underLease(key, share, options, body))
 )
 
 /**
@@ -180,19 +162,7 @@ export const withPermitsIfAvailable: {
     options: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
-  withShare(options, (share) =>
-    uninterruptibly((caller) =>
-      withLease(
-        key,
-        share,
-        options,
-        0,
-        caller,
-        (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
-        () => Effect.succeedNone
-      )
-    )
-  )
+  withShare(options, (share) => underLeaseIfAvailable(key, share, options, body))
 )
 
 /**

@@ -11,6 +11,7 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { type Lease, Lock, LockStore, ReadWriteLock, Semaphore } from "effect-redis-lock"
 import { currentHolds } from "../src/internal/face/holds.js"
+import { refusal } from "./support/kinds.js"
 import { ask, freshKey, quiet, StoreControls, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
@@ -613,16 +614,6 @@ describe.each(storesOf("readWriteLock"))("%s", (_, rawStore) => {
   })
 
   layer(store, { excludeTestServices: true })("kinds that meet on one key", (it) => {
-    const refusal = (key: string, found: string, asked: string) =>
-      expect.objectContaining({
-        _tag: "LockStoreError",
-        operation: "acquire",
-        key,
-        transient: false,
-        message: expect.stringMatching(
-          new RegExp(`^.*lock ${JSON.stringify(key)}.*as a ${found}, .* as a ${asked}`)
-        ) as string
-      })
     const asLock = (key: string) => [
       Effect.scoped(Lock.tryAcquire(key)),
       Lock.withLock(key)(Effect.void)

@@ -12,6 +12,7 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { Lock, LockStore, Semaphore } from "effect-redis-lock"
+import { refusal } from "./support/kinds.js"
 import { ask, freshKey, quiet, StoreControls, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
@@ -408,17 +409,6 @@ describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
   })
 
   layer(store, { excludeTestServices: true })("kinds that meet on one key", (it) => {
-    const refusal = (key: string, found: string, asked: string) =>
-      expect.objectContaining({
-        _tag: "LockStoreError",
-        operation: "acquire",
-        key,
-        transient: false,
-        message: expect.stringMatching(
-          new RegExp(`^.*lock ${JSON.stringify(key)}.*as a ${found}, .* as a ${asked}`)
-        )
-      })
-
     it.scoped("held as a semaphore: a lock is refused, whether it waits or not", () =>
       Effect.gen(function* () {
         const key = freshKey()

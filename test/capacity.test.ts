@@ -46,3 +46,11 @@ describe("a key's capacity in memory", () => {
     runs(60_000)
   )
 })
+
+describe("readers and writers in memory", () => {
+  it.live(
+    "are served in order, whoever is downgraded, leaves, dies or expires",
+    () => tell({ kinds: ["readWriteLock"], withTime: true, withShares: true }),
+    runs(60_000)
+  )
+})

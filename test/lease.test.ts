@@ -560,6 +560,24 @@ describe("whatever fails after a grant", () => {
     }
   }
 
+  it.effect("what a lock does not need of a grant is not read", () =>
+    Effect.gen(function* () {
+      const { events } = yield* StoreControls
+      const wrap = withStore((store) => ({
+        ...store,
+        acquire: (claim, restore) =>
+          Effect.map(store.acquire(claim, restore), (grant) => ({
+            ...grant,
+            get reshare(): never {
+              return defect()
+            }
+          }))
+      }))
+      expect(yield* wrap(Lock.withLock("key")(Effect.succeed("done")))).toBe("done")
+      expect(events("key")).toEqual(["acquire", "granted", "release", "released"])
+    }).pipe(Effect.provide(memory))
+  )
+
   it.effect("no scope where one is needed: the same", () =>
     Effect.gen(function* () {
       const { count, events } = yield* StoreControls

@@ -1,56 +1,13 @@
-/** Readers and writers in random stories: against the model of a key's queue, and among processes. */
+/** Readers and writers in random stories, among stores; against the model of a key's queue: capacity.test.ts. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Random from "effect/Random"
-import * as Stream from "effect/Stream"
-import * as TestClock from "effect/TestClock"
-import * as TestContext from "effect/TestContext"
-import { type Lease, type LockStore, MemoryLockStore, ReadWriteLock } from "effect-redis-lock"
-import * as fc from "fast-check"
+import { type Lease, type LockStore, ReadWriteLock } from "effect-redis-lock"
 import { environments, strict } from "./support/Queue.js"
 import * as RedisServer from "./support/RedisServer.js"
-import { stories } from "./support/capacityModel.js"
-import { play } from "./support/capacityPlayer.js"
-import { settle } from "./support/fibers.js"
-import { replay, runs } from "./support/queueModel.js"
 import { freshKey } from "./support/stores.js"
 import { nothingLeft, quietly } from "./redis/support.js"
-
-describe("readers and writers in memory", () => {
-  it.live(
-    "are served in order, whoever is downgraded, leaves, dies or expires",
-    () =>
-      Effect.promise(async () => {
-        let [grants, together] = [0, 0]
-        await fc.assert(
-          fc.asyncProperty(
-            stories({ kinds: ["readWriteLock"], withTime: true, withShares: true }),
-            (commands) =>
-              Effect.gen(function* () {
-                const store = yield* MemoryLockStore.make
-                const played = yield* play(commands, {
-                  stores: [store],
-                  keyOf: (key) => `key-${key}`,
-                  settled: () => settle,
-                  advance: TestClock.adjust,
-                  tellsInOrder: true,
-                  vanish: (key, fencingToken) => Effect.orDie(store.revoke!(key, fencingToken))
-                })
-                expect([...(yield* Stream.runCollect(store.keys!("")))]).toEqual([])
-                grants += played.grants
-                together += played.together
-              }).pipe(Effect.orDie, Effect.provide(TestContext.TestContext), Effect.runPromise)
-          ),
-          { numRuns: runs(60), endOnFailure: replay().path === undefined, ...replay() }
-        )
-        if (replay().path !== undefined) return
-        expect(grants).toBeGreaterThan(300)
-        expect(together).toBeGreaterThan(100)
-      }),
-    runs(60_000)
-  )
-})
 
 /** What is protected: it knows who is inside, and refuses as the documentation says. */
 const makeResource = () => {

@@ -137,8 +137,13 @@ export class Granted {
   constructor(readonly grant: Grant) {}
 }
 
-/** Valid until then, or not ours any more. */
-export type Renewed = { readonly _tag: "Renewed"; readonly validUntil: number }
+/** Valid until then. */
+export class Renewed {
+  readonly _tag = "Renewed"
+  constructor(readonly validUntil: number) {}
+}
+
+/** Or not ours any more, or not known. */
 export type RenewExit =
   Renewed | { readonly _tag: "NotOurs"; readonly reason: NotOurs } | StoreFailure | Died
 
@@ -158,7 +163,7 @@ export interface Grant {
   verify(onExit: (exit: OwnershipExit) => void): Forget
   /** `since`: when the close began that this release belongs to. */
   release(since: number, onExit: (exit: OwnershipExit) => void): void
-  reshare?(share: number, onExit: (exit: RenewExit) => void): Forget
+  readonly reshare?: ((share: number, onExit: (exit: RenewExit) => void) => Forget) | undefined
   handOver?(onExit: (exit: RenewExit) => void): Forget
   whenLost(listener: (reason: NotOurs) => void): void
 }

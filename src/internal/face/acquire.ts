@@ -6,11 +6,10 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Options } from "../../Lease.js"
-import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockStoreError, LockUnavailable } from "../../LockError.js"
 import {
   type Claim,
   type Contention,
@@ -36,8 +35,6 @@ import type { Share } from "./share.js"
 import { traceAcquisition } from "./spans.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
-
-export { type Share, wholeLock } from "./share.js"
 
 type AcquireError = LockUnavailable | LockStoreError
 
@@ -241,7 +238,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   use: (lease: L) => Effect.Effect<A, E, R>,
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
-  const store = Context.get(caller.fiber.currentContext as Context.Context<LockStore>, LockStore)
+  const store = storeOf(caller)
   const resolved =
     (share.takeAll && checkKeys(share.named)) ??
     decodeOptions(key, options, waitAtMost, store.defaults)
@@ -258,83 +255,52 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   )
 }
 
-/** Takes a lease into the caller's scope. */
-export const scopedLease = <L extends HeldLease>(
-  key: string,
-  share: Share<L>,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined
-): Effect.Effect<L, AcquireError, LockStore | Scope.Scope> =>
-  uninterruptibly((caller) => leaseInScope(key, share, options, waitAtMost, caller))
+/** What a caller gets in place of a lease of its own, if that is not nothing; asked in its region. */
+export type Instead<A, E, R> = (caller: Caller) => Effect.Effect<A, E, R> | undefined
 
-/** The same, for a caller in an uninterruptible region. */
-export const leaseInScope = <L extends HeldLease>(
+/** Takes a lease into the caller's scope. */
+export const scopedLease = <L extends HeldLease, I = never>(
   key: string,
   share: Share<L>,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
-  caller: Caller
-): Effect.Effect<L, AcquireError, LockStore | Scope.Scope> =>
-  withLease(
-    key,
-    share,
-    options,
-    waitAtMost,
-    caller,
-    (lease) => {
-      lease.start(caller.fiber)
-      // a child scope, so that an early release takes its finalizer out of a long-lived scope
-      return Effect.flatMap(
-        Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
-        (scope): Effect.Effect<L> => {
-          lease.scope = scope
-          const added = Scope.addFinalizer(scope, lease.closeQuietly)
-          const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
-            adding(lease.hold, false, holds)
-          )
-          return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
-        }
+  instead?: Instead<I, never, Scope.Scope>
+): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> =>
+  uninterruptibly(
+    (caller): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> =>
+      instead?.(caller) ??
+      withLease(
+        key,
+        share,
+        options,
+        waitAtMost,
+        caller,
+        (lease) => intoScope(lease, caller),
+        Effect.fail<LockUnavailable>
       )
-    },
-    Effect.fail<LockUnavailable>
   )
+
+const intoScope = <L extends HeldLease>(
+  lease: L,
+  caller: Caller
+): Effect.Effect<L, never, Scope.Scope> => {
+  lease.start(caller.fiber)
+  // a child scope, so that an early release takes its finalizer out of a long-lived scope
+  return Effect.flatMap(
+    Scope.fork(scopeOf(caller), ExecutionStrategy.sequential),
+    (scope): Effect.Effect<L> => {
+      lease.scope = scope
+      const added = Scope.addFinalizer(scope, lease.closeQuietly)
+      const holds = updateFiberRef(caller.fiber, currentHolds, (holds) =>
+        adding(lease.hold, false, holds)
+      )
+      return Effect.as(holds === undefined ? added : Effect.zipRight(added, holds), lease)
+    }
+  )
+}
+
+export const storeOf = ({ fiber }: Caller): LockStore =>
+  Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
 
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>
   Context.get(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
-
-/** What runs under a lease. */
-export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Effect<A, E, R>)
-
-/**
- * The two forms of `withLock` and its like: `(body, key, options)`, and `(key, options)(body)`. As Effect's
- * `dual`, which copies its arguments twice.
- */
-export const bodyFirst = <Both>(run: (body: never, key: never, options: never) => unknown): Both =>
-  ((first: unknown, second: unknown, third: unknown) =>
-    typeof first === "function" || Effect.isEffect(first)
-      ? run(first as never, second as never, third as never)
-      : (body: unknown) => run(body as never, first as never, second as never)) as Both
-
-/** Runs a body under a lease, then gives the lease back; the end of every `withLock`. */
-export const guardAndRelease = <L extends HeldLease, A, E, R>(
-  lease: L,
-  body: Body<L, A, E, R>,
-  caller: Caller
-): Effect.Effect<A, E | LockLost, R> => {
-  const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
-  const guarded = lease.startGuarded(effect, caller)
-  try {
-    // the body comes first: who was handed the lock is in the sooner
-    lease.start(caller.fiber)
-  } catch (defect) {
-    // the body may be under way, and ends before the lease is given back
-    lease.abandon()
-    return Effect.zipRight(Effect.exit(guarded), Effect.die(defect))
-  }
-  // nothing to wait for where the body did not suspend
-  if (Exit.isExit(guarded)) return lease.closeWith(guarded as Exit.Exit<A, E | LockLost>)
-  return Effect.matchCauseEffect(guarded as Effect.Effect<A, E | LockLost>, {
-    onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
-    onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
-  })
-}

@@ -1,5 +1,5 @@
 /** A grant of somebody else's store, or one of ours that somebody has wrapped, for the engine. */
-import * as Cause from "effect/Cause"
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -17,24 +17,17 @@ import {
   type RenewExit,
   type StoreFailure
 } from "../engine.js"
-import { AdaptedFailure, engineContention } from "./answers.js"
+import { AdaptedFailure, engineContention, errorIn } from "./answers.js"
 import { closingGoesOn } from "./closing.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
 /** It reads the grant as late as it can: what it refers to may fail. */
 export class AdaptedGrant implements Grant {
-  readonly reshare?: NonNullable<Grant["reshare"]>
-
   constructor(
     private readonly grant: Public.Grant,
     /** As whom everything is asked. Absent: as the running fiber. */
     private readonly caller?: Fiber.RuntimeFiber<unknown, unknown>
-  ) {
-    const { reshare } = grant
-    if (reshare !== undefined) {
-      this.reshare = (share, onExit) => run(reshare(share), interruptible, onExit)
-    }
-  }
+  ) {}
 
   get token(): string {
     return this.grant.token
@@ -68,6 +61,11 @@ export class AdaptedGrant implements Grant {
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
     return run(this.grant.verify, interruptible, onExit, this.caller)
+  }
+
+  get reshare(): Grant["reshare"] {
+    const { reshare } = this.grant
+    return reshare && ((share, onExit) => run(reshare(share), interruptible, onExit, this.caller))
   }
 
   release(_: number, onExit: (exit: OwnershipExit) => void): void {
@@ -104,6 +102,6 @@ const runningFiber = (): Fiber.RuntimeFiber<unknown, unknown> =>
   Option.getOrThrow(Fiber.getCurrentFiber())
 
 const failureOf = (cause: Cause.Cause<LockStoreError>): StoreFailure | Died => {
-  const error = Option.getOrUndefined(Cause.failureOption(cause))
+  const error = errorIn(cause)
   return error === undefined ? new Died(cause) : new AdaptedFailure(error, cause)
 }

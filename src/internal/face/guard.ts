@@ -102,7 +102,7 @@ const end = <A, E>(
   })
 
 /** What a fork of the caller is given; and it holds the lease. */
-class ChildRefs implements Given {
+export class ChildRefs implements Given {
   given: FiberRefs.FiberRefs | undefined = undefined
 
   constructor(

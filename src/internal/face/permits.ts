@@ -1,7 +1,7 @@
 /** Permits of a semaphore: what is asked for, and the lease of them. */
-import type { Share } from "./acquire.js"
-import { HeldLease } from "./lease.js"
 import { checkPermits } from "../common/options.js"
+import { HeldLease } from "./lease.js"
+import type { Share } from "./share.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
 

@@ -1,29 +1,20 @@
 /** Both sides of a read-write lock: what is asked for, and the leases of it. */
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
-import type { Lease, Options } from "../../Lease.js"
-import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
-import { LockStore } from "../../LockStore.js"
+import type { Options } from "../../Lease.js"
+import type { LockLost, LockStoreError } from "../../LockError.js"
 import { impossibleUpgrade, maxLimit } from "../common/options.js"
 import { notCapable, StoreFailure } from "../engine.js"
-import {
-  type Body,
-  guardAndRelease,
-  leaseInScope,
-  type Share,
-  wholeLock,
-  withLease
-} from "./acquire.js"
+import { type Instead, storeOf } from "./acquire.js"
 import { causeOf, lockStoreError } from "./answers.js"
 import { inContext } from "./asyncContext.js"
-import { type Caller, uninterruptibly } from "./caller.js"
+import type { Caller } from "./caller.js"
 import { decodeOptions } from "./decodeOptions.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
 import { HeldLease } from "./lease.js"
-import { scopedShared, SharedLease, withShared } from "./sharedLease.js"
+import { type Share, wholeLock } from "./share.js"
+import { SharedLease } from "./sharedLease.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
 
@@ -96,7 +87,7 @@ export class HeldWrite extends HeldRead {
   }
 }
 
-const aRead: Share<HeldRead> = {
+export const aRead: Share<HeldRead> = {
   ...wholeLock,
   kind: "readWriteLock",
   limit: whole,
@@ -104,7 +95,7 @@ const aRead: Share<HeldRead> = {
   spans: { acquire: "ReadWriteLock.readLock", hold: "ReadWriteLock.read" }
 }
 
-const theWrite: Share<HeldWrite> = {
+export const theWrite: Share<HeldWrite> = {
   ...aRead,
   share: whole,
   makeLease: (...held) => new HeldWrite(...held),
@@ -112,10 +103,10 @@ const theWrite: Share<HeldWrite> = {
 }
 
 /** The read that the caller's fiber is in, or that one is in which it was forked from. */
-const ownRead = (key: string, { fiber }: Caller, isGuarded: boolean): HeldLease | undefined => {
-  const holds = fiber.getFiberRef(currentHolds)
+const ownRead = (key: string, caller: Caller, isGuarded: boolean): HeldLease | undefined => {
+  const holds = caller.fiber.getFiberRef(currentHolds)
   if (holds === undefined) return undefined
-  const store = storeOf(fiber.currentContext)
+  const store = storeOf(caller)
   const hold = holdOf(key, store, holds, (hold, isGuards) =>
     isGuards || !isGuarded ? reads.has(hold) : false
   )
@@ -123,94 +114,35 @@ const ownRead = (key: string, { fiber }: Caller, isGuarded: boolean): HeldLease 
   return lease?.checkHeld() === true ? lease : undefined
 }
 
-const storeOf = (context: Context.Context<never>): LockStore =>
-  Context.get(context as Context.Context<LockStore>, LockStore)
-
 /** Of a nested read: impossible options are a mistake there as well. */
 const mistakeIn = (
   key: string,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined,
-  { fiber }: Caller
+  caller: Caller
 ): Effect.Effect<never> | undefined => {
-  const { defaults } = storeOf(fiber.currentContext)
-  const decoded = decodeOptions(key, options, waitAtMost, defaults)
+  const decoded = decodeOptions(key, options, waitAtMost, storeOf(caller).defaults)
   return typeof decoded === "string"
     ? Effect.die(new Cause.IllegalArgumentException(decoded))
     : undefined
 }
 
-const upgrade = (key: string, caller: Caller): Effect.Effect<never> | undefined =>
-  ownRead(key, caller, false) === undefined
-    ? undefined
-    : Effect.die(new Cause.IllegalArgumentException(impossibleUpgrade(key)))
-
-export const scopedRead = (
-  key: string,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined
-): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  uninterruptibly(
-    (caller): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> => {
-      const own = ownRead(key, caller, true)
-      return own === undefined
-        ? leaseInScope(key, aRead, options, waitAtMost, caller)
-        : (mistakeIn(key, options, waitAtMost, caller) ?? scopedShared(new SharedLease(own)))
-    }
-  )
-
-export const scopedWrite = (
-  key: string,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined
-): Effect.Effect<HeldWrite, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  uninterruptibly(
-    (caller) => upgrade(key, caller) ?? leaseInScope(key, theWrite, options, waitAtMost, caller)
-  )
-
-/** Runs a body with a read: `orElse` where it was not to be had. */
-export const withRead = <A, E, R, B, E2>(
-  body: Body<Lease, A, E, R>,
-  key: string,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined,
-  onDone: (done: Effect.Effect<A, E | LockLost, R>) => Effect.Effect<B, E | LockLost, R>,
-  orElse: (error: LockUnavailable) => Effect.Effect<B, E2>
-): Effect.Effect<B, E | E2 | LockLost | LockStoreError, R | LockStore> =>
-  uninterruptibly((caller): Effect.Effect<B, E | E2 | LockLost | LockStoreError, R | LockStore> => {
+/** Where the caller is in a read of the key already: that one again. */
+export const sameRead =
+  <A, E, R>(
+    key: string,
+    options: Options | undefined,
+    waitAtMost: Duration.DurationInput | undefined,
+    use: (lease: SharedLease, caller: Caller) => Effect.Effect<A, E, R>
+  ): Instead<A, E, R> =>
+  (caller) => {
     const own = ownRead(key, caller, true)
-    return own === undefined
-      ? withLease(
-          key,
-          aRead,
-          options,
-          waitAtMost,
-          caller,
-          (lease) => onDone(guardAndRelease(lease, body, caller)),
-          orElse
-        )
-      : (mistakeIn(key, options, waitAtMost, caller) ??
-          onDone(withShared(new SharedLease(own), body, caller)))
-  })
+    return own && (mistakeIn(key, options, waitAtMost, caller) ?? use(new SharedLease(own), caller))
+  }
 
-export const withWrite = <A, E, R, B, E2>(
-  body: Body<HeldWrite, A, E, R>,
-  key: string,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined,
-  onDone: (done: Effect.Effect<A, E | LockLost, R>) => Effect.Effect<B, E | LockLost, R>,
-  orElse: (error: LockUnavailable) => Effect.Effect<B, E2>
-): Effect.Effect<B, E | E2 | LockLost | LockStoreError, R | LockStore> =>
-  uninterruptibly(
-    (caller) =>
-      upgrade(key, caller) ??
-      withLease(
-        key,
-        theWrite,
-        options,
-        waitAtMost,
-        caller,
-        (lease) => onDone(guardAndRelease(lease, body, caller)),
-        orElse
-      )
-  )
+/** Where the caller is in a read of the key, however it was taken: a defect. */
+export const noUpgrade =
+  (key: string): Instead<never, never, never> =>
+  (caller) =>
+    ownRead(key, caller, false) &&
+    Effect.die(new Cause.IllegalArgumentException(impossibleUpgrade(key)))

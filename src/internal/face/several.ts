@@ -7,9 +7,9 @@ import type { Lease } from "../../Lease.js"
 import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
 import { inOrder, Several } from "../lease/several.js"
 import type { SeveralGrant } from "../lease/severalGrant.js"
-import { type Share, wholeLock } from "./acquire.js"
 import { HeldLease } from "./lease.js"
 import { engineStoreOf } from "./publicStore.js"
+import { type Share, wholeLock } from "./share.js"
 import { AdaptedSource, BoundGrant, EngineSource } from "./sources.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
@@ -137,7 +137,7 @@ export class SeveralLease extends Shared {
 
 const spans = { acquire: "MultiLock.acquire", hold: "MultiLock.hold" }
 
-class SeveralKeys implements Share<HeldSeveral> {
+export class SeveralKeys implements Share<HeldSeveral> {
   readonly kind = wholeLock.kind
   readonly share = wholeLock.share
   readonly limit = wholeLock.limit

@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import { setMaxListeners } from "node:events"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
-import type { Body } from "./acquire.js"
+import { type Body, bodyWith } from "./body.js"
 import { inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { guard, type Losable, startGuarded } from "./guard.js"
@@ -122,7 +122,7 @@ export class SharedLease implements Lease, Losable {
 
 const none = Effect.succeed(Duration.zero)
 
-/** In the caller's scope. */
+/** For the caller's scope. */
 export const scopedShared = (lease: SharedLease): Effect.Effect<SharedLease, never, Scope.Scope> =>
   Effect.as(
     Effect.addFinalizer(() => Effect.sync(() => lease.end())),
@@ -135,10 +135,8 @@ export const withShared = <A, E, R>(
   body: Body<Lease, A, E, R>,
   caller: Caller
 ): Effect.Effect<A, E | LockLost, R> => {
-  const effect = Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
-  const guarded = startGuarded(lease, effect, caller)
   return Effect.ensuring(
-    guarded,
+    startGuarded(lease, bodyWith(body, lease), caller),
     Effect.sync(() => lease.end())
   )
 }

@@ -5,7 +5,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
 import type { LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import {
@@ -23,7 +22,7 @@ import {
 } from "../engine.js"
 import type { Cancel, SeveralExit, Source } from "../lease/several.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
-import { AdaptedFailure, engineContention } from "./answers.js"
+import { AdaptedFailure, engineContention, errorIn } from "./answers.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
@@ -89,7 +88,7 @@ export class AdaptedSource implements Source {
     exit: Exit.Exit<Public.Grant, LockUnavailable | LockStoreError>
   ): SeveralExit {
     if (Exit.isSuccess(exit)) return this.granted(exit.value)
-    const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
+    const error = errorIn(exit.cause)
     if (error === undefined) return new Died(exit.cause)
     return error._tag === "LockUnavailable"
       ? new Unavailable(key, Duration.toMillis(error.waited), engineContention(error))

@@ -212,6 +212,11 @@ export class LeaseCore {
     this.giveUpAt = until - marginMillis * Math.min(1, Math.max(0, share))
   }
 
+  /** By an answer, which can be older than what is known already. */
+  private proveAlso(until: number): void {
+    this.prove(Math.max(this.validUntil, until), this.clock.unsafeNow())
+  }
+
   // ---------------------------------------------------------------- renewal
 
   /** Begins to renew it, in the turn of the event loop in which it was granted. */
@@ -260,8 +265,7 @@ export class LeaseCore {
     switch (exit._tag) {
       case "Renewed":
         this.renewalFailure = undefined
-        // an answer can be older than what is known already
-        this.prove(Math.max(this.validUntil, exit.validUntil), this.clock.unsafeNow())
+        this.proveAlso(exit.validUntil)
         if (this.checkHeld()) this.sleepUntilRenewal()
         return undefined
       case "NotOurs":
@@ -289,7 +293,7 @@ export class LeaseCore {
       if (exit._tag !== "Renewed" && exit._tag !== "NotOurs") return onExit(exit)
       if (exit._tag === "NotOurs") this.lose(exit.reason)
       if (this.ended === undefined && exit._tag === "Renewed") {
-        this.prove(Math.max(this.validUntil, exit.validUntil), this.clock.unsafeNow())
+        this.proveAlso(exit.validUntil)
         // (a renewal without an answer may be under way)
         if (this.expiry !== undefined) {
           this.expiry.cancel()

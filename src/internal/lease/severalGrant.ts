@@ -3,14 +3,15 @@
  * is lost, renewed and given back together. All are asked in one step, so that a store can send that in
  * one command.
  */
-import type {
-  Contention,
-  Forget,
-  Grant,
-  LossReason,
-  NotOurs,
-  OwnershipExit,
-  RenewExit
+import {
+  type Contention,
+  type Forget,
+  type Grant,
+  type LossReason,
+  type NotOurs,
+  type OwnershipExit,
+  Renewed,
+  type RenewExit
 } from "../engine.js"
 
 /** One of the keys. */
@@ -37,11 +38,6 @@ export class GrantedKey {
  * to its old generation, where it keeps all that it refers to from being collected young.)
  */
 const noKeys: ReadonlyArray<GrantedKey> = []
-
-class Renewed {
-  readonly _tag = "Renewed"
-  constructor(readonly validUntil: number) {}
-}
 
 export class SeveralGrant implements Grant {
   /** In the order in which they are taken. */

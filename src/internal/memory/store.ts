@@ -21,6 +21,7 @@ import {
   notCapable,
   type OwnershipExit,
   type Page,
+  Renewed,
   type RenewExit,
   type Store,
   StoreFailure,
@@ -298,7 +299,7 @@ class MemoryGrant implements Returnable {
         entry.reshare(holding, share)
         store.serve(entry)
       }
-      onExit({ _tag: "Renewed", validUntil: validUntil(now, ttlMillis) })
+      onExit(new Renewed(validUntil(now, ttlMillis)))
     }
     return nothing
   }

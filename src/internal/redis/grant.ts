@@ -9,6 +9,7 @@ import {
   type NotOurs,
   type Ownership,
   type OwnershipExit,
+  Renewed,
   type RenewExit,
   type StoreFailure
 } from "../engine.js"
@@ -285,8 +286,3 @@ const nothing = (): void => {}
 
 const replyIn = (outcome: Outcome): unknown =>
   outcome._tag === "Answered" ? outcome.reply : undefined
-
-class Renewed {
-  readonly _tag = "Renewed"
-  constructor(readonly validUntil: number) {}
-}

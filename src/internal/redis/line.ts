@@ -17,7 +17,7 @@ import { Place, type PlaceEvents } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
-import { Tenures } from "./tenures.js"
+import { none, Tenures } from "./tenures.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
@@ -284,7 +284,7 @@ export class Line extends Tenures implements PlaceEvents {
     const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
-    let losers: ReadonlyArray<Turn> = []
+    let losers = none
     this.dropPlace(place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
       commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)

@@ -18,7 +18,8 @@ import type { Waiter } from "./waiter.js"
  */
 const fencingBlock = 256
 
-const none: ReadonlyArray<Turn> = []
+/** (No literal where locks are granted: see `Outcome`.) */
+export const none: ReadonlyArray<Turn> = []
 
 export abstract class Tenures {
   /** The callers of this process that wait. */

@@ -1,0 +1,97 @@
+/** What runs under a lease, of whichever kind: `withLock` and its like. */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Option from "effect/Option"
+import type { Options, WaitOptions } from "../../Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockStore } from "../../LockStore.js"
+import { type Instead, withLease } from "./acquire.js"
+import { type Caller, uninterruptibly } from "./caller.js"
+import type { HeldLease } from "./lease.js"
+import type { Share } from "./share.js"
+
+export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Effect<A, E, R>)
+
+/** The body as an effect. */
+export const bodyWith = <L, A, E, R>(body: Body<L, A, E, R>, lease: L): Effect.Effect<A, E, R> =>
+  Effect.isEffect(body) ? body : Effect.suspend(() => body(lease))
+
+/**
+ * The two forms of `withLock` and its like: `(body, key, options)`, and `(key, options)(body)`. As Effect's
+ * `dual`, which copies its arguments twice.
+ */
+export const bodyFirst = <Both>(run: (body: never, key: never, options: never) => unknown): Both =>
+  ((first: unknown, second: unknown, third: unknown) =>
+    typeof first === "function" || Effect.isEffect(first)
+      ? run(first as never, second as never, third as never)
+      : (body: unknown) => run(body as never, first as never, second as never)) as Both
+
+/** Takes a lease, waiting for it, runs the body under it, and gives it back; or does something instead. */
+export const underLease = <L extends HeldLease, A, E, R>(
+  key: string,
+  share: Share<L>,
+  options: WaitOptions | undefined,
+  body: Body<L, A, E, R>,
+  instead?: Instead<A, E | LockLost, R>
+): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
+  uninterruptibly(
+    (caller): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
+      instead?.(caller) ??
+      withLease(
+        key,
+        share,
+        options,
+        options?.waitAtMost,
+        caller,
+        (lease) => guardAndRelease(lease, body, caller),
+        Effect.fail<LockUnavailable>
+      )
+  )
+
+/** The same in one attempt: nothing, where that finds the key taken. */
+export const underLeaseIfAvailable = <L extends HeldLease, A, E, R>(
+  key: string,
+  share: Share<L>,
+  options: Options | undefined,
+  body: Body<L, A, E, R>,
+  instead?: Instead<A, E | LockLost, R>
+): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
+  uninterruptibly(
+    (caller): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> => {
+      const other = instead?.(caller)
+      return other !== undefined
+        ? Effect.asSome(other)
+        : withLease(
+            key,
+            share,
+            options,
+            0,
+            caller,
+            (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+            () => Effect.succeedNone
+          )
+    }
+  )
+
+/** Runs a body under a lease, then gives the lease back. */
+const guardAndRelease = <L extends HeldLease, A, E, R>(
+  lease: L,
+  body: Body<L, A, E, R>,
+  caller: Caller
+): Effect.Effect<A, E | LockLost, R> => {
+  const guarded = lease.startGuarded(bodyWith(body, lease), caller)
+  try {
+    // the body comes first: who was handed the lock is in the sooner
+    lease.start(caller.fiber)
+  } catch (defect) {
+    // the body may be under way, and ends before the lease is given back
+    lease.abandon()
+    return Effect.zipRight(Effect.exit(guarded), Effect.die(defect))
+  }
+  // nothing to wait for where the body did not suspend
+  if (Exit.isExit(guarded)) return lease.closeWith(guarded as Exit.Exit<A, E | LockLost>)
+  return Effect.matchCauseEffect(guarded as Effect.Effect<A, E | LockLost>, {
+    onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
+    onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
+  })
+}
