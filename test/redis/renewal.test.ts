@@ -239,7 +239,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a blip harms nothing"
     options: Lock.Options & { readonly store?: RedisLockStore.Options } = {}
   ) =>
     undisturbed(
-      100,
+      // (a new connection has 60 ms, in one of the tests, to be made and answer)
+      25,
       collectWarnings((warnings) =>
         Effect.gen(function* () {
           const { proxy, server, use } = yield* environment(options.store)

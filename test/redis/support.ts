@@ -15,8 +15,8 @@ import { Lock, LockStore, RedisLockStore, type LockError } from "effect-redis-lo
 import { Redis, type RedisOptions } from "ioredis"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisServer from "../support/RedisServer.js"
-import { monitorEventLoopDelay } from "node:perf_hooks"
 import { inside } from "../support/inside.js"
+import { longestStall } from "../support/stalls.js"
 
 export { FaultProxy, RedisServer }
 
@@ -313,22 +313,22 @@ export const unhandledErrors: Effect.Effect<
 ).pipe(Effect.map(({ errors }) => errors))
 
 /**
- * A trial of times, which a busy machine can spoil. Where it failed, and this process was not run for
- * so long meanwhile, it says nothing about a lock, and is made again: three times at most.
+ * A trial of times, which a busy machine can spoil. Where it failed, and this process or a server of it
+ * was not run for so long meanwhile, it says nothing about a lock, and is made again: five times at most.
  */
 export const undisturbed = <A, E, R>(
   stallMillis: number,
   trial: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, Exclude<R, Scope.Scope>> => {
   const attempt = (left: number): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
-    Effect.suspend(() => {
-      const delays = monitorEventLoopDelay({ resolution: 10 })
-      delays.enable()
-      return Effect.flatMap(Effect.exit(Effect.scoped(trial)), (exit) => {
-        delays.disable()
-        const spoilt = delays.max / 1e6 > stallMillis
-        return Exit.isFailure(exit) && spoilt && left > 1 ? attempt(left - 1) : exit
-      })
-    })
-  return attempt(3)
+    Effect.flatMap(
+      Effect.scoped(
+        Effect.flatMap(longestStall, (stall) =>
+          Effect.map(Effect.exit(Effect.scoped(trial)), (exit) => ({ exit, stall }))
+        )
+      ),
+      ({ exit, stall }) =>
+        Exit.isFailure(exit) && stall() > stallMillis && left > 1 ? attempt(left - 1) : exit
+    )
+  return attempt(5)
 }

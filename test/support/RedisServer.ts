@@ -120,6 +120,11 @@ export class RedisServer extends Context.Tag("test/RedisServer")<RedisServer, Re
 // constructors
 // -----------------------------------------------------------------------------
 
+const servers = new Set<RedisProcess>()
+
+/** Those of this process whose scopes are open. */
+export const openServers: ReadonlySet<RedisProcess> = servers
+
 /** A server that runs, and has answered, until the scope closes. */
 export const make = (options: Options = {}): Effect.Effect<RedisProcess, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -157,7 +162,7 @@ export const make = (options: Options = {}): Effect.Effect<RedisProcess, never, 
     yield* start(options.port)
 
     const port = control.port()
-    return {
+    const server: RedisProcess = {
       host,
       port,
       url: `redis://${host}:${port}`,
@@ -175,6 +180,11 @@ export const make = (options: Options = {}): Effect.Effect<RedisProcess, never, 
       restart: Effect.zipRight(kill, start(port)),
       ...inspect(control)
     }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => servers.add(server)),
+      () => Effect.sync(() => servers.delete(server))
+    )
+    return server
   })
 
 /** A server for as long as the layer lives. Bind it to a const: called twice, it is two servers. */
