@@ -112,9 +112,9 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (this.believes(told.fencingToken, ttl) && left > enough) {
+    find: `if (this.believes(told, ttl) && left > enough) {
       return this.granted(told, this.provenAt, ttl)`,
-    replace: `if (this.believes(told.fencingToken, ttl)) {
+    replace: `if (this.believes(told, ttl)) {
       return this.granted(told, this.now, ttl)`,
     row: strict,
     scripts: ["later and later", "a partition"]

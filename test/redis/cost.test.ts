@@ -227,7 +227,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
     "a handoff between crowds: one request, with which the next caller there is queued",
     () =>
       Effect.gen(function* () {
-        const [a, b] = yield* environments([{}, {}])
+        // (a turn is longer than a run)
+        const [a, b] = yield* environments([{ localHandoff: 1 }, { localHandoff: 1 }])
         const first = yield* caller(a.use, "k", { ttl })
         yield* first.lease
         const second = yield* queuedCaller(b, "k", 0, { ttl })
@@ -252,6 +253,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
         ] as const) {
           yield* awaitQueued(a.server, "k", 1)
           const monitor = yield* a.server.monitor
+          yield* Effect.sleep(2)
           yield* holder.release
           yield* next.lease
           yield* awaitQueued(a.server, "k", 1)

@@ -371,6 +371,40 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run within one proc
     )
   )
 
+  it.scoped("a process that is handed the lock serves its callers, then asks who else waits", () =>
+    Effect.gen(function* () {
+      const stores = yield* environments([{ localHandoff: 60_000 }, {}])
+      const [a, b] = stores
+      const key = freshKey()
+      // (a ttl that is longer than that of a grant by handoff)
+      const first = yield* caller(b.use, key, { ttl })
+      const lease = yield* first.lease
+      const crowd = [yield* queuedCaller(a, key, 0, { ttl })]
+      yield* subscribed(a)
+      for (let i = 0; i < 4; i++) crowd.push(yield* caller(a.use, key, { ttl }))
+      const last = yield* caller(b.use, key, { ttl })
+      yield* Effect.replicateEffect(Effect.yieldNow(), 10)
+      // (with which the last one is queued)
+      yield* first.release
+      const { token } = yield* crowd[0]!.lease
+      const monitor = yield* a.server.monitor
+      let number = lease.fencingToken
+      for (const one of crowd) {
+        const { fencingToken } = yield* one.lease
+        expect(fencingToken).toBeGreaterThan(number)
+        number = fencingToken
+        expect(last.state()).toBe("waiting")
+        yield* one.release
+      }
+      const after = yield* last.lease
+      expect(after.fencingToken).toBeGreaterThan(number)
+      const sent = (yield* monitor.commands).filter(({ args }) => /^eval/i.test(args[0]!))
+      // the release of the last one alone
+      expect(sent.filter(({ args }) => args.includes(token))).toHaveLength(1)
+      yield* last.release
+    })
+  )
+
   it.scoped("by default: 30 callers here starve nobody there, nor the other way round", () =>
     quietly(
       Effect.gen(function* () {

@@ -1,6 +1,7 @@
 /** What the scripts answer. A user's client can be set to give numbers as strings. */
 import type { Ownership } from "../engine.js"
 import type { Outcome } from "./call.js"
+import { fencingBlock } from "./lua.js"
 
 /** Why a lock was not granted. */
 export interface Busy {
@@ -48,6 +49,12 @@ export const readFence = (reply: unknown): number | undefined => asFence(partOf(
 export const readFloor = (reply: unknown, fencingToken: number): number =>
   asFence(partOf(reply, 1)) ?? fencingToken
 
+/** Of a lock: how many fencing tokens before that of the grant come with it. */
+export const readEarlier = (reply: unknown): number => {
+  const count = readNumber(partOf(reply, 1)) ?? 0
+  return count > 0 && count < fencingBlock ? count : 0
+}
+
 /** The last of the fencing tokens from that of a grant on; `undefined` where that is not told. */
 export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
 
@@ -60,8 +67,10 @@ export interface Told {
   readonly fencingFloor: number
   /** The smallest limit of all holders; `undefined` where that is not told. */
   readonly leastLimit: number | undefined
-  /** The last of the fencing tokens that come with it; `undefined`: there is that one alone. */
+  /** The last of the fencing tokens that come with it; `undefined`: none come behind it. */
   readonly lastToken?: number | undefined
+  /** How many come before it. */
+  readonly earlierTokens?: number
 }
 
 /** Of a grant with that fencing token. */

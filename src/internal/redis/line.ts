@@ -293,20 +293,22 @@ export class Line extends Tenures implements PlaceEvents {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)
       const { limit, share, token } = place
-      const { fencingFloor, fencingToken, leastLimit } = told
+      const { earlierTokens = 0, fencingFloor, fencingToken, leastLimit } = told
+      const first = fencingToken - earlierTokens
       tellLimit(head.claim, leastLimit)
       const tenure = new Tenure(
         token,
         share,
         limit,
-        fencingToken,
-        fencingFloor,
+        first,
+        Math.min(first, fencingFloor),
         sentAt,
         ttlMillis,
         now,
         pending
       )
       tenure.reservedUntil = told.lastToken ?? fencingToken
+      tenure.entryToken = fencingToken
       losers = this.begin(tenure)
       this.giveTo(head, tenure, now)
       this.shareWithFirst(tenure)

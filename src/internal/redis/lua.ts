@@ -44,6 +44,12 @@ const queueTtl = 10_000
  */
 const mostPassed = 64
 
+/**
+ * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
+ * before the answer: so many also say how far a token can be behind the server's time at that moment.
+ */
+export const fencingBlock = 256
+
 export const clock = `
 local k, a = 0, 0
 
@@ -138,13 +144,13 @@ local function serve(now)
     local beat, window, ttl, claim = string.match(known, '^(%d+) (%d+) (%d+) (.*)$')
     if beat and now / 1000 - beat <= tonumber(window) then
       -- (before there were versions, there were locks alone)
-      local form, fence = string.match(claim, '^%l+/%d+ ') or 'lock/1 ', nil
+      local form, fence, last = string.match(claim, '^%l+/%d+ ') or 'lock/1 ', nil, nil
       if form ~= '${mark}' then other = true end
       local ok = not other and not full and room(claim)
       -- the rest is for a call of its own: the message says nothing that can be believed, so it asks
       if full and not other then tell(first, '0', '0') end
       if ok then
-        ok, fence = pcall(mint, now, claim)
+        ok, fence, last = pcall(mint, now, claim)
         other = not ok
       end
       if not ok then
@@ -155,7 +161,7 @@ local function serve(now)
       end
       redis.call('HDEL', KEYS[k + 4], first)
       put(first, fence, claim, ttl, now)
-      tell(first, told(fence), ttl)
+      tell(first, told(fence, last, now), ttl)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

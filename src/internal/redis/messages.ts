@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readFence, readFloor, readLimit } from "./answers.js"
+import { type Busy, readEarlier, readFence, readFloor, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -15,6 +15,7 @@ export interface GrantMessage {
   readonly fencingToken: number
   readonly fencingFloor: number
   readonly leastLimit: number | undefined
+  readonly earlierTokens: number
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -28,6 +29,9 @@ export interface Recipient {
 
 /** Lists of tokens, grants and ttls, and the key. */
 const grant = /^(\S+) ([\d:,]+) ([\d,]+) ([^]+)$/
+
+/** A grant of what several can hold; that of a lock has one part or two. */
+const threeParts = /:\d*:/
 
 /** For so many keys of foreign programs the store remembers that it has warned of them. */
 const mostForeverLocked = 1_000
@@ -138,19 +142,20 @@ export class Messages {
     if (tokens === undefined || grants === undefined || ttls === undefined || key === undefined)
       return
     const [ofGrants, ofTtls] = [grants.split(","), ttls.split(",")]
+    const several = threeParts.test(grants)
     tokens.split(",").forEach((token, index) => {
       // (what is no number is no reason to believe anything, but to ask)
       const fencingToken = readFence(ofGrants[index]) ?? Number.POSITIVE_INFINITY
       const leastLimit = readLimit(ofGrants[index])
       const fencingFloor = readFloor(ofGrants[index], fencingToken)
       const ttlMillis = Number(ofTtls[index])
-      const several = grants.includes(":")
       this.recipient?.onGrant({
         token,
         key,
         fencingToken,
         fencingFloor,
         leastLimit,
+        earlierTokens: several ? 0 : readEarlier(ofGrants[index]),
         ttlMillis,
         several
       })

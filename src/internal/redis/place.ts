@@ -286,7 +286,7 @@ export class Place {
     const left = validUntil(this.provenAt, ttl) - this.now
     // a renewal must get through in what is left
     const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
-    if (this.believes(told.fencingToken, ttl) && left > enough) {
+    if (this.believes(told, ttl) && left > enough) {
       return this.granted(told, this.provenAt, ttl)
     }
     // too late, or not to be believed: the server says whether it still holds, for a full ttl
@@ -297,7 +297,7 @@ export class Place {
    * A message is a hint: a user that may publish on the channel can send anything. What it says
    * must be possible, and not worse than a grant could be.
    */
-  private believes(fencingToken: number, ttl: number): boolean {
+  private believes({ earlierTokens = 0, fencingToken }: Told, ttl: number): boolean {
     const { busy, provenAt } = this
     // (before the first answer about this place: what the store knows from others)
     const known =
@@ -308,7 +308,7 @@ export class Place {
       known !== undefined &&
       // greater than the last one when the token was found in the queue: the grant came after that. (A
       // token can be queued twice, by an acquire that was sent again.)
-      fencingToken > (busy?.lastFence ?? 0) &&
+      fencingToken - earlierTokens > (busy?.lastFence ?? 0) &&
       // with such a number, what is fenced would refuse all later holders
       fencingToken <= known.micros + (this.now - known.sentAt) * 1_000 + mostAhead &&
       // its ttl need not be what was asked for last: a command for a caller that has left can have come

@@ -3,7 +3,7 @@
  * once; every key that it touches is declared; values come as ARGV and never into the text. What KEYS
  * and claims are is said in `lua.ts`.
  */
-import { clock, isOurs, queue, record, script } from "./lua.js"
+import { clock, fencingBlock, isOurs, queue, record, script } from "./lua.js"
 
 export type { Script } from "./lua.js"
 
@@ -22,8 +22,10 @@ local function put(token, fence, claim, ttl)
   taken = { tonumber(ttl), fence .. ' ' .. claim }
 end
 
-local function told(fence)
-  return fence
+-- The fencing token, and how many before it belong to the same tenure: of the time since the last grant.
+local function told(fence, last, now)
+  local more = last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
+  return more > 0 and fence .. ':' .. more or fence
 end
 `
 

@@ -3,10 +3,7 @@
  * KEYS and claims are is said in `lua.ts`.
  */
 import { holders, holding, time } from "./holders.js"
-import { clock, isOurs, queue, record, script } from "./lua.js"
-
-/** How many fencing tokens a process gets at most, to give them to its callers without asking again. */
-const fencingBlock = 256
+import { clock, fencingBlock, isOurs, queue, record, script } from "./lua.js"
 
 const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
 

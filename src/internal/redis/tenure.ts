@@ -28,6 +28,8 @@ export class Tenure {
   reservedUntil: number
   /** The one that stands in Redis, in the record or in the holder's entry. */
   entryToken: number
+  /** The ttl that its last caller asked for. (That of a grant by handoff can be shorter.) */
+  claimMillis: number
   /** The last one that was asked. */
   pass: Pass | undefined = undefined
   /** The last question whether it is still there. */
@@ -63,6 +65,7 @@ export class Tenure {
     this.recordedMillis = ttlMillis
     this.reservedUntil = fencingToken
     this.entryToken = fencingToken
+    this.claimMillis = ttlMillis
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
@@ -110,6 +113,7 @@ export class Tenure {
   /** Gives it to a caller. */
   turn(claim: Claim, contention: Contention | undefined, now: number): Turn {
     this.isLeft = false
+    this.claimMillis = claim.ttlMillis
     return (this.holder = this.newTurn(claim, contention, now))
   }
 

@@ -8,15 +8,10 @@ import { readFloor, readLast, readOwnership } from "./answers.js"
 import type { Call } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Protocol } from "./protocol.js"
+import { fencingBlock } from "./lua.js"
 import type { Surroundings } from "./surroundings.js"
 import { Pass, type Tenure, type Turn } from "./tenure.js"
 import type { Waiter } from "./waiter.js"
-
-/**
- * How many fencing tokens a process gives out at most until it asks again. They are the microseconds
- * before the answer: so many also say how far a token can be behind the server's time at that moment.
- */
-const fencingBlock = 256
 
 /** (No literal where locks are granted: see `Outcome`.) */
 export const none: ReadonlyArray<Turn> = []
@@ -123,7 +118,7 @@ export abstract class Tenures {
       !tenure.isFor(head.claim) ||
       now - tenure.lookedAt >= this.around.localHandoffMillis ||
       tenure.fencingToken >= tenure.reservedUntil ||
-      head.claim.ttlMillis !== tenure.ttlMillis ||
+      head.claim.ttlMillis !== tenure.claimMillis ||
       tenure.validUntil - now < tenure.ttlMillis / 2
     ) {
       return false
