@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import { type Lease, Lock, LockStore } from "effect-redis-lock"
 import { AsyncLocalStorage } from "node:async_hooks"
 import { freshKey, lose, StoreControls, stores } from "./support/stores.js"
+import { undisturbed } from "./redis/support.js"
 
 const storage = new AsyncLocalStorage<number>()
 const here = Effect.sync(() => storage.getStore())
@@ -136,33 +137,39 @@ describe.each(stores)("%s", (_, rawStore) => {
     )
 
     it.scoped("renews, and logs what was lost", () =>
-      Effect.gen(function* () {
-        const inner = yield* LockStore.LockStore
-        const renewals = new Map<string, Array<number | undefined>>()
-        const tell = (key: string) =>
-          Effect.map(here, (seen) => renewals.set(key, [...(renewals.get(key) ?? []), seen]))
-        const watched: LockStore.LockStore = {
-          ...inner,
-          acquire: (claim, restore) =>
-            Effect.map(inner.acquire(claim, restore), (grant) => ({
-              ...grant,
-              renew: Effect.zipRight(tell(claim.key), Effect.zipLeft(grant.renew, tell(claim.key)))
-            }))
-        }
-        const keys = requests.map(freshKey)
-        logged.length = 0
-        yield* each((request) =>
-          Lock.withLock(keys[request]!, { ttl: 300, renewEvery: 50 })((lease) =>
-            Effect.sleep(180).pipe(Effect.zipRight(storage.exit(() => lose(lease))))
-          ).pipe(Effect.exit, Effect.provideService(LockStore.LockStore, watched))
-        )
-        for (const request of requests) {
-          const seen = renewals.get(keys[request]!)!
-          expect(seen.length).toBeGreaterThan(2)
-          expect(new Set(seen)).toEqual(new Set([request]))
-        }
-        expect([...logged].sort((a, b) => a! - b!)).toEqual(requests)
-      })
+      undisturbed(
+        30,
+        Effect.gen(function* () {
+          const inner = yield* LockStore.LockStore
+          const renewals = new Map<string, Array<number | undefined>>()
+          const tell = (key: string) =>
+            Effect.map(here, (seen) => renewals.set(key, [...(renewals.get(key) ?? []), seen]))
+          const watched: LockStore.LockStore = {
+            ...inner,
+            acquire: (claim, restore) =>
+              Effect.map(inner.acquire(claim, restore), (grant) => ({
+                ...grant,
+                renew: Effect.zipRight(
+                  tell(claim.key),
+                  Effect.zipLeft(grant.renew, tell(claim.key))
+                )
+              }))
+          }
+          const keys = requests.map(freshKey)
+          logged.length = 0
+          yield* each((request) =>
+            Lock.withLock(keys[request]!, { ttl: 300, renewEvery: 50 })((lease) =>
+              Effect.sleep(180).pipe(Effect.zipRight(storage.exit(() => lose(lease))))
+            ).pipe(Effect.exit, Effect.provideService(LockStore.LockStore, watched))
+          )
+          for (const request of requests) {
+            const seen = renewals.get(keys[request]!)!
+            expect(seen.length).toBeGreaterThan(2)
+            expect(new Set(seen)).toEqual(new Set([request]))
+          }
+          expect([...logged].sort((a, b) => a! - b!)).toEqual(requests)
+        })
+      )
     )
 
     it.scoped("logs that a wait is long, and that it is for oneself", () =>

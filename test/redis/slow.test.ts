@@ -19,7 +19,8 @@ import {
   RedisServer,
   storeOf,
   timed,
-  touching
+  touching,
+  undisturbed
 } from "./support.js"
 
 const ttl = "1 minute"
@@ -263,23 +264,26 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what closes together"
 
   for (const how of ["quit", "disconnect"] as const) {
     it.scoped(`does not wait for a client that has ended: ${how}`, () =>
-      collectWarnings((warnings) =>
-        Effect.gen(function* () {
-          const server = yield* RedisServer.RedisServer
-          const client = yield* connectedClient(server.port)
-          const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
-          const scope = yield* Scope.make()
-          yield* Effect.forEach(leases(10), (key) =>
-            Lock.acquire(`${how}-${key}`, { ttl }).pipe(use, Scope.extend(scope))
-          )
-          if (how === "quit") yield* Effect.promise(() => client.quit())
-          else client.disconnect()
-          yield* RedisServer.eventually(Effect.sync(() => client.status === "end"))
-          const { millis } = yield* timed(Scope.close(scope, Exit.void))
-          expect(millis).toBeLessThan(300)
-          expect(warnings).toHaveLength(1)
-          yield* server.flush
-        })
+      undisturbed(
+        100,
+        collectWarnings((warnings) =>
+          Effect.gen(function* () {
+            const server = yield* RedisServer.RedisServer
+            const client = yield* connectedClient(server.port)
+            const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+            const scope = yield* Scope.make()
+            yield* Effect.forEach(leases(10), (key) =>
+              Lock.acquire(`${how}-${key}`, { ttl }).pipe(use, Scope.extend(scope))
+            )
+            if (how === "quit") yield* Effect.promise(() => client.quit())
+            else client.disconnect()
+            yield* RedisServer.eventually(Effect.sync(() => client.status === "end"))
+            const { millis } = yield* timed(Scope.close(scope, Exit.void))
+            expect(millis).toBeLessThan(300)
+            expect(warnings).toHaveLength(1)
+            yield* server.flush
+          })
+        )
       )
     )
   }
