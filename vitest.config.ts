@@ -30,6 +30,7 @@ const withOneClient = [
   "queueOrder",
   "queueProcesses",
   "queueScripts",
+  "queueWaiting",
   "readWriteLock",
   "records",
   "renewal",
