@@ -92,7 +92,7 @@ const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
   "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
   "FiberRef\\.unsafeMake": ["face/holds"],
   "currentPreResponseHandlers|Scope\\.extend": ["face/httpLock"],
-  "Effect\\.runtime\\b": ["face/redisStore", "MemoryLockStore"]
+  "Effect\\.runtime\\b": ["face/redisStore", "face/memoryStore"]
 }
 
 describe("what Effect 4 does not have", () => {
