@@ -112,14 +112,18 @@ export interface Grant {
    * absent if it is the only holder.
    */
   readonly fencingFloor?: number | undefined
-  /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
+  /**
+   * Until when the lease is proven to be held: milliseconds on the store's `clock`. The ttl, counted
+   * from before the store was asked (or, of a waiter, from a moment that is known to be before its
+   * grant), less what clocks may differ.
+   */
   readonly validUntil: number
-  /** Who had the key when the claim had to wait; `undefined` if the key was free. */
+  /** Who had the key when the claim began to wait; `undefined` if it did not wait. */
   readonly contention: Contention | undefined
   /**
-   * Asks for the claim's full ttl again. An error means that the outcome is not known; the caller
-   * asks again. It needs no deadline of its own: the caller interrupts it when the lease is given
-   * up.
+   * Asks for the claim's full ttl again. What has expired, or is somebody else's, stays so. An error
+   * means that the outcome is not known; the caller asks again. It needs no deadline of its own: the
+   * caller interrupts it when the lease is given up.
    */
   readonly renew: Effect.Effect<Renewal, LockStoreError>
   /** Asks whether the lease is still ours, and changes nothing. */
@@ -137,8 +141,9 @@ export interface Grant {
   /** Renews the lease, and ends it here without giving it back: a claim that adopts the token goes on. */
   readonly handOver?: Effect.Effect<Renewal, LockStoreError>
   /**
-   * Gives the lease back; the next waiter is served. Takes a bounded time. `Ours` is also the
-   * answer if the store cannot tell a loss from a release that was sent twice.
+   * Gives the lease back, if it is still this grant's; the next waiter is served, before anybody who
+   * does not wait. It runs in an uninterruptible region, and takes a bounded time. It can be asked
+   * twice. `Ours` is also the answer if the store cannot tell a loss from a release that was sent twice.
    */
   readonly release: Effect.Effect<Ownership, LockStoreError>
 }
@@ -200,7 +205,10 @@ export interface Look {
   readonly inUse: number
   /** The holders, in the order of their grants; what has expired is not among them. */
   readonly held: ReadonlyArray<HeldEntry>
-  /** Who waits, in order. */
+  /**
+   * Who waits in the store's queue, in order. Callers that wait for a lease of their own process may be
+   * missing, or count as one.
+   */
   readonly pending: ReadonlyArray<PendingEntry>
   /** How many hold it and how many wait, also where not all of them are listed. */
   readonly heldCount: number
@@ -246,8 +254,9 @@ export interface LockClock {
   /** Milliseconds since some fixed moment. */
   readonly unsafeNow: () => number
   /**
-   * Calls back when the time has come. It may be a few milliseconds early, which must not matter to
-   * a lease; it is late only if the process was busy or stopped.
+   * Calls back when the time has come, however far away that is (`setTimeout` counts 24 days), and not
+   * before it has returned. It may be a few milliseconds early, which must not matter to a lease; it
+   * is late only if the process was busy or stopped.
    */
   readonly unsafeSchedule: (at: number, callback: () => void) => ScheduledCall
 }
@@ -285,7 +294,7 @@ export interface Defaults extends Pick<
 
 /**
  * The service that keeps leases. A plain object, as a `Grant` is: `{ ...store, acquire }` is a
- * store as well.
+ * store as well. `LockStoreContract` finds out whether a store keeps what is promised here.
  *
  * @since 0.1.0
  * @category models

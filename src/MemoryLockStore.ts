@@ -7,13 +7,11 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { checkDefaults } from "./internal/face/decodeOptions.js"
-import { lockClock } from "./internal/face/effectClock.js"
-import { MemoryStore } from "./internal/memory/store.js"
+import { onEffectClock } from "./internal/face/memoryStore.js"
 import { publicStore } from "./internal/face/publicStore.js"
+import { MemoryStore } from "./internal/memory/store.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
@@ -33,17 +31,10 @@ export interface Options {
  * @category constructors
  */
 export const makeWith = ({ defaults }: Options): Effect.Effect<LockStore> =>
-  Effect.gen(function* () {
-    const impossible = checkDefaults(defaults)
-    if (impossible !== undefined) {
-      return yield* Effect.die(new Cause.IllegalArgumentException(impossible))
-    }
-    const clock = yield* Effect.clock
-    const store = new MemoryStore(lockClock(clock, yield* Effect.runtime<never>()), () =>
-      clock.unsafeCurrentTimeMillis()
-    )
-    return publicStore(store, defaults)
-  })
+  Effect.map(
+    onEffectClock(defaults, (clock, wallMillis) => new MemoryStore(clock, wallMillis)),
+    (store) => publicStore(store, defaults)
+  )
 
 /**
  * Makes a new store: locks of two stores do not exclude each other.

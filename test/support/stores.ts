@@ -202,16 +202,32 @@ export const stores: ReadonlyArray<
   readonly [
     name: string,
     store: Layer.Layer<LockStore.LockStore | StoreControls, LockError.LockStoreError>,
-    kinds: ReadonlyArray<LockStore.Kind>
+    capabilities: ReadonlyArray<LockStore.Capability>
   ]
 > = [
-  ...(isOlderClient ? [] : [["memory", memory, ["lock", "semaphore", "readWriteLock"]] as const]),
-  ["redis", redis, ["lock", "semaphore", "readWriteLock"]]
+  ...(isOlderClient
+    ? []
+    : [
+        [
+          "memory",
+          memory,
+          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke"]
+        ] as const
+      ]),
+  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look"]]
 ]
+
+/** What a store with those capabilities keeps claims of. */
+export const kindsOf = (
+  capabilities: ReadonlyArray<LockStore.Capability>
+): ReadonlyArray<LockStore.Kind> =>
+  (["lock", "semaphore", "readWriteLock"] as const).filter(
+    (kind) => kind === "lock" || capabilities.includes(kind)
+  )
 
 /** Those that keep claims of that kind. */
 export const storesOf = (kind: LockStore.Kind) =>
-  stores.filter(([, , kinds]) => kinds.includes(kind))
+  stores.filter(([, , capabilities]) => kindsOf(capabilities).includes(kind))
 
 let keys = 0
 

@@ -29,6 +29,11 @@ export class Holding extends Link implements Ranked {
     this.share = claim.share
     this.limit = { rank: claim.limit, slot: 0 }
   }
+
+  /** What is left of it; `undefined` if it does not expire. */
+  left(now: number): number | undefined {
+    return this.rank === Number.POSITIVE_INFINITY ? undefined : Math.round(this.rank - now)
+  }
 }
 
 /** A grant that can be given back by those who made it. */
@@ -86,8 +91,10 @@ export class Entry {
     return this.limits.first?.rank
   }
 
+  /** `undefined` if nothing of it ever expires. */
   get nextExpiry(): number | undefined {
-    return this.expiries.first?.rank
+    const at = this.expiries.first?.rank
+    return at === Number.POSITIVE_INFINITY ? undefined : at
   }
 
   fits({ limit, share }: Claim): boolean {
@@ -132,7 +139,7 @@ export class Entry {
       owner: holding?.claim.owner,
       heldForMillis: holding && Math.round(now - holding.since),
       foreign: false,
-      retryAfterMillis: holding === undefined ? 0 : Math.round(holding.rank - now),
+      retryAfterMillis: holding === undefined ? 0 : holding.left(now),
       ahead
     }
   }
@@ -142,14 +149,14 @@ export class Entry {
       kind: this.kind,
       limit: this.leastLimit,
       inUse: this.inUse,
-      held: this.holders.upTo(atMost).map(({ claim, fencingToken, rank, share, since }) => ({
-        owner: claim.owner,
-        heldForMillis: Math.round(now - since),
+      held: this.holders.upTo(atMost).map((holding) => ({
+        owner: holding.claim.owner,
+        heldForMillis: Math.round(now - holding.since),
         foreign: false,
-        share,
-        limit: claim.limit,
-        fencingToken,
-        ttlLeftMillis: Math.round(rank - now)
+        share: holding.share,
+        limit: holding.claim.limit,
+        fencingToken: holding.fencingToken,
+        ttlLeftMillis: holding.left(now)
       })),
       pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({
         owner: claim.owner,

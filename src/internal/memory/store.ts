@@ -44,7 +44,7 @@ const capabilities: ReadonlySet<Capability> = new Set([
 const nothing = (): void => {}
 
 /** A key, and the timer for its next expiry. */
-class TimedEntry extends Entry {
+export class TimedEntry extends Entry {
   timer: ScheduledCall | undefined = undefined
   timerAt = 0
 }
@@ -142,6 +142,14 @@ export class MemoryStore implements Store {
     return isTaken ? "Taken" : "Missing"
   }
 
+  /** Ends a lease, and answers whose it was. */
+  giveBack(entry: TimedEntry, holding: Holding): "Ours" | NotOurs {
+    const found = this.ownership(entry, holding)
+    entry.delete(holding)
+    this.serve(entry)
+    return found
+  }
+
   /** Grants as much of the beginning of the queue as fits. */
   serve(entry: TimedEntry): void {
     let served: Array<Waiter> | undefined
@@ -198,14 +206,14 @@ export class MemoryStore implements Store {
   }
 
   /** A key that nobody has, nor waits for, begins anew: as whatever kind. */
-  private entry(key: string, kind: Kind, now: number): TimedEntry {
+  protected entry(key: string, kind: Kind, now: number): TimedEntry {
     let entry = this.present(key, now)
     if (entry === undefined) this.entries.set(key, (entry = new TimedEntry(key, kind)))
     return entry
   }
 
   /** The key, if somebody has it or waits for it. */
-  private present(key: string, now: number): TimedEntry | undefined {
+  protected present(key: string, now: number): TimedEntry | undefined {
     const entry = this.entries.get(key)
     if (entry === undefined) return undefined
     entry.deleteExpired(now)
@@ -214,22 +222,21 @@ export class MemoryStore implements Store {
   }
 
   private give(entry: TimedEntry, claim: Claim, contention: Contention | undefined): MemoryGrant {
-    const now = this.clock.unsafeNow()
-    this.lastFencingToken = Math.max(
-      this.lastFencingToken + 1,
-      Math.floor(this.wallMillis() * 1_000)
-    )
     tellLimit(entry, claim)
-    const holding = new Holding(makeToken(this.id), this.lastFencingToken, claim, now)
+    const holding = this.hold(entry, claim)
+    const floor = entry.holders.first!.fencingToken
+    const until = validUntil(holding.since, claim.ttlMillis)
+    return new MemoryGrant(this, entry, holding, floor, until, contention)
+  }
+
+  /** A lease begins. */
+  protected hold(entry: TimedEntry, claim: Claim): Holding {
+    const wallMicros = Math.floor(this.wallMillis() * 1_000)
+    const fencingToken = (this.lastFencingToken = Math.max(this.lastFencingToken + 1, wallMicros))
+    const token = makeToken(this.id)
+    const holding = new Holding(token, fencingToken, claim, this.clock.unsafeNow())
     entry.add(holding)
-    return new MemoryGrant(
-      this,
-      entry,
-      holding,
-      entry.holders.first!.fencingToken,
-      validUntil(now, claim.ttlMillis),
-      contention
-    )
+    return holding
   }
 
   /** While somebody waits, the next expiry is an event. */
@@ -311,10 +318,7 @@ class MemoryGrant implements Returnable {
   }
 
   giveBack(): "Ours" | NotOurs {
-    const found = this.store.ownership(this.entry, this.holding)
-    this.entry.delete(this.holding)
-    this.store.serve(this.entry)
-    return found
+    return this.store.giveBack(this.entry, this.holding)
   }
 }
 

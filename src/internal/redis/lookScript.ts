@@ -25,13 +25,13 @@ local kind, used, count, least, held, pending = '', 0, 0, 0, {}, {}
 local stands = redis.call('TYPE', KEYS[1]).ok
 local tokens = stands == 'zset' and redis.call('ZRANGE', KEYS[1], 0, 1) or {}
 if stands == 'string' then
-  local left = redis.call('PTTL', KEYS[1])
+  local known = ''
   kind, used, count, least = 'foreign', 1, 1, 1
-  held[1] = { left, '' }
   if isOurs(redis.call('GET', KEYS[1])) then
     kind = 'lock'
-    held[1][2] = redis.call('GET', KEYS[2]) or ''
+    known = redis.call('GET', KEYS[2]) or ''
   end
+  if most > 0 then held[1] = { redis.call('PTTL', KEYS[1]), known } end
 elseif tokens[1] and isOurs(tokens[1]) then
   local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, ${mostExpired})
   count = redis.call('ZCARD', KEYS[1]) - #over

@@ -1,0 +1,75 @@
+/**
+ * What every `LockStore` promises, as a list of effects to run against yours. It needs no test runner
+ * of a certain kind: a case has a name, and an effect that fails with `ContractBroken` where the store
+ * does not do what it should. The stores of this package pass it.
+ *
+ * @example
+ * ```ts
+ * import { Effect, type Layer } from "effect"
+ * import type { LockStore } from "effect-redis-lock"
+ * import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
+ * import { test } from "node:test"
+ *
+ * declare const MyStore: Layer.Layer<LockStore.LockStore>
+ *
+ * for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities: ["look"] })) {
+ *   test(name, { timeout: timeoutMillis }, () => Effect.runPromise(Effect.provide(effect, MyStore)))
+ * }
+ * ```
+ *
+ * This module has an import path of its own, and is not part of the package's index: it is for tests.
+ *
+ * @since 0.1.0
+ */
+import type * as Effect from "effect/Effect"
+import { casesOf } from "./internal/contract/cases.js"
+import type { ContractBroken } from "./internal/contract/check.js"
+import type { Capability, LockStore } from "./LockStore.js"
+
+export {
+  /**
+   * @since 0.1.0
+   * @category errors
+   */
+  ContractBroken
+} from "./internal/contract/check.js"
+
+/**
+ * A promise, and a program that finds out whether a store keeps it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Case {
+  /** What is promised: of which kind of lock, and a sentence. */
+  readonly name: string
+  /**
+   * Fails if the promise is broken, or if it is not known after some 20 seconds. It needs the live
+   * `Clock`: ttls pass, and it sleeps. It uses keys of its own, gives back what it has taken, and needs
+   * no other store than the one that is provided: all cases may share one, also at the same time.
+   */
+  readonly effect: Effect.Effect<void, ContractBroken, LockStore>
+  /** A limit for the test runner, in milliseconds: a little more than the effect's own. */
+  readonly timeoutMillis: number
+}
+
+/**
+ * @since 0.1.0
+ * @category models
+ */
+export interface Options {
+  /**
+   * What the store can do beyond plain locks: its `capabilities`. There are cases for `semaphore`,
+   * `readWriteLock`, `reshare`, `look`, `keys` and `revoke`. Default: none.
+   */
+  readonly capabilities?: Iterable<Capability> | undefined
+}
+
+/**
+ * The cases for a store with those capabilities. A store is an argument as well: `cases(store)`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const cases = ({ capabilities }: Options = {}): ReadonlyArray<Case> =>
+  casesOf(new Set(capabilities))

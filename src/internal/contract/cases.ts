@@ -1,0 +1,58 @@
+/** The cases of the store contract, with names, time limits, and one kind of error. */
+import * as Effect from "effect/Effect"
+import { type Capability, type Kind, LockStore } from "../../LockStore.js"
+import { Bench, type Test } from "./bench.js"
+import { kindsThatMeet, readWriteLocks, reshared, semaphores } from "./capacity.js"
+import { broken, type ContractBroken, within } from "./check.js"
+import { holding } from "./holding.js"
+import { capabilities, clock, listing, looking, revoking } from "./members.js"
+import { waiting } from "./waiting.js"
+
+const limitMillis = 20_000
+
+interface Case {
+  readonly name: string
+  readonly effect: Effect.Effect<void, ContractBroken, LockStore>
+  readonly timeoutMillis: number
+}
+
+const caseOf = (prefix: string, test: Test, kind: Kind, other: Kind): Case => {
+  const name = `${prefix}: ${test.name}`
+  const run = Effect.flatMap(LockStore, (store) =>
+    Effect.scoped(test.run(new Bench(store, kind), other))
+  )
+  return {
+    name,
+    effect: Effect.mapError(within(`"${name}"`, limitMillis, run), (found) =>
+      found._tag === "ContractBroken" ? found : broken(`"${name}"`, "no such error", found)
+    ),
+    // (it ends before a test runner that was told so ends it)
+    timeoutMillis: limitMillis + 5_000
+  }
+}
+
+export const casesOf = (has: ReadonlySet<Capability>): ReadonlyArray<Case> => {
+  const kinds = (["lock", "semaphore", "readWriteLock"] as const).filter(
+    (kind) => kind === "lock" || has.has(kind)
+  )
+  const of = (kind: Kind, ...tests: ReadonlyArray<Test>) =>
+    tests.map((test) => caseOf(`of a ${kind}`, test, kind, kind))
+  return [
+    caseOf("the store", clock, "lock", "lock"),
+    caseOf("the store", capabilities(has), "lock", "lock"),
+    ...kinds.flatMap((kind) => [
+      ...of(kind, ...holding, ...waiting),
+      ...of(kind, ...(has.has("look") ? looking : [])),
+      ...of(kind, ...(has.has("keys") ? [listing] : [])),
+      ...of(kind, ...(has.has("revoke") ? [revoking] : [])),
+      ...of(kind, ...(kind === "semaphore" ? semaphores : [])),
+      ...of(kind, ...(kind === "readWriteLock" ? readWriteLocks : [])),
+      ...of(kind, ...(kind !== "lock" && has.has("reshare") ? reshared : [])),
+      ...kinds
+        .filter((other) => other !== kind)
+        .flatMap((other) =>
+          kindsThatMeet.map((test) => caseOf(`of a ${kind}, and a ${other}`, test, kind, other))
+        )
+    ])
+  ]
+}

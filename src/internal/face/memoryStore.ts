@@ -1,0 +1,21 @@
+/** A store in memory, on the clock of whoever makes it. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type { Defaults, LockClock } from "../../LockStore.js"
+import { checkDefaults } from "./decodeOptions.js"
+import { lockClock } from "./effectClock.js"
+
+/** Impossible options of locks are a defect. */
+export const onEffectClock = <Store>(
+  defaults: Defaults | undefined,
+  make: (clock: LockClock, wallMillis: () => number) => Store
+): Effect.Effect<Store> =>
+  Effect.gen(function* () {
+    const impossible = checkDefaults(defaults)
+    if (impossible !== undefined) {
+      return yield* Effect.die(new Cause.IllegalArgumentException(impossible))
+    }
+    const clock = yield* Effect.clock
+    const runtime = yield* Effect.runtime<never>()
+    return make(lockClock(clock, runtime), () => clock.unsafeCurrentTimeMillis())
+  })
