@@ -335,6 +335,28 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("of a lease whose proof ended while the process was stopped, it is another one", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const exit = yield* Effect.exit(
+          Lock.withLock(key, { ttl: 100 })((outer) =>
+            Effect.uninterruptible(
+              Effect.suspend(() => {
+                const until = performance.now() + 150
+                while (performance.now() < until);
+                // (no timer has told of it yet)
+                return Effect.map(Lock.withLock(key, reentrant)(fenceOf), (own) =>
+                  expect(own.fencingToken).toBeGreaterThan(outer.fencingToken)
+                )
+              })
+            )
+          )
+        )
+        expect(failuresOf(exit)).toMatchObject([{ _tag: "LockLost", reason: "Unreachable", key }])
+        yield* untilFree(key)
+      })
+    )
+
     it.scoped("an inner release, or the end of its scope, ends the inner use alone", () =>
       Effect.gen(function* () {
         const key = freshKey()

@@ -8,6 +8,7 @@ import type { LockStore } from "../../LockStore.js"
 import { withLease } from "./acquire.js"
 import { impossible } from "./answers.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { startGuarded } from "./guard.js"
 import type { HeldLease } from "./lease.js"
 import { ownLease } from "./reentrant.js"
 import type { Share } from "./share.js"
@@ -84,7 +85,7 @@ const guardAndEnd = <I extends SharedLease, A, E, R>(
   caller: Caller
 ): Effect.Effect<A, E | LockLost, R> =>
   Effect.ensuring(
-    Effect.suspend(() => lease.startGuarded(bodyWith(body, lease), caller)),
+    Effect.suspend(() => startGuarded(lease, bodyWith(body, lease), caller)),
     Effect.sync(() => lease.end())
   )
 

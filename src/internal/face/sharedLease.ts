@@ -11,9 +11,8 @@ import * as Scope from "effect/Scope"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
 import { ofKind } from "./answers.js"
-import type { Caller } from "./caller.js"
 import { awaitLoss, signalOf } from "./ending.js"
-import { guard, startGuarded } from "./guard.js"
+import { guard } from "./guard.js"
 import type { Hold, OfKey, Shareable } from "./holds.js"
 
 export class SharedLease implements Shareable {
@@ -106,14 +105,6 @@ export class SharedLease implements Shareable {
       this.watchers.delete(callback)
       unwatch()
     }
-  }
-
-  /** Starts the body of an inner `withLock`, for that caller. */
-  startGuarded<A, E, R>(
-    effect: Effect.Effect<A, E, R>,
-    caller: Caller
-  ): Effect.Effect<A, E | LockLost> {
-    return caller.isInterrupted ? caller.restore(Effect.never) : startGuarded(this, effect, caller)
   }
 
   end(): void {
