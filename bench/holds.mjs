@@ -24,22 +24,26 @@ const { fiberRefsOf, updateFiberRef } = await load(join(root, "dist/internal/fac
 const times = 20_000
 const rounds = 21
 const store = {}
+const asks = { kind: "lock", limit: 1 }
+const lease = {}
 
 const ways = {
   // (the copy of the FiberRefs is there anyway: the body has a fiber of its own)
   withLock: (fiber, hold) => {
     const refs = fiberRefsOf(fiber)
     if (!hold) return FiberRefs.forkAs(refs, FiberId.none)
-    const one = new Hold("k", store, 0)
+    const one = new Hold("k", store, 0, asks)
+    one.lease = lease
     const given = new ChildRefs(refs, one).updateRefs(refs, FiberId.none)
-    one.ended = true
+    one.lease = undefined
     return given
   },
   "scoped acquire": (fiber, hold) => {
     if (!hold) return undefined
-    const one = new Hold("k", store, 0)
+    const one = new Hold("k", store, 0, asks)
+    one.lease = lease
     updateFiberRef(fiber, currentHolds, (holds) => adding(one, false, holds))
-    one.ended = true
+    one.lease = undefined
     return one
   }
 }

@@ -7,7 +7,7 @@
  * over.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Effect, Schedule } from "effect"
+import { Config, Console, Duration, Effect, Schedule } from "effect"
 import { Lock } from "effect-redis-lock"
 import { StoreLive } from "./support/store.js"
 
@@ -15,16 +15,19 @@ const rebuildIndex = Console.log("rebuilds the index").pipe(
   Effect.repeat(Schedule.spaced("1 second"))
 )
 
-const worker = Lock.withLock("indexer", { ttl: "30 seconds", owner: `worker ${process.pid}` })(
-  (lease) =>
-    Effect.gen(function* () {
-      yield* Console.log(`has the lock, fencing token ${lease.fencingToken}`)
-      return yield* rebuildIndex
-    }).pipe(
+const worker = Effect.gen(function* () {
+  const ttl = yield* Config.withDefault(Config.duration("TTL"), Duration.seconds(30))
+  yield* Console.log("waits for the lock")
+  return yield* Lock.withLock("indexer", { ttl, owner: `worker ${process.pid}` })((lease) =>
+    Effect.zipRight(
+      Console.log(`has the lock, fencing token ${lease.fencingToken}`),
+      rebuildIndex
+    ).pipe(
       // runs before the lock is given back; keep it shorter than the orchestrator's grace period
       Effect.onInterrupt(() => Console.log("interrupted: cleans up, still under the lock"))
     )
-)
+  )
+})
 
 worker.pipe(
   Effect.onInterrupt(() => Console.log("has stopped, and nothing stays locked")),

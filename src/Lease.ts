@@ -40,6 +40,22 @@ export interface Options {
   /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
   readonly owner?: string | undefined
   /**
+   * With `true`, code that runs under a lease of the key, and takes the key again, shares that lease: it
+   * does not wait, asks the store nothing, and has nothing to give back. "Under a lease" is the body of
+   * `withLock` and its like, or what `lease.guard` runs, and every fiber that is forked there, for as
+   * long as the lease is held. A scoped `acquire` by itself does not count: its fiber's other code cannot
+   * tell that it has the lease.
+   *
+   * What is shared is the outer lease as it is: its token, its fencing token, its `ttl` and other
+   * options. The inner use ends with the outer lease at the latest; then it fails with `LockLost`. Its
+   * own end, and its own `release`, end the inner use only. Several inner uses do not exclude each
+   * other. A lease of another `LockStore`, or of another kind of lock, is not shared.
+   *
+   * Default: `false`, so that a caller that takes what it has waits for itself, and is warned about. (A
+   * read in a read of a `ReadWriteLock` is shared in any case.)
+   */
+  readonly reentrant?: boolean | undefined
+  /**
    * A name for metrics and spans, for all locks of one purpose. Unlike keys, there must be only a
    * few names: metrics keep every name for ever. Default: `"default"`.
    */

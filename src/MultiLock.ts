@@ -6,7 +6,9 @@
  * order. Free keys are taken at once, and given back at once: in one Redis that is one round trip each,
  * for up to 16 keys. If some are not free, none is held behind the one that is waited for.
  *
- * Each key is the same lock as that of `Lock`: the two exclude each other.
+ * Each key is the same lock as that of `Lock`: the two exclude each other. With the option `reentrant`,
+ * either shares a lease of the caller's own that has all of its keys; if there are leases that have only
+ * some of them, that is a defect.
  *
  * @example
  * ```ts
@@ -33,7 +35,12 @@ import {
   underLease,
   underLeaseIfAvailable
 } from "./internal/face/body.js"
-import { type HeldSeveral, type SeveralKeys, severalKeys } from "./internal/face/several.js"
+import {
+  type HeldSeveral,
+  type SeveralKeys,
+  severalKeys,
+  type SharedSeveral
+} from "./internal/face/several.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -208,5 +215,5 @@ const withAll = <A, E, R>(
 
 const forUsers =
   <A, E, R>(body: Body<MultiLease, A, E, R>) =>
-  ({ users }: HeldSeveral): Effect.Effect<A, E, R> =>
+  ({ users }: HeldSeveral | SharedSeveral): Effect.Effect<A, E, R> =>
     bodyWith(body, users)

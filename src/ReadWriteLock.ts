@@ -9,8 +9,8 @@
  * Nested reads share: a fiber that is in a `withReadLock` of the key (or under the `guard` of a read), and
  * every fiber that was forked from it, uses that read again, and does not wait behind a writer that
  * waits for it. The inner use has the same lease and gives nothing back; it ends with the outer one at
- * the latest. A write is not shared: whoever takes the lock again inside of a write waits for itself,
- * and is warned about.
+ * the latest. A write is shared only with the option `reentrant`: otherwise whoever takes the lock again
+ * inside of a write waits for itself, and is warned about.
  *
  * There is no upgrade. A fiber that holds a read (or was forked from one that does) and asks for the
  * write lock of the same key would wait for itself for ever: that is a defect, at once. From write to
@@ -53,8 +53,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
-import { aRead, noUpgrade, sameRead, theWrite } from "./internal/face/readWrite.js"
-import { scopedShared, withShared } from "./internal/face/sharedLease.js"
+import { aRead, theWrite } from "./internal/face/readWrite.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
@@ -91,6 +90,10 @@ export interface WriteLease extends Lease {
    * renewal that is answered makes a read of it. It can be called again then. Once it has succeeded,
    * another call fails with a `LockStoreError` that is not transient. Fails with `LockLost` if the
    * lease is lost or released.
+   *
+   * With the option `reentrant`, writes inside of this one end with it (`LockLost`, `Released`). The
+   * downgrade of a write inside of another one is of this inner use only: for the outer one it is still
+   * a write, and nobody else enters.
    */
   readonly downgrade: Effect.Effect<void, LockLost | LockStoreError>
 }
@@ -108,13 +111,7 @@ export const readLock = (
   key: string,
   options?: WaitOptions
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(
-    key,
-    aRead,
-    options,
-    options?.waitAtMost,
-    sameRead(key, options, options?.waitAtMost, scopedShared)
-  )
+  scopedLease(key, aRead, options, options?.waitAtMost)
 
 /**
  * Takes a read if nobody writes at this moment, and nobody waits; fails with `LockUnavailable` if not.
@@ -127,7 +124,7 @@ export const tryReadLock = (
   key: string,
   options?: Options
 ): Effect.Effect<Lease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(key, aRead, options, 0, sameRead(key, options, 0, scopedShared))
+  scopedLease(key, aRead, options, 0)
 
 /**
  * Takes the write lock, waiting until it is its turn and the readers inside have left, and gives it back
@@ -141,7 +138,7 @@ export const writeLock = (
   key: string,
   options?: WaitOptions
 ): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(key, theWrite, options, options?.waitAtMost, noUpgrade(key))
+  scopedLease(key, theWrite, options, options?.waitAtMost)
 
 /**
  * Takes the write lock if nobody has anything of the key at this moment, and nobody waits; fails with
@@ -154,7 +151,7 @@ export const tryWriteLock = (
   key: string,
   options?: Options
 ): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
-  scopedLease(key, theWrite, options, 0, noUpgrade(key))
+  scopedLease(key, theWrite, options, 0)
 
 /**
  * Runs an effect, or a function of the lease, as a reader: takes a read, runs the body guarded, and
@@ -177,13 +174,7 @@ export const withReadLock: {
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: WaitOptions) =>
-  underLease(
-    key,
-    aRead,
-    options,
-    body,
-    sameRead(key, options, options?.waitAtMost, (lease, caller) => withShared(lease, body, caller))
-  )
+  underLease(key, aRead, options, body)
 )
 
 /**
@@ -206,13 +197,7 @@ export const withReadLockIfAvailable: {
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
-  underLeaseIfAvailable(
-    key,
-    aRead,
-    options,
-    body,
-    sameRead(key, options, 0, (lease, caller) => withShared(lease, body, caller))
-  )
+  underLeaseIfAvailable(key, aRead, options, body)
 )
 
 /**
@@ -249,7 +234,7 @@ export const withWriteLock: {
     options?: WaitOptions
   ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: WaitOptions) =>
-  underLease(key, theWrite, options, body, noUpgrade(key))
+  underLease(key, theWrite, options, body)
 )
 
 /**
@@ -272,5 +257,5 @@ export const withWriteLockIfAvailable: {
     options?: Options
   ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
 } = bodyFirst(<A, E, R>(body: Body<WriteLease, A, E, R>, key: string, options?: Options) =>
-  underLeaseIfAvailable(key, theWrite, options, body, noUpgrade(key))
+  underLeaseIfAvailable(key, theWrite, options, body)
 )

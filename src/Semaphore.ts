@@ -27,14 +27,14 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { scopedLease } from "./internal/face/acquire.js"
+import { impossible } from "./internal/face/answers.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
 import { lookAt } from "./internal/face/look.js"
-import { type HeldPermits, permitsOf } from "./internal/face/permits.js"
+import { type HeldPermits, permitsOf, type SharedPermits } from "./internal/face/permits.js"
 import type { Share } from "./internal/face/share.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -53,7 +53,10 @@ export interface Permits {
    * the smaller one counts, and a warning is logged, once for a key.
    */
   readonly limit: number
-  /** How many permits to take, all at once: a whole number from 1 to `limit`. Default: 1. */
+  /**
+   * How many permits to take, all at once: a whole number from 1 to `limit`. Default: 1. With
+   * `reentrant`, inside of other permits of the key, no more than these.
+   */
   readonly permits?: number | undefined
 }
 
@@ -178,10 +181,8 @@ export const inUse = (key: string): Effect.Effect<number, LockStoreError, LockSt
 
 const withShare = <A, E, R>(
   options: Permits,
-  use: (share: Share<HeldPermits>) => Effect.Effect<A, E, R>
+  use: (share: Share<HeldPermits, SharedPermits>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
   const share = permitsOf(options)
-  return typeof share === "string"
-    ? Effect.die(new Cause.IllegalArgumentException(share))
-    : use(share)
+  return typeof share === "string" ? impossible(share) : use(share)
 }

@@ -126,6 +126,49 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
+  it.effect("a class with async methods gets the lock's own errors, and its work's", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      for (const url of [undefined, server.url]) {
+        const ended = yield* run("service-class.ts", url)
+        expect(ended).toMatchObject({ code: 0, stderr: "" })
+        expect(ended.stdout).toBe(
+          "200 order 42 is paid\n423 somebody is paying this order, with Retry-After\n404 there is no order 43\n"
+        )
+      }
+    })
+  )
+
+  it.effect("workers of a queue do one job at a time for a customer, on the queue's client", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const ended = yield* run("queue-worker.ts", server.url)
+      expect(ended).toMatchObject({ code: 0, stderr: "" })
+      expect(ended.stdout).toMatch(/^30 of 30 charges, 1 at a time for a customer, [23] in all\n$/)
+      expect(yield* server.command("EXISTS", "examples:customer:ada")).toBe(0)
+    })
+  )
+
+  it.effect(
+    "a pod that is terminated hands its lock over, one that is killed leaves it to its ttl",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const ended = yield* run("kubernetes.ts", server.url)
+        expect(ended).toMatchObject({ code: 0, stderr: "" })
+        const waited = (signal: string) =>
+          Number(new RegExp(`^${signal}: .* after (\\d+) ms`, "m").exec(ended.stdout)?.[1])
+        expect(waited("SIGTERM")).toBeLessThan(1_000)
+        // (of 3 s, renewed after the half)
+        expect(waited("SIGKILL")).toBeGreaterThan(1_300)
+        expect(waited("SIGKILL")).toBeLessThan(6_000)
+        expect(yield* server.command("EXISTS", "examples:indexer")).toBe(0)
+      }),
+    // (three processes start, one after the other)
+    120_000
+  )
+
   it.effect("a partner that takes three calls at a time gets no more, and refuses none", () =>
     Effect.gen(function* () {
       const ended = yield* run("partner-api.ts")

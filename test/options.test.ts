@@ -77,6 +77,9 @@ const impossible: ReadonlyArray<
   ["owner", "o".repeat(1_025), '"ooo'],
   ["name", 42, "42"],
   ["name", "n".repeat(1_025), '"nnn'],
+  ["reentrant", 1, "1. It must be true or false"],
+  ["reentrant", "yes", '"yes"'],
+  ["reentrant", null, "null"],
   // nothing that a string can be made of
   ["owner", Object.create(null), ""],
   ["ttl", Object.create(null), ""]

@@ -86,6 +86,26 @@ export const checkPermits = (limit: unknown, permits: unknown): string | undefin
       : impossible("permits", permits, `It must be a whole number from 1 to the limit, ${limit}.`)
     : impossible("limit", limit, `It must be a whole number from 1 to ${maxLimit}.`)
 
+/** What is said to a fiber that asks, as `reentrant`, for more permits than it is inside of. */
+export const notSoManyPermits = (key: string, permits: number, own: number): string =>
+  impossible(
+    "permits",
+    permits,
+    `With reentrant: true, inner code shares the permits of ${show(key)} that its fiber has, and these are ${own}. Take as many outside as the work inside needs.`
+  )
+
+/** What is said to a fiber that asks, as `reentrant`, for keys of which no lease of its own has all. */
+export const notAllInOne = (keys: ReadonlyArray<string>): string => {
+  const all = JSON.stringify(keys)
+  return `Impossible lock option keys: ${all.length > 200 ? `${all.slice(0, 200)}…` : all}. With reentrant: true, inner code shares the lease that its fiber has, and that has some of these keys and not all of them: it would wait for itself for ever. Take all of them outside, in one MultiLock.`
+}
+
+/** Says what is wrong with a flag, or nothing. */
+export const checkFlag = (option: string, value: unknown): string | undefined =>
+  value === undefined || typeof value === "boolean"
+    ? undefined
+    : impossible(option, value, "It must be true or false.")
+
 /** What is said to a fiber that holds a read of the key, and asks for the write lock. */
 export const impossibleUpgrade = (key: string): string =>
   `Impossible upgrade of the read-write lock ${show(key)}: its write lock was asked for by a fiber that holds a read of it, or that was forked from one that does. A writer waits for the readers inside, so it would wait for itself for ever. End the read first, or take the write lock from the beginning: it can be downgraded to a read.`

@@ -15,13 +15,13 @@ import {
   type Contention,
   type Kind,
   type LockClock,
-  LockStore
+  type LockStore
 } from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
-import { acquireExit, lockStoreError, publicContention } from "./answers.js"
+import { acquireExit, impossible, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext, called } from "./asyncContext.js"
-import { type Caller, uninterruptibly } from "./caller.js"
+import { type Caller, storeOf, uninterruptibly } from "./caller.js"
 import { updateFiberRef } from "./fiberRefs.js"
 import { lacking, notCapable } from "../engine.js"
 import { adding, currentHolds, Hold } from "./holds.js"
@@ -31,7 +31,9 @@ import { limitsSeen } from "./limits.js"
 import { checkKeys, type LeaseOptions } from "../common/options.js"
 import type { Cancel, SeveralExit } from "../lease/several.js"
 import { engineStoreOf } from "./publicStore.js"
+import { ownLease } from "./reentrant.js"
 import type { Share } from "./share.js"
+import { scopedShared, type SharedLease } from "./sharedLease.js"
 import { traceAcquisition } from "./spans.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
@@ -165,7 +167,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.granted = grant
     this.waiting?.end()
     const { askedAt, context, engine, key, metrics, options, store } = this
-    const hold = new Hold(key, store, store.clock.unsafeNow(), this.asks.keys)
+    const hold = new Hold(key, store, store.clock.unsafeNow(), this.asks)
     this.lease = this.asks.makeLease(
       key,
       options,
@@ -242,9 +244,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   const resolved =
     (share.takeAll && checkKeys(share.named)) ??
     decodeOptions(key, options, waitAtMost, store.defaults)
-  if (typeof resolved === "string") {
-    return Effect.die(new Cause.IllegalArgumentException(resolved))
-  }
+  if (typeof resolved === "string") return impossible(resolved)
   const acquisition = new Acquisition(key, share, resolved, store, caller)
   const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
@@ -255,30 +255,27 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   )
 }
 
-/** What a caller gets in place of a lease of its own, if that is not nothing; asked in its region. */
-export type Instead<A, E, R> = (caller: Caller) => Effect.Effect<A, E, R> | undefined
-
-/** Takes a lease into the caller's scope. */
-export const scopedLease = <L extends HeldLease, I = never>(
+/** Takes a lease into the caller's scope, or shares its own. */
+export const scopedLease = <L extends HeldLease, I extends SharedLease>(
   key: string,
-  share: Share<L>,
+  share: Share<L, I>,
   options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined,
-  instead?: Instead<I, never, Scope.Scope>
+  waitAtMost: Duration.DurationInput | undefined
 ): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> =>
-  uninterruptibly(
-    (caller): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> =>
-      instead?.(caller) ??
-      withLease(
-        key,
-        share,
-        options,
-        waitAtMost,
-        caller,
-        (lease) => intoScope(lease, caller),
-        Effect.fail<LockUnavailable>
-      )
-  )
+  uninterruptibly((caller): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> => {
+    const own = ownLease(key, share, options, waitAtMost, caller)
+    if (typeof own === "string") return impossible(own)
+    if (own !== undefined) return scopedShared(own)
+    return withLease(
+      key,
+      share,
+      options,
+      waitAtMost,
+      caller,
+      (lease) => intoScope(lease, caller),
+      Effect.fail<LockUnavailable>
+    )
+  })
 
 const intoScope = <L extends HeldLease>(
   lease: L,
@@ -298,9 +295,6 @@ const intoScope = <L extends HeldLease>(
     }
   )
 }
-
-export const storeOf = ({ fiber }: Caller): LockStore =>
-  Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
 
 const scopeOf = ({ fiber }: Caller): Scope.Scope =>
   Context.get(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)

@@ -1,6 +1,7 @@
 /** What the engine answers, as users see it: errors, causes, durations. */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
+import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { LockStoreError, LockUnavailable } from "../../LockError.js"
@@ -103,6 +104,10 @@ export const acquireExit = (
       return Exit.die(new Cause.IllegalArgumentException(exit.message))
   }
 }
+
+/** What was asked for is impossible, as this sentence says. */
+export const impossible = (sentence: string): Effect.Effect<never> =>
+  Exit.die(new Cause.IllegalArgumentException(sentence))
 
 /** The first error of a cause. */
 export const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>

@@ -5,10 +5,14 @@ import type * as Option from "effect/Option"
 import type { Options, WaitOptions } from "../../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { LockStore } from "../../LockStore.js"
-import { type Instead, withLease } from "./acquire.js"
+import { withLease } from "./acquire.js"
+import { impossible } from "./answers.js"
 import { type Caller, uninterruptibly } from "./caller.js"
+import { startGuarded } from "./guard.js"
 import type { HeldLease } from "./lease.js"
+import { ownLease } from "./reentrant.js"
 import type { Share } from "./share.js"
+import type { SharedLease } from "./sharedLease.js"
 
 export type Body<L, A, E, R> = Effect.Effect<A, E, R> | ((lease: L) => Effect.Effect<A, E, R>)
 
@@ -26,18 +30,19 @@ export const bodyFirst = <Both>(run: (body: never, key: never, options: never) =
       ? run(first as never, second as never, third as never)
       : (body: unknown) => run(body as never, first as never, second as never)) as Both
 
-/** Takes a lease, waiting for it, runs the body under it, and gives it back; or does something instead. */
-export const underLease = <L extends HeldLease, A, E, R>(
+/** Takes a lease, waiting for it, runs the body under it, and gives it back; or shares the caller's own. */
+export const underLease = <L extends HeldLease, I extends SharedLease, A, E, R>(
   key: string,
-  share: Share<L>,
+  share: Share<L, I>,
   options: WaitOptions | undefined,
-  body: Body<L, A, E, R>,
-  instead?: Instead<A, E | LockLost, R>
+  body: Body<L | I, A, E, R>
 ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
   uninterruptibly(
-    (caller): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> =>
-      instead?.(caller) ??
-      withLease(
+    (caller): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> => {
+      const own = ownLease(key, share, options, options?.waitAtMost, caller)
+      if (typeof own === "string") return impossible(own)
+      if (own !== undefined) return guardAndEnd(own, body, caller)
+      return withLease(
         key,
         share,
         options,
@@ -46,31 +51,42 @@ export const underLease = <L extends HeldLease, A, E, R>(
         (lease) => guardAndRelease(lease, body, caller),
         Effect.fail<LockUnavailable>
       )
+    }
   )
 
 /** The same in one attempt: nothing, where that finds the key taken. */
-export const underLeaseIfAvailable = <L extends HeldLease, A, E, R>(
+export const underLeaseIfAvailable = <L extends HeldLease, I extends SharedLease, A, E, R>(
   key: string,
-  share: Share<L>,
+  share: Share<L, I>,
   options: Options | undefined,
-  body: Body<L, A, E, R>,
-  instead?: Instead<A, E | LockLost, R>
+  body: Body<L | I, A, E, R>
 ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> =>
   uninterruptibly(
     (caller): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> => {
-      const other = instead?.(caller)
-      return other !== undefined
-        ? Effect.asSome(other)
-        : withLease(
-            key,
-            share,
-            options,
-            0,
-            caller,
-            (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
-            () => Effect.succeedNone
-          )
+      const own = ownLease(key, share, options, 0, caller)
+      if (typeof own === "string") return impossible(own)
+      if (own !== undefined) return Effect.asSome(guardAndEnd(own, body, caller))
+      return withLease(
+        key,
+        share,
+        options,
+        0,
+        caller,
+        (lease) => Effect.asSome(guardAndRelease(lease, body, caller)),
+        () => Effect.succeedNone
+      )
     }
+  )
+
+/** Runs a body under a lease that its caller has anyway. */
+const guardAndEnd = <I extends SharedLease, A, E, R>(
+  lease: I,
+  body: Body<I, A, E, R>,
+  caller: Caller
+): Effect.Effect<A, E | LockLost, R> =>
+  Effect.ensuring(
+    Effect.suspend(() => startGuarded(lease, bodyWith(body, lease), caller)),
+    Effect.sync(() => lease.end())
   )
 
 /** Runs a body under a lease, then gives the lease back. */

@@ -2,12 +2,13 @@
  * The caller that asks for a lease: its fiber, and whether it could be interrupted when it asked.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import { identity } from "effect/Function"
 import * as RuntimeFlags from "effect/RuntimeFlags"
-import type { Restore } from "../../LockStore.js"
+import { LockStore, type Restore } from "../../LockStore.js"
 
 export class Caller {
   /** Gives an effect the interruptibility that the caller had. */
@@ -28,6 +29,9 @@ export class Caller {
     )
   }
 }
+
+export const storeOf = ({ fiber }: Caller): LockStore =>
+  Context.get(fiber.currentContext as Context.Context<LockStore>, LockStore)
 
 /**
  * As `Effect.uninterruptibleMask`, in fewer steps, and the region knows who entered it. What it does

@@ -3,7 +3,13 @@ import type * as Duration from "effect/Duration"
 import type { Options, WaitOptions } from "../../Lease.js"
 import type { Defaults } from "../../LockStore.js"
 import { toMillis } from "./millis.js"
-import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "../common/options.js"
+import {
+  checkFlag,
+  checkKey,
+  type LeaseOptions,
+  notADuration,
+  resolveOptions
+} from "../common/options.js"
 
 /** A sentence where one of them is impossible. */
 export const decodeOptions = (
@@ -14,6 +20,8 @@ export const decodeOptions = (
 ): LeaseOptions | string => {
   const badKey = checkKey(key)
   if (badKey !== undefined) return badKey
+  const badFlag = checkFlag("reentrant", options?.reentrant)
+  if (badFlag !== undefined) return badFlag
   // a store's renewEvery is meant for its ttl, and its margin for both of them
   const timing: Options | undefined = options?.ttl === undefined ? defaults : options
   const margins = options?.renewEvery === undefined ? timing : options

@@ -21,16 +21,7 @@ import { type Caller, uninterruptibly } from "./caller.js"
 import { closingGoesOn } from "./closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { type Given, startLike } from "./fork.js"
-import { adding, currentHolds, type Hold } from "./holds.js"
-
-/** The part of a lease that guarding needs. */
-export interface Losable {
-  /** Compares clocks. */
-  readonly checkHeld: () => boolean
-  readonly loss: LockLost
-  readonly hold: Hold
-  readonly onEnd: (callback: () => void) => () => void
-}
+import { adding, currentHolds, type Hold, type Losable } from "./holds.js"
 
 export const guard = <A, E, R>(
   lease: Losable,

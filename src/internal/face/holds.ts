@@ -1,24 +1,60 @@
 /**
- * What a fiber holds, and the fibers that it was forked from: so that one that waits for itself can be
- * told. A FiberRef, since forks inherit it.
+ * What a fiber holds, and the fibers that it was forked from: so that it can share that with itself, or
+ * be told that it waits for itself. A FiberRef, since forks inherit it.
  */
 import * as FiberRef from "effect/FiberRef"
-import type { LockStore } from "../../LockStore.js"
+import type { Lease } from "../../Lease.js"
+import type { LockLost } from "../../LockError.js"
+import type { Kind, LockStore } from "../../LockStore.js"
 
-/** A lease, as far as this is concerned. (Without the rest of it, which refers to FiberRefs itself.) */
+/** The part of a lease that guarding needs. */
+export interface Losable {
+  /** Compares clocks. */
+  readonly checkHeld: () => boolean
+  readonly loss: LockLost
+  readonly hold: Hold
+  readonly onEnd: (callback: () => void) => () => void
+}
+
+/** What a lease has of one of its keys. */
+export interface OfKey {
+  readonly key: string
+  readonly token: string
+  readonly fencingToken: number
+}
+
+/** The part of a lease that inner code shares. (Not the class, which refers to FiberRefs itself.) */
+export interface Shareable extends Losable, Lease {
+  readonly of: (key: string) => OfKey
+}
+
+/** What was asked for. */
+interface Asks {
+  readonly kind: Kind
+  readonly limit: number
+  /** Of several keys, all of them. */
+  readonly keys?: ReadonlyArray<string>
+}
+
+/** A lease, as far as fibers know of it, which can be long after its end. */
 export class Hold {
-  ended = false
+  /** Until it ends. */
+  lease: Shareable | undefined = undefined
 
   constructor(
     readonly key: string,
     readonly store: LockStore,
     readonly since: number,
-    /** Of several keys, all of them. */
-    private readonly keys?: ReadonlyArray<string>
+    readonly asks: Asks
   ) {}
 
+  get hasEnded(): boolean {
+    return this.lease === undefined
+  }
+
   isOf(key: string): boolean {
-    return this.keys === undefined ? this.key === key : this.keys.includes(key)
+    const { keys } = this.asks
+    return keys === undefined ? this.key === key : keys.includes(key)
   }
 }
 
@@ -40,12 +76,13 @@ const each = (holds: Holds | undefined): ReadonlyArray<Holds> => {
 /** Those that have not ended. */
 const live = (holds: Holds | undefined): Holds | undefined => {
   let one = holds
-  while (one !== undefined && !one.hold.ended) one = one.others
+  while (one !== undefined && !one.hold.hasEnded) one = one.others
   // mostly all, and then no copy is made
   return one === undefined
     ? holds
     : each(holds).reduceRight<Holds | undefined>(
-        (others, { hold, isGuards }) => (hold.ended ? others : new Holds(hold, isGuards, others)),
+        (others, { hold, isGuards }) =>
+          hold.hasEnded ? others : new Holds(hold, isGuards, others),
         undefined
       )
 }
@@ -55,7 +92,7 @@ const joined = (parent: Holds | undefined, child: Holds | undefined): Holds | un
   const known = new Set(each(parent).map(({ hold }) => hold))
   return each(child).reduceRight(
     (others, { hold, isGuards }) =>
-      hold.ended || isGuards || known.has(hold) ? others : new Holds(hold, false, others),
+      hold.hasEnded || isGuards || known.has(hold) ? others : new Holds(hold, false, others),
     live(parent)
   )
 }
@@ -67,18 +104,15 @@ export const currentHolds: FiberRef.FiberRef<Holds | undefined> = FiberRef.unsaf
 export const adding = (hold: Hold, isGuards: boolean, holds: Holds | undefined): Holds =>
   new Holds(hold, isGuards, live(holds))
 
-/** The lease of that key that is held here, of those that are asked for. */
+/** The lease of that key that is held here. */
 export const holdOf = (
   key: string,
   store: LockStore,
-  holds: Holds | undefined,
-  isAskedFor: (hold: Hold, isGuards: boolean) => boolean = () => true
+  holds: Holds | undefined
 ): Hold | undefined => {
   for (let one = holds; one !== undefined; one = one.others) {
-    const { hold, isGuards } = one
-    if (!hold.ended && hold.store === store && hold.isOf(key) && isAskedFor(hold, isGuards)) {
-      return hold
-    }
+    const { hold } = one
+    if (!hold.hasEnded && hold.store === store && hold.isOf(key)) return hold
   }
   return undefined
 }

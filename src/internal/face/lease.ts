@@ -11,7 +11,6 @@ import type * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
-import { setMaxListeners } from "node:events"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError, type LossReason } from "../../LockError.js"
 import type { Kind, LockClock } from "../../LockStore.js"
@@ -23,9 +22,10 @@ import { causeOf, errorIn, ofKind } from "./answers.js"
 import { type AsyncContext, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { inClosing, isToldAlready } from "./closing.js"
+import { awaitLoss, signalOf } from "./ending.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
-import type { Hold } from "./holds.js"
+import type { Hold, OfKey, Shareable } from "./holds.js"
 import { logFailedRenewal, logWarning } from "./logs.js"
 import { Renewal } from "./renewal.js"
 import { answered, traceRelease } from "./spans.js"
@@ -34,7 +34,7 @@ import type { LockMetrics } from "./telemetry.js"
 /** What its users are told of a release. */
 type Told = Exit.Exit<void, LockLost | LockStoreError>
 
-export class HeldLease implements Lease, LeaseFace {
+export class HeldLease implements Shareable, LeaseFace {
   readonly token: string
   readonly fencingToken: number
   readonly core: LeaseCore
@@ -47,7 +47,7 @@ export class HeldLease implements Lease, LeaseFace {
   span: Tracer.Span | undefined = undefined
 
   private error: LockLost | undefined = undefined
-  private abort: AbortController | undefined = undefined
+  private aborts: AbortSignal | undefined = undefined
   private renewal: Renewal | undefined = undefined
   private told: Told | undefined = undefined
 
@@ -69,6 +69,7 @@ export class HeldLease implements Lease, LeaseFace {
     this.contention = grant.contention
     this.core = new LeaseCore(grant, clock, options, this)
     this.waitedMillis = hold.since - askedAt
+    hold.lease = this
   }
 
   // ---------------------------------------------------------------- what users see
@@ -95,13 +96,7 @@ export class HeldLease implements Lease, LeaseFace {
   }
 
   get awaitLost(): Effect.Effect<never, LockLost> {
-    return Effect.async<never, LockLost>((resume) => {
-      const onEnd = () => {
-        if (this.core.ended !== "Released") resume(this.loss)
-      }
-      if (!this.checkHeld()) return onEnd()
-      return Effect.sync(this.onEnd(inContext<void>(onEnd)))
-    })
+    return awaitLoss(this)
   }
 
   /** A function by itself, as in `work.pipe(lease.guard)`. */
@@ -110,15 +105,7 @@ export class HeldLease implements Lease, LeaseFace {
   }
 
   get signal(): AbortSignal {
-    if (this.abort === undefined) {
-      const abort = (this.abort = new AbortController())
-      // as many as the holder likes: ten requests at a time are no leak
-      setMaxListeners(0, abort.signal)
-      const onEnd = () => abort.abort(this.loss)
-      if (this.checkHeld()) this.onEnd(inContext<void>(onEnd))
-      else onEnd()
-    }
-    return this.abort.signal
+    return (this.aborts ??= signalOf(this))
   }
 
   get release(): Effect.Effect<void, LockLost | LockStoreError> {
@@ -152,6 +139,10 @@ export class HeldLease implements Lease, LeaseFace {
   /** Compares clocks. */
   checkHeld(): boolean {
     return this.core.checkHeld()
+  }
+
+  of(_key: string): OfKey {
+    return this
   }
 
   /** Calls back once, when the lease is lost or released; returns how not to be called. */
@@ -202,7 +193,7 @@ export class HeldLease implements Lease, LeaseFace {
   }
 
   ending(heldMillis: number): void {
-    this.hold.ended = true
+    this.hold.lease = undefined
     this.metrics.ended(heldMillis)
   }
 

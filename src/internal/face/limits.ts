@@ -15,7 +15,8 @@ export const limitsSeen = (
   other: number,
   store: LockStore,
   caller: Fiber.RuntimeFiber<unknown, unknown>,
-  context: AsyncContext
+  context: AsyncContext,
+  whichCounts = "While both are in use, the smaller one counts."
 ): void => {
   let keys = warned.get(store)
   if (keys === undefined) warned.set(store, (keys = new Set()))
@@ -28,7 +29,7 @@ export const limitsSeen = (
     }
   }
   const refs = fiberRefsOf(caller)
-  const message = `Semaphore ${JSON.stringify(key.slice(0, 200))}: it is asked for with a limit of ${own}, and a holder has a limit of ${other}. While both are in use, the smaller one counts. (Warned about once for a key.)`
+  const message = `Semaphore ${JSON.stringify(key.slice(0, 200))}: it is asked for with a limit of ${own}, and a holder has a limit of ${other}. ${whichCounts} (Warned about once for a key.)`
   // (not in the store's own step: a logger is anybody's code)
   queueMicrotask(() => {
     context.runInAsyncScope(warnAs, undefined, caller, refs, key, undefined, message)

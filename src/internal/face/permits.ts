@@ -1,7 +1,9 @@
 /** Permits of a semaphore: what is asked for, and the lease of them. */
-import { checkPermits } from "../common/options.js"
+import { checkPermits, notSoManyPermits } from "../common/options.js"
+import type { Shareable } from "./holds.js"
 import { HeldLease } from "./lease.js"
-import type { Share } from "./share.js"
+import type { Own, Share } from "./share.js"
+import { SharedLease } from "./sharedLease.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
 
@@ -22,9 +24,23 @@ export class HeldPermits extends HeldLease {
   }
 }
 
+/** As many of an own lease's permits as were asked for. */
+export class SharedPermits extends SharedLease {
+  readonly fencingFloor: number
+
+  constructor(
+    readonly permits: number,
+    outer: HeldPermits,
+    key: string
+  ) {
+    super(outer, key)
+    this.fencingFloor = outer.fencingFloor
+  }
+}
+
 const spans = { acquire: "Semaphore.acquire", hold: "Semaphore.hold" }
 
-class Permits implements Share<HeldPermits> {
+class Permits implements Share<HeldPermits, SharedPermits> {
   readonly kind = "semaphore"
   readonly spans = spans
 
@@ -35,6 +51,17 @@ class Permits implements Share<HeldPermits> {
 
   readonly makeLease = (...held: Held): HeldPermits => new HeldPermits(this.share, ...held)
 
+  within(
+    lease: Shareable,
+    { isGuarded, isReentrant, key }: Own
+  ): SharedPermits | string | undefined {
+    if (!isGuarded || !isReentrant) return undefined
+    const outer = lease as HeldPermits
+    return this.share <= outer.permits
+      ? new SharedPermits(this.share, outer, key)
+      : notSoManyPermits(key, this.share, outer.permits)
+  }
+
   get attributes(): Readonly<Record<string, number>> {
     return { "lock.permits": this.share, "lock.limit": this.limit }
   }
@@ -43,7 +70,7 @@ class Permits implements Share<HeldPermits> {
 /** So many permits, or a sentence that names the impossible option. */
 export const permitsOf = (
   options: { readonly limit: number; readonly permits?: number | undefined } | undefined
-): Share<HeldPermits> | string => {
+): Share<HeldPermits, SharedPermits> | string => {
   // (whoever does not use types may give none)
   const { limit, permits = 1 } = options ?? { limit: undefined as never }
   return checkPermits(limit, permits) ?? new Permits(permits, limit)

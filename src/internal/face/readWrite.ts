@@ -1,74 +1,49 @@
 /** Both sides of a read-write lock: what is asked for, and the leases of it. */
-import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Options } from "../../Lease.js"
 import type { LockLost, LockStoreError } from "../../LockError.js"
 import { impossibleUpgrade, maxLimit } from "../common/options.js"
 import { notCapable, StoreFailure } from "../engine.js"
-import { type Instead, storeOf } from "./acquire.js"
 import { causeOf, lockStoreError } from "./answers.js"
 import { inContext } from "./asyncContext.js"
-import type { Caller } from "./caller.js"
-import { decodeOptions } from "./decodeOptions.js"
-import { currentHolds, type Hold, holdOf } from "./holds.js"
+import { Hold, type Shareable } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
 
-type Held = ConstructorParameters<typeof HeldLease>
-
 /** More than there will ever be readers: what a writer has. */
 const whole = maxLimit
 
-/** The leases that are reads at this moment, by what their fibers know of them. */
-const reads = new WeakMap<Hold, HeldLease>()
-
 class HeldRead extends HeldLease {
-  constructor(...held: Held) {
-    super(...held)
-    reads.set(this.hold, this)
+  /** At this moment. */
+  get isRead(): boolean {
+    return true
   }
 
   protected override get kind() {
     return "readWriteLock" as const
   }
-
-  override ending(heldMillis: number): void {
-    // (what fibers know of a lease can outlive it by far)
-    reads.delete(this.hold)
-    super.ending(heldMillis)
-  }
 }
 
 export class HeldWrite extends HeldRead {
+  private isDowngrading = false
   private downgraded = false
+  /** Those that share it, as writes. */
+  private inner: Set<SharedWrite> | undefined = undefined
 
-  constructor(...held: Held) {
-    super(...held)
-    reads.delete(this.hold)
+  override get isRead(): boolean {
+    return this.isDowngrading
   }
 
   get downgrade(): Effect.Effect<void, LockLost | LockStoreError> {
     return Effect.suspend(() => {
       const { core, key } = this
       if (!this.checkHeld()) return this.loss
-      if (this.downgraded) {
-        return Effect.fail(
-          lockStoreError(
-            new StoreFailure(
-              "reshare",
-              key,
-              "The lease has been downgraded already: it is a read, and cannot become less than that.",
-              false
-            )
-          )
-        )
-      }
+      if (this.downgraded) return alreadyDowngraded(key)
       if (!core.canReshare)
         return Effect.fail(lockStoreError(notCapable("reshare", key, "reshare")))
       // from the sending on, whatever becomes of it
-      reads.set(this.hold, this)
+      this.isDowngrading = true
+      for (const write of this.inner ?? []) if (!write.isRead) write.end()
       return Effect.async<void, LockLost | LockStoreError>((resume) => {
         const unwatch = this.onEnd(inContext<void>(() => resume(this.loss)))
         core.reshare(
@@ -85,64 +60,95 @@ export class HeldWrite extends HeldRead {
       })
     })
   }
+
+  shareWith(inner: SharedWrite): void {
+    this.inner ??= new Set()
+    this.inner.add(inner)
+  }
+
+  unshareWith(inner: SharedWrite): void {
+    this.inner?.delete(inner)
+  }
 }
+
+/**
+ * A write inside of an own one. Its downgrade is of this use alone, as its release: what its fiber does
+ * from then on it does in a read.
+ */
+export class SharedWrite extends SharedLease {
+  isRead = false
+  private readonly own: Hold
+
+  constructor(
+    readonly write: HeldWrite,
+    key: string
+  ) {
+    super(write, key)
+    const { asks, since, store } = write.hold
+    this.own = new Hold(key, store, since, asks)
+    this.own.lease = this
+    write.shareWith(this)
+  }
+
+  get downgrade(): Effect.Effect<void, LockLost | LockStoreError> {
+    return Effect.suspend((): Effect.Effect<void, LockLost | LockStoreError> => {
+      if (!this.checkHeld()) return this.loss
+      if (this.isRead) return alreadyDowngraded(this.key)
+      this.isRead = true
+      return Effect.void
+    })
+  }
+
+  override get hold(): Hold {
+    return this.own
+  }
+
+  override end(): void {
+    this.own.lease = undefined
+    this.write.unshareWith(this)
+    super.end()
+  }
+}
+
+const alreadyDowngraded = (key: string): Effect.Effect<never, LockStoreError> =>
+  Effect.fail(
+    lockStoreError(
+      new StoreFailure(
+        "reshare",
+        key,
+        "The lease has been downgraded already: it is a read, and cannot become less than that.",
+        false
+      )
+    )
+  )
+
+/** The lease of the key that the caller is inside of. */
+type Outer = HeldRead | HeldWrite | SharedWrite
+const outerOf = (lease: Shareable): Outer => lease as Outer
 
 export const aRead: Share<HeldRead> = {
   ...wholeLock,
   kind: "readWriteLock",
   limit: whole,
   makeLease: (...held) => new HeldRead(...held),
+  within: (lease, { isGuarded, isReentrant, key }) => {
+    const outer = outerOf(lease)
+    if (!isGuarded || (!outer.isRead && !isReentrant)) return undefined
+    return new SharedLease(outer instanceof SharedWrite ? outer.write : outer, key)
+  },
   spans: { acquire: "ReadWriteLock.readLock", hold: "ReadWriteLock.read" }
 }
 
-export const theWrite: Share<HeldWrite> = {
+export const theWrite: Share<HeldWrite, SharedWrite> = {
   ...aRead,
   share: whole,
   makeLease: (...held) => new HeldWrite(...held),
+  within: (lease, { isGuarded, isReentrant, key }) => {
+    const outer = outerOf(lease)
+    // however it was taken
+    if (outer.isRead) return impossibleUpgrade(key)
+    if (!isGuarded || !isReentrant) return undefined
+    return new SharedWrite(outer instanceof SharedWrite ? outer.write : (outer as HeldWrite), key)
+  },
   spans: { acquire: "ReadWriteLock.writeLock", hold: "ReadWriteLock.write" }
 }
-
-/** The read that the caller's fiber is in, or that one is in which it was forked from. */
-const ownRead = (key: string, caller: Caller, isGuarded: boolean): HeldLease | undefined => {
-  const holds = caller.fiber.getFiberRef(currentHolds)
-  if (holds === undefined) return undefined
-  const store = storeOf(caller)
-  const hold = holdOf(key, store, holds, (hold, isGuards) =>
-    isGuards || !isGuarded ? reads.has(hold) : false
-  )
-  const lease = hold && reads.get(hold)
-  return lease?.checkHeld() === true ? lease : undefined
-}
-
-/** Of a nested read: impossible options are a mistake there as well. */
-const mistakeIn = (
-  key: string,
-  options: Options | undefined,
-  waitAtMost: Duration.DurationInput | undefined,
-  caller: Caller
-): Effect.Effect<never> | undefined => {
-  const decoded = decodeOptions(key, options, waitAtMost, storeOf(caller).defaults)
-  return typeof decoded === "string"
-    ? Effect.die(new Cause.IllegalArgumentException(decoded))
-    : undefined
-}
-
-/** Where the caller is in a read of the key already: that one again. */
-export const sameRead =
-  <A, E, R>(
-    key: string,
-    options: Options | undefined,
-    waitAtMost: Duration.DurationInput | undefined,
-    use: (lease: SharedLease, caller: Caller) => Effect.Effect<A, E, R>
-  ): Instead<A, E, R> =>
-  (caller) => {
-    const own = ownRead(key, caller, true)
-    return own && (mistakeIn(key, options, waitAtMost, caller) ?? use(new SharedLease(own), caller))
-  }
-
-/** Where the caller is in a read of the key, however it was taken: a defect. */
-export const noUpgrade =
-  (key: string): Instead<never, never, never> =>
-  (caller) =>
-    ownRead(key, caller, false) &&
-    Effect.die(new Cause.IllegalArgumentException(impossibleUpgrade(key)))

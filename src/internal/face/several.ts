@@ -5,11 +5,14 @@ import type * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type { Lease } from "../../Lease.js"
 import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
+import { notAllInOne } from "../common/options.js"
 import { inOrder, Several } from "../lease/several.js"
 import type { SeveralGrant } from "../lease/severalGrant.js"
+import type { OfKey, Shareable } from "./holds.js"
 import { HeldLease } from "./lease.js"
 import { engineStoreOf } from "./publicStore.js"
-import { type Share, wholeLock } from "./share.js"
+import { type Own, type Share, wholeLock } from "./share.js"
+import { SharedLease } from "./sharedLease.js"
 import { AdaptedSource, BoundGrant, EngineSource } from "./sources.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
@@ -25,7 +28,11 @@ export class HeldSeveral extends HeldLease {
     for (const granted of this.grants.keys) {
       if (granted.grant instanceof BoundGrant) granted.grant = granted.grant.unbound
     }
-    this.users = new SeveralLease(this, this.grants, keys)
+    this.users = new SeveralLease(this, this.grants.keys, keys)
+  }
+
+  override of(key: string): OfKey {
+    return this.grants.keys.find((one) => one.key === key)!
   }
 
   get fencingTokens(): ReadonlyArray<number> {
@@ -37,9 +44,23 @@ export class HeldSeveral extends HeldLease {
   }
 }
 
+/** Several keys that the caller's own lease has, whatever else it has. */
+export class SharedSeveral extends SharedLease {
+  readonly users: SeveralLease
+
+  constructor(outer: Shareable, { first, keys, named }: SeveralKeys) {
+    super(outer, first)
+    this.users = new SeveralLease(
+      this,
+      keys.map((key) => outer.of(key)),
+      named
+    )
+  }
+}
+
 /** What the lease of one key and that of several have in common: it is the life of all of them. */
 abstract class Shared {
-  constructor(protected readonly held: HeldLease) {}
+  constructor(protected readonly held: Lease) {}
 
   get remaining(): Effect.Effect<Duration.Duration> {
     return this.held.remaining
@@ -78,13 +99,15 @@ abstract class Shared {
 
 /** One of the keys. */
 class LeaseOfOne extends Shared implements Lease {
-  constructor(
-    held: HeldLease,
-    readonly key: string,
-    readonly token: string,
-    readonly fencingToken: number
-  ) {
+  readonly key: string
+  readonly token: string
+  readonly fencingToken: number
+
+  constructor(held: Lease, { fencingToken, key, token }: OfKey) {
     super(held)
+    this.key = key
+    this.token = token
+    this.fencingToken = fencingToken
   }
 
   toJSON(): unknown {
@@ -97,8 +120,8 @@ export class SeveralLease extends Shared {
   private all: ReadonlyArray<Lease> | undefined = undefined
 
   constructor(
-    held: HeldLease,
-    private readonly grants: SeveralGrant,
+    held: Lease,
+    private readonly granted: ReadonlyArray<OfKey>,
     /** As the user named them. */
     private readonly keys: ReadonlyArray<string>
   ) {
@@ -107,12 +130,7 @@ export class SeveralLease extends Shared {
 
   get leases(): ReadonlyArray<Lease> {
     if (this.all === undefined) {
-      const byKey = new Map(
-        this.grants.keys.map(({ grant, key }) => [
-          key,
-          new LeaseOfOne(this.held, key, grant.token, grant.fencingToken)
-        ])
-      )
+      const byKey = new Map(this.granted.map((one) => [one.key, new LeaseOfOne(this.held, one)]))
       this.all = this.keys.map((key) => byKey.get(key)!)
     }
     return this.all
@@ -120,7 +138,7 @@ export class SeveralLease extends Shared {
 
   /** A function by itself, as `guard`. */
   readonly fencingToken = (key: string): number => {
-    const granted = this.grants.keys.find((one) => one.key === key)
+    const granted = this.granted.find((one) => one.key === key)
     if (granted !== undefined) return granted.fencingToken
     throw new Cause.IllegalArgumentException(
       `The key ${JSON.stringify(key)} is not among those of this lease: ${JSON.stringify(this.keys)}.`
@@ -137,7 +155,7 @@ export class SeveralLease extends Shared {
 
 const spans = { acquire: "MultiLock.acquire", hold: "MultiLock.hold" }
 
-export class SeveralKeys implements Share<HeldSeveral> {
+export class SeveralKeys implements Share<HeldSeveral, SharedSeveral> {
   readonly kind = wholeLock.kind
   readonly share = wholeLock.share
   readonly limit = wholeLock.limit
@@ -156,6 +174,13 @@ export class SeveralKeys implements Share<HeldSeveral> {
   }
 
   readonly makeLease = (...held: Held): HeldSeveral => new HeldSeveral(this.named, ...held)
+
+  within(lease: Shareable, { isGuarded, isReentrant }: Own): SharedSeveral | string | undefined {
+    if (!isGuarded || !isReentrant) return undefined
+    return this.keys.every((key) => lease.hold.isOf(key))
+      ? new SharedSeveral(lease, this)
+      : notAllInOne(this.named)
+  }
 
   readonly takeAll: NonNullable<Share["takeAll"]> = (
     claim,

@@ -4,18 +4,37 @@ import type { LeaseOptions } from "../common/options.js"
 import type { Cancel, SeveralClaim, SeveralExit } from "../lease/several.js"
 import type { AsyncContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
+import type { Shareable } from "./holds.js"
 import { HeldLease } from "./lease.js"
+import { SharedLease } from "./sharedLease.js"
 import type { Named } from "./spans.js"
 
 /** How much of a key is asked for, and the lease of that much. */
-export interface Share<L extends HeldLease = HeldLease> extends Named {
+export interface Share<
+  L extends HeldLease = HeldLease,
+  I extends SharedLease = SharedLease
+> extends Named {
   readonly kind: Kind
   readonly share: number
   readonly limit: number
   readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
+  /**
+   * What a caller has that is inside of a lease of that kind of the same key: a share of it; nothing, and
+   * then it asks as anybody does; or a sentence that says why it cannot have what it asks for.
+   */
+  within(lease: Shareable, own: Own): I | string | undefined
   /** Of several keys: as the user named them, and how they are taken. */
   readonly named?: ReadonlyArray<string>
   readonly takeAll?: TakeAll
+}
+
+/** How a caller is inside of a lease. */
+export interface Own {
+  readonly key: string
+  /** In what it guards, and not only in a fiber that has taken it. */
+  readonly isGuarded: boolean
+  /** Whether the caller has the option. */
+  readonly isReentrant: boolean
 }
 
 type TakeAll = (
@@ -33,6 +52,8 @@ export const wholeLock: Share = {
   share: 1,
   limit: 1,
   makeLease: (...held) => new HeldLease(...held),
+  within: (lease, { isGuarded, isReentrant, key }) =>
+    isGuarded && isReentrant ? new SharedLease(lease, key) : undefined,
   spans: { acquire: "Lock.acquire", hold: "Lock.hold" },
   attributes: {}
 }

@@ -4,32 +4,35 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import * as Inspectable from "effect/Inspectable"
-import type * as Scope from "effect/Scope"
-import { setMaxListeners } from "node:events"
+import * as Scope from "effect/Scope"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
-import { type Body, bodyWith } from "./body.js"
-import { inContext } from "./asyncContext.js"
-import type { Caller } from "./caller.js"
-import { guard, type Losable, startGuarded } from "./guard.js"
-import type { Hold } from "./holds.js"
-import type { HeldLease } from "./lease.js"
+import { ofKind } from "./answers.js"
+import { awaitLoss, signalOf } from "./ending.js"
+import { guard } from "./guard.js"
+import type { Hold, OfKey, Shareable } from "./holds.js"
 
-export class SharedLease implements Lease, Losable {
-  readonly key: string
+export class SharedLease implements Shareable {
   readonly token: string
   readonly fencingToken: number
+  /** The scope that ends it, where a scope does. */
+  scope: Scope.CloseableScope | undefined = undefined
   /** Its use has ended, while the lease goes on. */
   private ended: LockLost | undefined = undefined
   /** Of those who watch: how they are taken off the outer lease. */
   private readonly watchers = new Map<() => void, () => void>()
-  private abort: AbortController | undefined = undefined
+  private aborts: AbortSignal | undefined = undefined
 
-  constructor(private readonly outer: HeldLease) {
-    this.key = outer.key
-    this.token = outer.token
-    this.fencingToken = outer.fencingToken
+  constructor(
+    private readonly outer: Shareable,
+    readonly key: string
+  ) {
+    const { fencingToken, token } = outer.of(key)
+    this.token = token
+    this.fencingToken = fencingToken
   }
 
   // ---------------------------------------------------------------- what users see
@@ -49,7 +52,7 @@ export class SharedLease implements Lease, Losable {
   }
 
   get awaitLost(): Effect.Effect<never, LockLost> {
-    return Effect.suspend(() => (this.ended === undefined ? this.outer.awaitLost : Effect.never))
+    return awaitLoss(this)
   }
 
   get guard(): Lease["guard"] {
@@ -57,15 +60,7 @@ export class SharedLease implements Lease, Losable {
   }
 
   get signal(): AbortSignal {
-    if (this.abort === undefined) {
-      const abort = (this.abort = new AbortController())
-      // as of the outer lease
-      setMaxListeners(0, abort.signal)
-      const onEnd = () => abort.abort(this.loss)
-      if (this.checkHeld()) this.onEnd(inContext<void>(onEnd))
-      else onEnd()
-    }
-    return this.abort.signal
+    return (this.aborts ??= signalOf(this))
   }
 
   /** Of this use alone: the lease is its holder's to give back. */
@@ -73,12 +68,12 @@ export class SharedLease implements Lease, Losable {
     return Effect.suspend(() => {
       if (this.ended === undefined && !this.outer.checkHeld()) return this.outer.loss
       this.end()
-      return Effect.void
+      return this.scope === undefined ? Effect.void : Scope.close(this.scope, Exit.void)
     })
   }
 
   toJSON(): unknown {
-    return this.outer.toJSON()
+    return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
   }
 
   [Inspectable.NodeInspectSymbol](): unknown {
@@ -99,6 +94,10 @@ export class SharedLease implements Lease, Losable {
     return this.ended === undefined && this.outer.checkHeld()
   }
 
+  of(key: string): OfKey {
+    return this.outer.of(key)
+  }
+
   onEnd(callback: () => void): () => void {
     const unwatch = this.outer.onEnd(callback)
     this.watchers.set(callback, unwatch)
@@ -110,8 +109,9 @@ export class SharedLease implements Lease, Losable {
 
   end(): void {
     if (this.ended !== undefined) return
-    const { fencingToken, key, watchers } = this
-    this.ended = new LockLost({ key, reason: "Released", fencingToken })
+    const { fencingToken, hold, key, watchers } = this
+    const { kind } = hold.asks
+    this.ended = new LockLost({ key, ...ofKind(kind), reason: "Released", fencingToken })
     for (const [watcher, unwatch] of watchers) {
       unwatch()
       watcher()
@@ -123,20 +123,19 @@ export class SharedLease implements Lease, Losable {
 const none = Effect.succeed(Duration.zero)
 
 /** For the caller's scope. */
-export const scopedShared = (lease: SharedLease): Effect.Effect<SharedLease, never, Scope.Scope> =>
-  Effect.as(
-    Effect.addFinalizer(() => Effect.sync(() => lease.end())),
-    lease
+export const scopedShared = <I extends SharedLease>(
+  lease: I
+): Effect.Effect<I, never, Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (parent) =>
+    // a child scope, so that an early release takes its finalizer out of a long-lived scope
+    Effect.flatMap(Scope.fork(parent, ExecutionStrategy.sequential), (scope) => {
+      lease.scope = scope
+      return Effect.as(
+        Scope.addFinalizer(
+          scope,
+          Effect.sync(() => lease.end())
+        ),
+        lease
+      )
+    })
   )
-
-/** Runs a body with it, for a caller in an uninterruptible region. */
-export const withShared = <A, E, R>(
-  lease: SharedLease,
-  body: Body<Lease, A, E, R>,
-  caller: Caller
-): Effect.Effect<A, E | LockLost, R> => {
-  return Effect.ensuring(
-    startGuarded(lease, bodyWith(body, lease), caller),
-    Effect.sync(() => lease.end())
-  )
-}

@@ -89,7 +89,7 @@ export class Waiting {
         ? "lasts for ever"
         : `ends only after ${waitMillis} ms`
     this.warn(
-      `${what} ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of ${again} again.`
+      `${what} ${JSON.stringify(this.key.slice(0, 200))}: a caller waits for itself. This fiber, or one that it was forked from, has held the lock for ${held} ms. If the holder cannot go on without this fiber, this wait ${howLong}. Pass the lease on to the inner code instead of ${again} again, or take it there with reentrant: true.`
     )
   }
 

@@ -28,6 +28,10 @@ export class GrantedKey {
     this.validUntil = grant.validUntil
   }
 
+  get token(): string {
+    return this.grant.token
+  }
+
   get fencingToken(): number {
     return this.grant.fencingToken
   }
