@@ -224,7 +224,10 @@ export interface Look {
 export interface HeldEntry extends Holder {
   readonly share: number
   readonly limit: number
-  /** `undefined` for a program that does not use this library. */
+  /**
+   * `undefined` for a program that does not use this library. Where a process passes a lock on among
+   * its own callers, the last of the fencing tokens that it may give them.
+   */
   readonly fencingToken: number | undefined
   /** What is left of its ttl; `undefined` if it has none. */
   readonly ttlLeft: Duration.Duration | undefined

@@ -6,7 +6,7 @@ import { expect, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { Lock } from "effect-redis-lock"
+import { Lock, type RedisLockStore } from "effect-redis-lock"
 import { lockKeys } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import {
@@ -37,23 +37,26 @@ const key = "k"
 const ttl = "1 minute"
 
 /** Somebody in a holds the lock, somebody in b waits for it, and b is told what is published. */
-const awaited = Effect.gen(function* () {
-  const [a, b] = yield* pair()
-  const holder = yield* caller(a.use, key, { ttl })
-  const held = yield* holder.lease
-  const waiting = yield* queuedCaller(b, key, 0, { ttl })
-  yield* subscribed(b)
-  const [token] = yield* queueOf(a.server, key)
-  // its subscription is there, and it has asked once because of that
-  yield* b.proxy.until(() => sent(b.proxy, key) >= 2)
-  const publish = (fence: number | string, ttlMillis: number | string, channel = b) =>
-    a.server.command(
-      "PUBLISH",
-      internals(channel.store).storeId,
-      `${token} ${fence} ${ttlMillis} ${key}`
-    )
-  return { a, b, holder, held, waiting, token: token!, publish }
-})
+const awaitedBy = (options: RedisLockStore.Options) =>
+  Effect.gen(function* () {
+    const [a, b] = yield* pair(options)
+    const holder = yield* caller(a.use, key, { ttl })
+    const held = yield* holder.lease
+    const waiting = yield* queuedCaller(b, key, 0, { ttl })
+    yield* subscribed(b)
+    const [token] = yield* queueOf(a.server, key)
+    // its subscription is there, and it has asked once because of that
+    yield* b.proxy.until(() => sent(b.proxy, key) >= 2)
+    const publish = (fence: number | string, ttlMillis: number | string, channel = b) =>
+      a.server.command(
+        "PUBLISH",
+        internals(channel.store).storeId,
+        `${token} ${fence} ${ttlMillis} ${key}`
+      )
+    return { a, b, holder, held, waiting, token: token!, publish }
+  })
+
+const awaited = awaitedBy(strict)
 
 /** A token of that store, which it does not know. */
 const strangeTo = ({ store }: Pick<Environment, "store">, index = 0) =>
@@ -106,6 +109,39 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a message that is not
       })
     )
   )
+
+  it.scoped("with fencing tokens that others had is not believed", () =>
+    Effect.gen(function* () {
+      const { b, held, holder, publish, waiting } = yield* awaited
+      b.proxy.forget()
+      yield* publish(`${held.fencingToken + 100}:100`, 3_000)
+      yield* b.proxy.until(() => sent(b.proxy, key) === 1)
+      yield* Effect.sleep(20)
+      expect(waiting.state()).toBe("waiting")
+      yield* holder.release
+      yield* waiting.lease
+    })
+  )
+
+  for (const [form, earlier] of [
+    [":255", 255],
+    [":256", 0],
+    [":0", 0],
+    [":", 0]
+  ] as const) {
+    it.scoped(`of a fencing token and "${form}": the first one is ${earlier} less`, () =>
+      quietly(
+        Effect.gen(function* () {
+          const { a, b, publish, waiting } = yield* awaitedBy({})
+          const number = (yield* serverMicros(a.server)) + 500_000
+          yield* publish(`${number}${form}`, 3_000)
+          expect((yield* waiting.lease).fencingToken).toBe(number - earlier)
+          yield* waiting.release
+          yield* idle(b.store)
+        })
+      )
+    )
+  }
 
   it.scoped("that comes a thousand times is asked about 20 times a second at most", () =>
     Effect.gen(function* () {

@@ -341,3 +341,97 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
     })
   )
 })
+
+layer(RedisServer.layer(), { excludeTestServices: true })("the message of a grant", (it) => {
+  const serves = { release, pass: (server: Server, token: string) => pass(server, token, "0") }
+
+  /** What is published of the first waiter's grant: its fencing token, and how many come before it. */
+  const told = (
+    server: Server,
+    recordedBy: (now: number) => string | undefined,
+    serve: (server: Server) => Effect.Effect<unknown>
+  ) =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        yield* server.flush
+        for (const step of oursHeldTheyWait) yield* step(server)
+        const monitor = yield* server.monitor
+        const number = recordedBy(yield* serverMicros(server))
+        if (number === undefined) yield* server.command("DEL", record)
+        else yield* server.command("SET", record, `${number} lock/1 ${ttl} me`)
+        yield* serve(server)
+        const { args } = yield* monitor.awaitCommand(({ args }) => /^publish$/i.test(args[0]!))
+        const [, fence, , earlier] = /^\S+ (\d+)(:(\d+))? /.exec(args[2]!)!
+        return {
+          fence: Number(fence),
+          earlier: earlier === undefined ? undefined : Number(earlier)
+        }
+      })
+    )
+
+  it.scoped("counts the fencing tokens of the time since the last one, 255 at most", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.RedisServer
+      const longAgo = yield* told(server, (now) => String(now - 1_000_000), by(release, ours))
+      expect(longAgo.earlier).toBe(255)
+      let seen = 0
+      for (let i = 0; i < 2_000 && seen < 3; i++) {
+        let last = 0
+        const { earlier = 0, fence } = yield* told(
+          server,
+          (now) => String((last = now + 50 + 10 * (i % 60))),
+          by(release, ours)
+        )
+        expect(fence - earlier).toBeGreaterThan(last)
+        expect(earlier).toBeLessThanOrEqual(255)
+        if (earlier > 0 && earlier < 255) {
+          seen++
+          expect(fence - earlier).toBe(last + 1)
+        }
+      }
+      expect(seen).toBe(3)
+    })
+  )
+
+  for (const [name, serve] of Object.entries(serves)) {
+    it.scoped(`counts none where the last one is not known, or is ahead of time: ${name}`, () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        const known = name === "pass" ? "0" : undefined
+        const ahead = yield* told(
+          server,
+          (now) => known ?? String(now + 60_000_000),
+          (one) => serve(one, ours)
+        )
+        expect(ahead.earlier).toBeUndefined()
+        if (known !== undefined) return
+        const unknown = yield* told(
+          server,
+          () => undefined,
+          (one) => serve(one, ours)
+        )
+        expect(unknown.earlier).toBeUndefined()
+      })
+    )
+  }
+
+  for (const [name, serve] of Object.entries({
+    "a heartbeat": by(beat, third),
+    "an acquire": by(stand, next),
+    "a release that came late": by(release, ours)
+  })) {
+    it.scoped(
+      `counts none of a lock that was free, which another queue may have had: ${name}`,
+      () =>
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          const { earlier } = yield* told(
+            server,
+            (now) => String(now - 1_000_000),
+            (one) => Effect.zipRight(free(one), serve(one))
+          )
+          expect(earlier).toBeUndefined()
+        })
+    )
+  }
+})

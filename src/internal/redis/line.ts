@@ -294,7 +294,8 @@ export class Line extends Tenures implements PlaceEvents {
       if (pending !== undefined) head.contention ??= this.contention(0)
       const { limit, share, token } = place
       const { earlierTokens = 0, fencingFloor, fencingToken, leastLimit } = told
-      const first = fencingToken - earlierTokens
+      const isRun = !this.protocol.several && this.around.localHandoffMillis > 0
+      const first = isRun ? fencingToken - earlierTokens : fencingToken
       tellLimit(head.claim, leastLimit)
       const tenure = new Tenure(
         token,

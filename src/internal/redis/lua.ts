@@ -131,7 +131,8 @@ end
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
 local toPass = ${mostPassed}
 
-local function serve(now)
+-- (held: by the asker, up to now, so that nobody has had a fencing token since the last one)
+local function serve(now, held)
   local other = nil
   -- (of an operation that failed)
   channel = nil
@@ -161,7 +162,7 @@ local function serve(now)
       end
       redis.call('HDEL', KEYS[k + 4], first)
       put(first, fence, claim, ttl, now)
-      tell(first, told(fence, last, now), ttl)
+      tell(first, told(fence, held and last or 0, now), ttl)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

@@ -22,7 +22,7 @@ local function put(token, fence, claim, ttl)
   taken = { tonumber(ttl), fence .. ' ' .. claim }
 end
 
--- The fencing token, and how many before it belong to the same tenure: of the time since the last grant.
+-- The fencing token, and how many before it belong to the same tenure: of the time since the last one.
 local function told(fence, last, now)
   local more = last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
   return more > 0 and fence .. ':' .. more or fence
@@ -210,7 +210,7 @@ if type(token) == 'table' and not string.find(token.err, 'WRONGTYPE') then retur
   ...lib,
   `
 if token == ARGV[1] then
-  serve(micros())
+  serve(micros(), true)
   if not taken then redis.call('DEL', KEYS[1]) end
   return 1
 end
@@ -250,7 +250,7 @@ else
     -- (before the first one leaves: an empty queue would be made anew)
     if last then enlist(now, ARGV[5], ARGV[6], ARGV[7], score) end
   end
-  local other = (last or not ARGV[5]) and serve(now)
+  local other = (last or not ARGV[5]) and serve(now, true)
   if not taken and other then redis.call('DEL', KEYS[1]) end
   if taken or other then
     if not last then return 1 end

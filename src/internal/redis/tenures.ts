@@ -119,7 +119,9 @@ export abstract class Tenures {
       now - tenure.lookedAt >= this.around.localHandoffMillis ||
       tenure.fencingToken >= tenure.reservedUntil ||
       head.claim.ttlMillis !== tenure.claimMillis ||
-      tenure.validUntil - now < tenure.ttlMillis / 2
+      // (and a renewal must get through in what is left)
+      tenure.validUntil - now <
+        Math.max(tenure.ttlMillis / 2, 2 * this.around.commands.transport.slowestMillis)
     ) {
       return false
     }
