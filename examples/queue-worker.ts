@@ -57,7 +57,7 @@ const main = async (url: string) => {
         waitAtMost: "10 seconds",
         owner: `job ${job.id}`,
         name: "customer"
-      })((lease) => Effect.tryPromise(() => charge(job, lease.signal)))
+      })((lease) => Effect.promise(() => charge(job, lease.signal)))
     )
     if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)
   }

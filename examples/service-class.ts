@@ -20,8 +20,8 @@ class Locks {
   private readonly runtime = ManagedRuntime.make(StoreLive)
 
   /**
-   * Runs the work under the lock. Rejects with what the lock, or the work, failed with. A Promise
-   * cannot be interrupted: work that goes on after a loss is stopped by `lease.signal`.
+   * Runs the work under the lock. Rejects with what the lock failed with, or the work. A Promise cannot
+   * be interrupted: work that goes on after a loss is stopped by `lease.signal`.
    */
   async withLock<A>(
     key: string,
@@ -29,10 +29,8 @@ class Locks {
     work: (lease: Lease.Lease) => Promise<A>
   ): Promise<A> {
     const exit = await this.runtime.runPromiseExit(
-      Lock.withLock(
-        key,
-        options
-      )((lease) => Effect.tryPromise({ try: () => work(lease), catch: (error) => error }))
+      // what the work rejects with is a defect here, and thrown again below as it is
+      Lock.withLock(key, options)((lease) => Effect.promise(() => work(lease)))
     )
     if (Exit.isSuccess(exit)) return exit.value
     throw Cause.squash(exit.cause)

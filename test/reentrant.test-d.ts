@@ -30,22 +30,22 @@ describe("reentrant", () => {
 
   it("the inner lease is one of the kind that was asked for", () => {
     const permits = { limit: 3, reentrant: true }
-    Semaphore.withPermits(
+    void Semaphore.withPermits(
       "key",
       permits
     )((lease) => {
       expectTypeOf(lease).toEqualTypeOf<Semaphore.SemaphoreLease>()
       return body
     })
-    ReadWriteLock.withWriteLock("key", { reentrant: true })((lease) => {
+    void ReadWriteLock.withWriteLock("key", { reentrant: true })((lease) => {
       expectTypeOf(lease).toEqualTypeOf<ReadWriteLock.WriteLease>()
       return body
     })
-    ReadWriteLock.withReadLock("key", { reentrant: true })((lease) => {
+    void ReadWriteLock.withReadLock("key", { reentrant: true })((lease) => {
       expectTypeOf(lease).toEqualTypeOf<Lease.Lease>()
       return body
     })
-    MultiLock.withLocks(["key"], { reentrant: true })((lease) => {
+    void MultiLock.withLocks(["key"], { reentrant: true })((lease) => {
       expectTypeOf(lease).toEqualTypeOf<MultiLock.MultiLease>()
       return body
     })

@@ -476,6 +476,34 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("in a store without the controls of these tests", () =>
+      Effect.gen(function* () {
+        const { bare } = yield* StoreControls
+        const [a, b] = freshKeys(2) as [string, string]
+        yield* MultiLock.withLocks([b, a])((outer) =>
+          Effect.gen(function* () {
+            for (const { fencingToken, key, token } of outer.leases) {
+              const inner = yield* Lock.withLock(key, { ...reentrant, ...soon })(fenceOf)
+              expect(inner).toEqual({ fencingToken, token })
+              yield* MultiLock.withLocks([key], reentrant)(({ verify }) => verify)
+            }
+          })
+        ).pipe(Effect.provideService(LockStore.LockStore, bare))
+        const again = Lock.withLock(a, { ...reentrant, ...soon })(fenceOf)
+        const same = Lock.withLock(a)(({ token }) =>
+          Effect.map(again, (inner) => inner.token === token)
+        )
+        expect(yield* Effect.provideService(same, LockStore.LockStore, bare)).toBe(true)
+        // the same server, and another store
+        const other = Lock.withLock(a)(
+          Effect.flip(Effect.provideService(again, LockStore.LockStore, bare))
+        )
+        expect(yield* other).toEqual(unavailable)
+        yield* untilFree(a)
+        yield* untilFree(b)
+      })
+    )
+
     it.scoped("under a lock of a request", () =>
       Effect.gen(function* () {
         const key = freshKey()
@@ -666,6 +694,8 @@ describe.each(stores)("%s", (_, rawStore) => {
           yield* withWriteLock(key)((outer) =>
             Effect.gen(function* () {
               expect(failuresOf(yield* publish)).toEqual([unavailable])
+              const { inner } = outer as unknown as { readonly inner: ReadonlySet<unknown> }
+              expect(inner.size).toBe(0)
               // the outer one writes still
               yield* withWriteLock(key, reentrant)(Effect.void)
               yield* outer.verify
@@ -767,6 +797,14 @@ describe.each(stores)("%s", (_, rawStore) => {
           Effect.scoped(MultiLock.tryAcquire(keys, reentrant))
         ]
         const { count } = yield* StoreControls
+        // (whichever of them it is in the order in which they are taken)
+        yield* Lock.withLock(c)(
+          Effect.gen(function* () {
+            for (const attempt of attempts([a, c])) {
+              expectDefect(yield* Effect.exit(attempt), "option keys: ", JSON.stringify([a, c]))
+            }
+          })
+        )
         yield* Lock.withLock(a)(
           Effect.gen(function* () {
             for (const attempt of attempts([b, a])) {
@@ -786,7 +824,7 @@ describe.each(stores)("%s", (_, rawStore) => {
             expect(other.fencingToken).toBeGreaterThan(0)
           })
         )
-        expect([a, b, c].map((key) => count(key, "acquire"))).toEqual([1, 1, 1])
+        expect([a, b, c].map((key) => count(key, "acquire"))).toEqual([1, 1, 2])
         expectDefect(
           yield* Effect.exit(MultiLock.withLocks([], reentrant)(Effect.void)),
           "option keys: []"

@@ -264,6 +264,29 @@ describe("spans", () => {
     }).pipe(Effect.scoped, Effect.provide(memory))
   )
 
+  it.effect("what shares the lease that it is inside of makes none, and counts as none", () =>
+    Effect.gen(function* () {
+      const tracer = makeTracer()
+      const name = freshName()
+      const inner = Lock.withLock("key", { reentrant: true, name })
+      yield* Effect.void.pipe(
+        Effect.withSpan("body"),
+        inner,
+        Effect.withSpan("between"),
+        Lock.withLock("key", { name }),
+        tracer.collect
+      )
+      expect(tracer.names()).toEqual([
+        "Lock.acquire",
+        "Lock.hold",
+        "Lock.hold > between",
+        "between > body",
+        "Lock.hold > Lock.release"
+      ])
+      expect(yield* metricsOf(name)).toMatchObject({ acquired: 1, held: 0, hold_millis: 1 })
+    }).pipe(Effect.provide(memory))
+  )
+
   it.effect("a loss fails the body's spans and ends that of holding; renewals make none", () =>
     Effect.gen(function* () {
       const tracer = makeTracer()
