@@ -87,7 +87,7 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 300 })
+        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 500 })
         const asking = yield* Effect.fork(
           Effect.repeat(Effect.zipLeft(first.verify, Effect.sleep(5)), {
             while: (found) => found === "Ours"
