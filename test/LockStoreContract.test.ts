@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
-import { LockStore, MemoryLockStore } from "effect-redis-lock"
+import { LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
 import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -12,11 +12,49 @@ import * as MapStore from "./support/mapStore.js"
 
 const cases = LockStoreContract.cases()
 
-describe("a store that was written from the docs alone", () => {
+// (cases may share a store, and run at the same time)
+describe.concurrent("a store that was written from the docs alone", () => {
   const store = MapStore.make(2)
   for (const { effect, name, timeoutMillis } of cases) {
     it.live(name, () => Effect.provideService(effect, LockStore.LockStore, store), timeoutMillis)
   }
+})
+
+describe("a case", () => {
+  it.effect("runs by the live clock, also in a test with another one", () =>
+    Effect.gen(function* () {
+      const { effect } = cases.find(({ name }) => name.includes("a wait ends when"))!
+      yield* Effect.provideService(effect, LockStore.LockStore, MapStore.make(1))
+    })
+  )
+
+  it.effect("fails with its name where a store fails in a way that it does not expect", () =>
+    Effect.gen(function* () {
+      const store = MapStore.make(0)
+      const error = new LockError.LockStoreError({
+        operation: "verify",
+        detail: "It broke.",
+        transient: false
+      })
+      const { effect, name } = cases.find((one) => one.name.includes("renews, verifies"))!
+      const broken: LockStore.LockStore = {
+        ...store,
+        acquire: (claim, restore) =>
+          Effect.map(store.acquire(claim, restore), (grant) => ({
+            ...grant,
+            verify: Effect.fail(error)
+          }))
+      }
+      expect(
+        yield* Effect.flip(Effect.provideService(effect, LockStore.LockStore, broken))
+      ).toMatchObject({
+        _tag: "ContractBroken",
+        promise: `"${name}"`,
+        message: `"${name}": expected no such error, found LockStoreError: The lock store failed (verify): It broke.`,
+        cause: error
+      })
+    })
+  )
 })
 
 // ---------------------------------------------------------------- mistakes
