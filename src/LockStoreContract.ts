@@ -28,6 +28,9 @@ import type { Capability, LockStore } from "./LockStore.js"
 
 export {
   /**
+   * A store does not do what is promised. The message says what that is, what was expected, and what
+   * was found.
+   *
    * @since 0.1.0
    * @category errors
    */
@@ -44,9 +47,10 @@ export interface Case {
   /** What is promised: of which kind of lock, and a sentence. */
   readonly name: string
   /**
-   * Fails if the promise is broken, or if it is not known after some 20 seconds. It needs the live
-   * `Clock`: ttls pass, and it sleeps. It uses keys of its own, gives back what it has taken, and needs
-   * no other store than the one that is provided: all cases may share one, also at the same time.
+   * Fails if the promise is broken, or if it is not known after some 20 seconds. It runs by the live
+   * `Clock`, whichever the test has, since ttls pass: a store that follows Effect's `Clock` must be made
+   * under the live one. It uses keys of its own, and gives back what it has taken: all cases may share a
+   * store, also at the same time.
    */
   readonly effect: Effect.Effect<void, ContractBroken, LockStore>
   /** A limit for the test runner, in milliseconds: a little more than the effect's own. */

@@ -19,7 +19,7 @@ describe("LockStoreContract", () => {
     void LockStoreContract.cases({ capabilities: ["semaphore", "look"] })
     void LockStoreContract.cases({ capabilities: new Set<LockStore.Capability>(["keys"]) })
     void LockStoreContract.cases({ capabilities: undefined })
-    void LockStoreContract.cases(store)
+    expectTypeOf(LockStoreContract.cases(store)).toEqualTypeOf(LockStoreContract.cases())
     // @ts-expect-error no such capability
     void LockStoreContract.cases({ capabilities: ["everything"] })
   })

@@ -670,7 +670,7 @@ describe("the store", () => {
   )
 })
 
-describe("keeps the contract of stores", () => {
+describe.concurrent("keeps the contract of stores", () => {
   const capabilities = ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke"] as const
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
     it.live(name, () => Effect.provide(effect, test), timeoutMillis)

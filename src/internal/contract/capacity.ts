@@ -108,7 +108,7 @@ export const semaphores: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const dead = yield* bench.grant("2 of 3 fit", key, { limit: 3, share: 2, ttlMillis: 300 })
+        const dead = yield* bench.grant("2 of 3 fit", key, { limit: 3, share: 2, ttlMillis: 800 })
         const alive = yield* bench.grant("A 3rd fits", key, { limit: 3 })
         const waiter = yield* bench.wait(key, { limit: 3, share: 2 })
         const next = yield* bench.served("An expired share is granted to the next", waiter)

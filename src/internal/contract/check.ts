@@ -1,6 +1,8 @@
 /** What the cases of the store contract fail with, and how they look at a store. */
+import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import { inspect, isDeepStrictEqual } from "node:util"
 
 /**
@@ -25,7 +27,12 @@ export class ContractBroken extends Data.TaggedError("ContractBroken")<{
 const show = (value: unknown): string =>
   value instanceof Error
     ? `${value.name}: ${value.message.replace(/\.$/, "")}`
-    : inspect(value, { depth: 4, breakLength: Number.POSITIVE_INFINITY }).slice(0, 1_000)
+    : Exit.isExit(value)
+      ? Exit.match(value, {
+          onSuccess: () => "success",
+          onFailure: (cause) => show(Cause.squash(cause))
+        })
+      : inspect(value, { depth: 4, breakLength: Number.POSITIVE_INFINITY }).slice(0, 1_000)
 
 /** `expected`: in words. */
 export const broken = (promise: string, expected: string, found: unknown): ContractBroken =>
@@ -70,7 +77,8 @@ export const fails = <A, E, R>(
   promise: string,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<E, ContractBroken, R> =>
-  Effect.mapError(Effect.flip(effect), (found) => broken(promise, "an error", found))
+  // (not what it succeeded with: a grant has a token)
+  Effect.mapError(Effect.flip(effect), () => broken(promise, "an error", Exit.void))
 
 /** It must be over by then; also where it cannot be interrupted. */
 export const within = <A, E, R>(

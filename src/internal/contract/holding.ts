@@ -87,7 +87,7 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 300 })
+        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 500 })
         const asking = yield* Effect.fork(
           Effect.repeat(Effect.zipLeft(first.verify, Effect.sleep(5)), {
             while: (found) => found === "Ours"
@@ -104,7 +104,7 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 200 })
+        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 600 })
         const waiter = yield* bench.wait(key)
         const second = yield* bench.served("A waiter is served when a lease expires", waiter)
         yield* atLeast(
@@ -140,11 +140,11 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 800 })
-        yield* Effect.sleep(300)
+        const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 1_500 })
+        yield* Effect.sleep(500)
         const renewal = yield* succeeds("A renewal", first.renew)
         const validUntil = renewal._tag === "Renewed" ? renewal.validUntil : 0
-        yield* atLeast("A renewal proves the full ttl", validUntil, first.validUntil + 250)
+        yield* atLeast("A renewal proves the full ttl", validUntil, first.validUntil + 450)
         yield* bench.grant("A lease that is renewed no more expires", key, { waitMillis: 4_000 })
         yield* atLeast(
           "Nobody else is granted the key before the proof of a renewal ends",
@@ -158,11 +158,11 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const grant = yield* bench.grant("A free key is granted", key, { ttlMillis: 400 })
+        const grant = yield* bench.grant("A free key is granted", key, { ttlMillis: 1_000 })
         const waiter = yield* bench.wait(key)
-        const end = bench.now() + 1_000
+        const end = bench.now() + 1_600
         while (bench.now() < end) {
-          yield* Effect.sleep(100)
+          yield* Effect.sleep(200)
           yield* equal("A renewal of what is held", (yield* grant.renew)._tag, "Renewed")
         }
         yield* bench.stillWaits("A renewed lease keeps others out", waiter)
@@ -220,7 +220,7 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        yield* bench.grant("A free key is granted", key, { owner: "the holder", ttlMillis: 100 })
+        yield* bench.grant("A free key is granted", key, { owner: "the holder", ttlMillis: 600 })
         const waiter = yield* bench.wait(key)
         const { contention } = yield* bench.served("An expiry serves the next", waiter)
         yield* oneOf("contention.holder.owner", contention?.holder.owner, ["the holder", undefined])
@@ -229,7 +229,7 @@ export const holding: ReadonlyArray<Test> = [
         yield* atMost(
           "contention.retryAfter is what was left of the ttl",
           left === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(left),
-          100
+          600
         )
       })
   },

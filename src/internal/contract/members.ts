@@ -76,8 +76,8 @@ export const looking: ReadonlyArray<Test> = [
         yield* holds(
           "A look does not show the token",
           !JSON.stringify(held).includes(grant.token),
-          "none",
-          held
+          "a look without it",
+          "it"
         )
         const left = entry!.ttlLeft
         yield* atMost(
