@@ -20,6 +20,7 @@ const withOneClient = [
   "deadlockHunt",
   "fencing",
   "hostile",
+  "leader",
   "late",
   "lineFaults",
   "lines",

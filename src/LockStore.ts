@@ -80,6 +80,12 @@ export interface Claim {
   /** Granted only if no claim with the same or a later number was granted for the key before. */
   readonly tick?: number | undefined
   /**
+   * The grant must come from where the leases are kept: a store that passes leases on within the process
+   * does not give this claim one of those. So `look` tells its fencing token and its owner. (Of a lease
+   * that was passed on, it can tell a greater number, which the store has reserved.)
+   */
+  readonly direct?: boolean | undefined
+  /**
    * Called once, as soon as the store knows that the claim has to wait for a holder. Its argument
    * is a function that says who has the key at the moment when it is called. `whenWaiting` does not
    * throw, and does not call the store.
@@ -218,6 +224,12 @@ export interface HeldEntry extends Holder {
   readonly limit: number
   /** `undefined` for a program that does not use this library. */
   readonly fencingToken: number | undefined
+  /**
+   * A name of the store to which it was granted, and so of the process: after a restart it is another
+   * one. Not a secret. `undefined` for a program that does not use this library, and where a store does
+   * not tell it.
+   */
+  readonly incarnation?: string | undefined
   /** What is left of its ttl; `undefined` if it has none. */
   readonly ttlLeft: Duration.Duration | undefined
 }

@@ -29,6 +29,7 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   readonly adopt?: string | undefined
   readonly tick?: number | undefined
+  readonly direct?: boolean | undefined
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
   readonly whenLimitDiffers?: ((limit: number) => void) | undefined
 }
@@ -186,6 +187,7 @@ export interface HeldEntry {
   readonly share: number
   readonly limit: number
   readonly fencingToken: number | undefined
+  readonly incarnation: string | undefined
   readonly ttlLeftMillis: number | undefined
 }
 

@@ -39,7 +39,8 @@ const durations: ReadonlySet<string> = new Set([
   "renewEvery",
   "margin",
   "waitAtMost",
-  "warnAfter"
+  "warnAfter",
+  "every"
 ])
 
 export const show = (value: unknown): string => {
@@ -85,6 +86,16 @@ export const checkPermits = (limit: unknown, permits: unknown): string | undefin
       ? undefined
       : impossible("permits", permits, `It must be a whole number from 1 to the limit, ${limit}.`)
     : impossible("limit", limit, `It must be a whole number from 1 to ${maxLimit}.`)
+
+/** Says what is wrong with the time between two looks, or nothing. */
+export const checkEvery = (every: number): string | undefined =>
+  Number.isFinite(every) && every >= minTtl
+    ? undefined
+    : impossible("every", every, `It must be finite, and at least ${minTtl} ms.`)
+
+/** Says what is wrong with a schedule, or nothing. */
+export const checkSchedule = (retry: unknown, isSchedule: boolean): string | undefined =>
+  isSchedule ? undefined : impossible("retry", retry, "It must be a Schedule.")
 
 /** What is said to a fiber that holds a read of the key, and asks for the write lock. */
 export const impossibleUpgrade = (key: string): string =>

@@ -12,6 +12,8 @@ export interface Share<L extends HeldLease = HeldLease> extends Named {
   readonly kind: Kind
   readonly share: number
   readonly limit: number
+  /** Whether the store must not pass on to it what another caller of this process has; see `LockStore.Claim`. */
+  readonly direct?: boolean
   readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
   /** Of several keys: as the user named them, and how they are taken. */
   readonly named?: ReadonlyArray<string>

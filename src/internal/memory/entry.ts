@@ -5,6 +5,7 @@
 import type { AcquireExit, Claim, Contention, Grant, Kind, Look, NotOurs } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
+import { incarnationOf } from "../common/token.js"
 import { Heap, type Ranked } from "./heap.js"
 
 /** A holder. Its rank is when it expires. */
@@ -142,13 +143,14 @@ export class Entry {
       kind: this.kind,
       limit: this.leastLimit,
       inUse: this.inUse,
-      held: this.holders.upTo(atMost).map(({ claim, fencingToken, rank, share, since }) => ({
+      held: this.holders.upTo(atMost).map(({ claim, fencingToken, rank, share, since, token }) => ({
         owner: claim.owner,
         heldForMillis: Math.round(now - since),
         foreign: false,
         share,
         limit: claim.limit,
         fencingToken,
+        incarnation: incarnationOf(token),
         ttlLeftMillis: Math.round(rank - now)
       })),
       pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({

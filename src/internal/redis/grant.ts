@@ -51,7 +51,7 @@ export class RedisGrant implements Grant {
     const { ttlMillis } = claim
     if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
-    const mustRecord = tenure.mustRecord(ttlMillis)
+    const mustRecord = tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
     const { protocol } = this.line
     const call = this.commands.call(
       protocol.renew,

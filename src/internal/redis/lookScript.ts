@@ -9,8 +9,8 @@ const mostExpired = 128
  *
  * - the kind of what stands there (`foreign`, empty: nothing);
  * - how much is in use, the number of holders, and the smallest limit;
- * - of each holder, in the order of their grants, the ms that are left of its ttl (-1: it has none), and
- *   `<fencing token> <claim>`;
+ * - of each holder, in the order of their grants, the ms that are left of its ttl (-1: it has none),
+ *   `<fencing token> <claim>`, and, if it is one of ours, the beginning of its token: its store;
  * - of each waiter, in order, the ms since it came, and its claim; and how many there are;
  * - the server's time, in µs.
  */
@@ -19,6 +19,10 @@ export const look = script(
   clock,
   isOurs,
   `
+local function storeOf(token)
+  return string.match(token, '^[^.]*')
+end
+
 local most, now = tonumber(ARGV[1]), micros()
 local millis = math.floor(now / 1000)
 local kind, used, count, least, held, pending = '', 0, 0, 0, {}, {}
@@ -28,9 +32,10 @@ if stands == 'string' then
   local left = redis.call('PTTL', KEYS[1])
   kind, used, count, least = 'foreign', 1, 1, 1
   held[1] = { left, '' }
-  if isOurs(redis.call('GET', KEYS[1])) then
+  local token = redis.call('GET', KEYS[1])
+  if isOurs(token) then
     kind = 'lock'
-    held[1][2] = redis.call('GET', KEYS[2]) or ''
+    held[1] = { left, redis.call('GET', KEYS[2]) or '', storeOf(token) }
   end
 elseif tokens[1] and isOurs(tokens[1]) then
   local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, ${mostExpired})
@@ -55,7 +60,7 @@ elseif tokens[1] and isOurs(tokens[1]) then
     if (#held < most or least == 0) and not gone[tokens[i]] then
       local known = redis.call('HGET', KEYS[5], tokens[i]) or ''
       local left = tonumber(redis.call('ZSCORE', KEYS[1], tokens[i]) or millis) - millis
-      if #held < most then held[#held + 1] = { left, known } end
+      if #held < most then held[#held + 1] = { left, known, storeOf(tokens[i]) } end
       if least == 0 then least = tonumber(string.match(known, '%l+/1 %d+ %d+ (%d+)') or 0) end
     end
   end

@@ -259,6 +259,7 @@ describe("the memory store", () => {
           share: 1,
           limit: 4,
           fencingToken: 1_000_000,
+          incarnation: expect.stringMatching(/^[\w-]{12}$/) as string,
           ttlLeftMillis: 985
         }
       ],
