@@ -81,6 +81,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+  get tick(): number | undefined {
+    return this.asks.tick
+  }
+
+  get tickKeptMillis(): number | undefined {
+    return this.asks.tickKeptMillis
+  }
+
   /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
   take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
     const { asks, caller, key, options } = this
@@ -125,6 +133,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
+      tick: this.tick,
+      tickKeptMillis: this.tickKeptMillis,
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
       whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
     }
