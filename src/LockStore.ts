@@ -77,8 +77,18 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   /** Takes over the lease that was handed over with this token. */
   readonly adopt?: string | undefined
-  /** Granted only if no claim with the same or a later number was granted for the key before. */
+  /**
+   * Of a lock: granted only if no claim with the same or a later number was granted for the key before.
+   * Otherwise the claim fails, also while it waits, with a `LockUnavailable` that has `lastTick`. An
+   * integer: an identity, and not a time that a store would compare with a clock. The tick of a grant
+   * that did not come to its caller can be granted again.
+   */
   readonly tick?: number | undefined
+  /**
+   * For how long after the grant the tick is remembered, at least, in milliseconds. An integer.
+   * Default: a day.
+   */
+  readonly tickKeptMillis?: number | undefined
   /**
    * The grant must come from where the leases are kept: a store that passes leases on within the process
    * does not give this claim one of those. So `look` tells its fencing token and its owner. (Of a lease

@@ -81,6 +81,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+  get tick(): number | undefined {
+    return this.asks.tick
+  }
+
+  get tickKeptMillis(): number | undefined {
+    return this.asks.tickKeptMillis
+  }
+
   get direct(): boolean | undefined {
     return this.asks.direct
   }
@@ -129,6 +137,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
+      tick: this.tick,
+      tickKeptMillis: this.tickKeptMillis,
       direct,
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
       whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)

@@ -18,6 +18,9 @@ export interface Share<L extends HeldLease = HeldLease> extends Named {
   /** Of several keys: as the user named them, and how they are taken. */
   readonly named?: ReadonlyArray<string>
   readonly takeAll?: TakeAll
+  /** See `LockStore.Claim`. */
+  readonly tick?: number
+  readonly tickKeptMillis?: number
 }
 
 type TakeAll = (
@@ -38,3 +41,10 @@ export const wholeLock: Share = {
   spans: { acquire: "Lock.acquire", hold: "Lock.hold" },
   attributes: {}
 }
+
+/** All of it, for that tick, which is remembered for so long. */
+export const wholeLockAt = (tick: number, tickKeptMillis: number): Share => ({
+  ...wholeLock,
+  tick,
+  tickKeptMillis
+})

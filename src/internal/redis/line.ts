@@ -7,7 +7,7 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
+import type { Claim, Contention, StoreFailure } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -159,7 +159,7 @@ export class Line extends Tenures implements PlaceEvents {
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
-    waiter.settle(new Unavailable(this.key, Math.round(this.now - waiter.askedAt), contention))
+    waiter.refuse(this.now, contention)
     this.update()
   }
 
@@ -271,6 +271,14 @@ export class Line extends Tenures implements PlaceEvents {
     const error = storeError(this.around.commands, "acquire", this.key, outcome)
     for (const waiter of given) waiter.settle(error)
     return next
+  }
+
+  onRefused(place: Place, lastTick: number): void {
+    this.dropPlace(place)
+    // (all in the line ask for the same tick)
+    const refused = this.waiters.drain()
+    this.update()
+    for (const waiter of refused) waiter.refuse(this.now, contentionOf(place.busy, 0, 0), lastTick)
   }
 
   onFailed(place: Place, outcome: Outcome): void {
