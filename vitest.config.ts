@@ -16,6 +16,7 @@ const withRedis = { globalSetup: "test/setup.ts", testTimeout: 30_000, hookTimeo
 const withOneClient = [
   "cancelling",
   "capacity",
+  "cronJob",
   "deadline",
   "deadlockHunt",
   "fencing",

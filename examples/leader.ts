@@ -1,26 +1,33 @@
 /**
- * Three candidates for the lead of one job; one of them does it. The first resigns, as a process that
- * is shut down does, and the second goes on at once; an observer tells who leads.
+ * Three processes (here: three fibers) that share two kinds of work. One of them leads, and rebalances for
+ * as long as it leads; when it is shut down, the next one goes on at once. And each second, one of them
+ * writes a report: each report once, whichever of them are there. An observer tells who leads.
  *
- * With REDIS_URL, start it in several terminals at the same time: one of all of them leads.
+ * With REDIS_URL, start it in several terminals at the same time: it is one for all of them.
  */
-import { Console, Duration, Effect, Fiber, Option, Schedule, Stream } from "effect"
-import { Leader } from "effect-redis-lock"
+import { Console, DateTime, Duration, Effect, Fiber, Layer, Option, Schedule, Stream } from "effect"
+import { CronJob, Leader } from "effect-redis-lock"
 import { StoreLive } from "./support/store.js"
 
-const key = "rebalancer"
-
-/** What the leader does, until it is interrupted; it writes with its term, so that it can be refused. */
-const rebalance = (name: string) => (lease: { readonly fencingToken: number }) =>
-  Console.log(`${name}: rebalances, term ${lease.fencingToken}`).pipe(
-    Effect.repeat(Schedule.spaced("300 millis")),
-    Effect.onInterrupt(() => Console.log(`${name}: has cleaned up, still as the leader`))
+/** It writes with its term, so that a leader of yesterday can be refused. */
+const rebalancing = (name: string) =>
+  Leader.layer("rebalancer", { ttl: "5 seconds", owner: name })(({ fencingToken }) =>
+    Console.log(`${name}: rebalances, term ${fencingToken}`).pipe(
+      Effect.repeat(Schedule.spaced("500 millis")),
+      Effect.onInterrupt(() => Console.log(`${name}: has cleaned up, still as the leader`))
+    )
   )
 
-const candidate = (name: string) =>
-  Effect.fork(Leader.run(key, { ttl: "5 seconds", owner: name })(rebalance(name)))
+const reporting = (name: string) =>
+  CronJob.layer("report", { cron: "* * * * * *", owner: name })(({ scheduledAt }) =>
+    Console.log(`${name}: the report of ${DateTime.formatIso(scheduledAt)}`)
+  )
 
-const observer = Leader.changes(key, { every: "50 millis" }).pipe(
+/** What each process runs, until it is shut down. */
+const process = (name: string) =>
+  Effect.fork(Layer.launch(Layer.merge(rebalancing(name), reporting(name))))
+
+const observer = Leader.changes("rebalancer", { every: "50 millis" }).pipe(
   Stream.runForEach((leader) =>
     Console.log(
       Option.match(leader, {
@@ -34,11 +41,11 @@ const observer = Leader.changes(key, { every: "50 millis" }).pipe(
 const program = Effect.gen(function* () {
   yield* Effect.fork(observer)
   yield* Effect.sleep("100 millis")
-  const candidates = yield* Effect.forEach(["first", "second", "third"], candidate)
-  for (const one of candidates) {
-    yield* Effect.sleep("800 millis")
-    const [millis] = yield* Effect.timed(Fiber.interrupt(one))
-    yield* Console.log(`  (resigned, in ${Math.ceil(Duration.toMillis(millis))} ms)`)
+  const processes = yield* Effect.forEach(["first", "second", "third"], process)
+  for (const one of processes) {
+    yield* Effect.sleep("1200 millis")
+    const [took] = yield* Effect.timed(Fiber.interrupt(one))
+    yield* Console.log(`  (shut down, in ${Math.ceil(Duration.toMillis(took))} ms)`)
   }
   yield* Effect.sleep("200 millis")
 })

@@ -5,6 +5,7 @@ import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as Changes from "./Changes.js"
 import type * as Standing from "./candidateWorker.js"
+import type * as Job from "./jobWorker.js"
 import type { News, Order } from "./queueWorker.js"
 
 interface Tagged {
@@ -40,7 +41,16 @@ export const make = (url: string): Effect.Effect<Worker, never, Scope.Scope> =>
 
 export type Candidate = Process<never, Standing.News>
 
-/** A process that stands for the lead, or runs a job, from its start on. */
+export type JobWorker = Process<Job.Order, Job.News>
+
+/** A process that runs jobs when it is told, and whose wall clock is ahead by so many milliseconds. */
+export const jobs = (
+  url: string,
+  aheadMillis: number
+): Effect.Effect<JobWorker, never, Scope.Scope> =>
+  start("jobWorker", { REDIS_URL: url, AHEAD: String(aheadMillis) })
+
+/** A process that stands for the lead from its start on. */
 export const candidate = (
   env: Standing.Environment
 ): Effect.Effect<Candidate, never, Scope.Scope> => start("candidateWorker", { ...env })

@@ -29,7 +29,8 @@ export interface LeaseOptions {
   readonly name: string | undefined
 }
 
-const impossible = (option: string, value: unknown, why: string): string =>
+/** A sentence that names an impossible option, and its value. */
+export const impossible = (option: string, value: unknown, why: string): string =>
   `Impossible lock option ${option}: ${show(value)}${
     typeof value === "number" && durations.has(option) ? " ms" : ""
   }. ${why}`

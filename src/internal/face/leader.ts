@@ -15,6 +15,7 @@ import type { Lease, Options as LeaseOptions } from "../../Lease.js"
 import { LockLost, LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { checkEvery, notADuration, show } from "../common/options.js"
+import { inBackground } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
 import { comparingFirst } from "./comparingFirst.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -146,27 +147,6 @@ export const standingLayer = <A, E, R>(
           )
         : Effect.die(new Cause.IllegalArgumentException(impossible))
     })
-  )
-
-/** For as long as the scope is open. Nobody is told of its failure but by the log. */
-export const inBackground = <A, E, R>(
-  key: string,
-  owner: string | undefined,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<void, never, R | Scope.Scope> =>
-  Effect.catchAllCause(effect, (cause) =>
-    Cause.isInterruptedOnly(cause)
-      ? Effect.failCause(cause as Cause.Cause<never>)
-      : quietly(
-          key,
-          owner,
-          Effect.logError(`What ran in the background for ${show(key)} has failed`, cause)
-        )
-  ).pipe(
-    // (a layer may be built in an uninterruptible region)
-    Effect.interruptible,
-    Effect.forkScoped,
-    Effect.asVoid
   )
 
 // ---------------------------------------------------------------- observers
