@@ -16,10 +16,12 @@ const withRedis = { globalSetup: "test/setup.ts", testTimeout: 30_000, hookTimeo
 const withOneClient = [
   "cancelling",
   "capacity",
+  "cronJob",
   "deadline",
   "deadlockHunt",
   "fencing",
   "hostile",
+  "leader",
   "late",
   "lineFaults",
   "lines",

@@ -55,9 +55,15 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
   readonly ahead: number | undefined
   /** How long this caller had waited. Zero for a single attempt. */
   readonly waited: Duration.Duration
+  /**
+   * Of a claim with a `tick` (`LockStore.Claim`): the last one that was granted for the key, if the
+   * claim's is not later. Then the claim does not fail because of a holder, and a new attempt with the
+   * same tick fails as well. Absent: somebody has the key.
+   */
+  readonly lastTick?: number | undefined
 }> {
   override get message(): string {
-    const { ahead, holder, key, kind, retryAfter, waited } = this
+    const { ahead, holder, key, kind, lastTick, retryAfter, waited } = this
     const nothingKnown = !holder.foreign && !holder.owner && holder.heldFor === undefined
     const who = holder.foreign
       ? "held by a program that does not use this library"
@@ -73,6 +79,9 @@ export class LockUnavailable extends Data.TaggedError("LockUnavailable")<{
         : nothingKnown && Duration.toMillis(retryAfter) === 0
           ? ""
           : ` It expires in ${Duration.format(retryAfter)} unless it is renewed.`
+    if (lastTick !== undefined) {
+      return `${capitalized(nameOf(kind))} ${quote(key)} is not available${after}: the same tick, or a later one, was granted before. The last one is ${lastTick}.`
+    }
     const queue =
       ahead === undefined || ahead === 0 ? "" : ` In the queue before this caller: ${ahead}.`
     return `${capitalized(nameOf(kind))} ${quote(key)} is not available${after}: ${who}${since}.${until}${queue}`

@@ -77,8 +77,24 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   /** Takes over the lease that was handed over with this token. */
   readonly adopt?: string | undefined
-  /** Granted only if no claim with the same or a later number was granted for the key before. */
+  /**
+   * Of a lock: granted only if no claim with the same or a later number was granted for the key before.
+   * Otherwise the claim fails, also while it waits, with a `LockUnavailable` that has `lastTick`. An
+   * integer: an identity, and not a time that a store would compare with a clock. The tick of a grant
+   * that did not come to its caller can be granted again.
+   */
   readonly tick?: number | undefined
+  /**
+   * For how long after the grant the tick is remembered, at least, in milliseconds. An integer.
+   * Default: a day.
+   */
+  readonly tickKeptMillis?: number | undefined
+  /**
+   * The grant must come from where the leases are kept: a store that passes leases on within the process
+   * does not give this claim one of those. So `look` tells its fencing token and its owner. (Of a lease
+   * that was passed on, it can tell a greater number, which the store has reserved.)
+   */
+  readonly direct?: boolean | undefined
   /**
    * Called once, as soon as the store knows that the claim has to wait for a holder. Its argument
    * is a function that says who has the key at the moment when it is called. `whenWaiting` does not
@@ -229,6 +245,12 @@ export interface HeldEntry extends Holder {
    * its own callers, the last of the fencing tokens that it may give them.
    */
   readonly fencingToken: number | undefined
+  /**
+   * A name of the store to which it was granted, and so of the process: after a restart it is another
+   * one. Not a secret. `undefined` for a program that does not use this library, and where a store does
+   * not tell it.
+   */
+  readonly incarnation?: string | undefined
   /** What is left of its ttl; `undefined` if it has none. */
   readonly ttlLeft: Duration.Duration | undefined
 }

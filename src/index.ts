@@ -8,6 +8,10 @@
  */
 
 /** @since 0.1.0 */
+export * as CronJob from "./CronJob.js"
+/** @since 0.1.0 */
+export * as Leader from "./Leader.js"
+/** @since 0.1.0 */
 export * as Lease from "./Lease.js"
 /** @since 0.1.0 */
 export * as Lock from "./Lock.js"

@@ -671,7 +671,15 @@ describe("the store", () => {
 })
 
 describe.concurrent("keeps the contract of stores", () => {
-  const capabilities = ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke"] as const
+  const capabilities = [
+    "semaphore",
+    "readWriteLock",
+    "reshare",
+    "look",
+    "keys",
+    "revoke",
+    "tick"
+  ] as const
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
     it.live(name, () => Effect.provide(effect, test), timeoutMillis)
   }

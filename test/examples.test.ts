@@ -177,6 +177,33 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
+  it.effect(
+    "one process leads at a time, and each report is written once, in memory and on Redis",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        for (const url of [undefined, server.url]) {
+          const ended = yield* run("leader.ts", url)
+          expect(ended).toMatchObject({ code: 0, stderr: "" })
+          const found = (pattern: RegExp) =>
+            [...ended.stdout.matchAll(pattern)].map(([, one]) => one)
+          // each after the one before has cleaned up, with a term of its own
+          const order = found(/^\s*\(?(\w+(?: leads|: has cleaned up))/gm)
+          expect(order.filter((one) => one !== "nobody leads")).toEqual(
+            ["first", "second", "third"].flatMap((name) => [
+              `${name} leads`,
+              `${name}: has cleaned up`
+            ])
+          )
+          const terms = found(/leads, term (\d+)/g).map(Number)
+          expect(terms).toEqual([...new Set(terms)].sort((a, b) => a - b))
+          const reports = found(/the report of (\S+)$/gm)
+          expect(reports.length).toBeGreaterThanOrEqual(3)
+          expect(reports).toEqual([...new Set(reports)].sort())
+        }
+      })
+  )
+
   it.effect("transfers that name accounts in all orders come to an end, and lose nothing", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer

@@ -29,6 +29,8 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   readonly adopt?: string | undefined
   readonly tick?: number | undefined
+  readonly tickKeptMillis?: number | undefined
+  readonly direct?: boolean | undefined
   readonly whenWaiting?: ((contention: () => Contention) => void) | undefined
   readonly whenLimitDiffers?: ((limit: number) => void) | undefined
 }
@@ -50,7 +52,9 @@ export class Unavailable {
   constructor(
     readonly key: string,
     readonly waitedMillis: number,
-    readonly contention: Contention
+    readonly contention: Contention,
+    /** Of a claim with a tick: the last one that was granted, where the claim's is not later. */
+    readonly lastTick: number | undefined = undefined
   ) {}
 }
 
@@ -103,9 +107,13 @@ export const lacking = (
   if (adopt !== undefined && has?.has("handOver") !== true) return "handOver"
   if (holdAtLeastMillis !== undefined && has?.has("holdAtLeast") !== true) return "holdAtLeast"
   if (maxHoldMillis !== undefined && has?.has("maxHold") !== true) return "maxHold"
-  if (tick !== undefined && has?.has("tick") !== true) return "tick"
+  // (ticks are of locks)
+  if (tick !== undefined && (kind !== "lock" || has?.has("tick") !== true)) return "tick"
   return undefined
 }
+
+/** For how long the tick of a claim is remembered. Where it does not say: as long as a fencing token. */
+export const tickKeptMillis = (claim: Claim): number => claim.tickKeptMillis ?? 86_400_000
 
 export const notCapable = (
   operation: LockStoreOperation,
@@ -186,6 +194,7 @@ export interface HeldEntry {
   readonly share: number
   readonly limit: number
   readonly fencingToken: number | undefined
+  readonly incarnation: string | undefined
   readonly ttlLeftMillis: number | undefined
 }
 

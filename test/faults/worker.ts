@@ -264,6 +264,7 @@ const visits = (
 
 interface Internals {
   readonly linesOf?: Readonly<Record<string, { readonly size: number }>>
+  readonly boundLines?: { readonly size: number }
   readonly entries?: { readonly size: number }
   readonly attempts?: { readonly size: number }
   readonly around?: {
@@ -276,9 +277,10 @@ interface Internals {
 
 /** What a store keeps of keys that nobody holds or waits for. */
 const keptBy = (store: LockStore.LockStore): ReadonlyArray<string> => {
-  const { around, attempts, entries, linesOf } = inside<Internals>(store)
+  const { around, attempts, boundLines, entries, linesOf } = inside<Internals>(store)
   return Object.entries({
     ...linesOf,
+    boundLines,
     entries,
     attempts,
     "foreign keys": around?.messages.foreignKeys

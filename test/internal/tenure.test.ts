@@ -101,3 +101,39 @@ describe("a tenure that readers share", () => {
     expect(tenure.ttls).toEqual({ longest: 1_000, shortest: 1_000 })
   })
 })
+
+describe("the record of a tenure", () => {
+  const hour = 3_600_000
+  const held = (provenAt: number) =>
+    new Tenure("token", 100, 100, 500, 500, provenAt, 1_000, provenAt, undefined)
+
+  it("is seen to where a caller asks for a longer ttl than it says", () => {
+    const tenure = held(0)
+    expect(tenure.mustRecord(1_000, 500)).toBe(false)
+    expect(tenure.mustRecord(1_001, 500)).toBe(true)
+    tenure.prove(500, 1_001)
+    expect(tenure.mustRecord(1_001, 900)).toBe(false)
+  })
+
+  it("is kept from its expiry: once in six hours, until that is answered", () => {
+    const tenure = held(hour)
+    expect(tenure.mustRecord(1_000, 6 * hour - 1)).toBe(false)
+    tenure.prove(6 * hour - 1, 1_000)
+    expect(tenure.mustRecord(1_000, 6 * hour)).toBe(true)
+    // (no answer)
+    expect(tenure.mustRecord(1_000, 6 * hour + 500)).toBe(true)
+    tenure.prove(6 * hour + 500, 1_000)
+    for (let now = 6 * hour + 1_000; now < 12 * hour; now += hour / 2) {
+      expect(tenure.mustRecord(1_000, now)).toBe(false)
+      tenure.prove(now, 1_000)
+    }
+    expect(tenure.mustRecord(1_000, 12 * hour)).toBe(true)
+  })
+
+  it("says nothing of another claim that wants a grant of its own", () => {
+    const tenure = held(0)
+    expect(tenure.isFor({ ...claim, share: 100 })).toBe(true)
+    expect(tenure.isFor({ ...claim, share: 100, direct: false })).toBe(true)
+    expect(tenure.isFor({ ...claim, share: 100, direct: true })).toBe(false)
+  })
+})

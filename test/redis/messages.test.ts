@@ -133,9 +133,13 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a message that is not
       quietly(
         Effect.gen(function* () {
           const { a, b, publish, waiting } = yield* awaitedBy({})
+          // (who could make use of more of them)
+          const next = yield* caller(b.use, key, { ttl })
+          yield* Effect.replicateEffect(Effect.yieldNow(), 10)
           const number = (yield* serverMicros(a.server)) + 500_000
           yield* publish(`${number}${form}`, 3_000)
           expect((yield* waiting.lease).fencingToken).toBe(number - earlier)
+          yield* next.interrupt
           yield* waiting.release
           yield* idle(b.store)
         })

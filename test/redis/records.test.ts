@@ -209,6 +209,27 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
         })
     )
 
+    it.scoped(
+      "a renewal that is told to keeps the record for another day, and all that it says",
+      () =>
+        Effect.gen(function* () {
+          const { server } = yield* environment()
+          const token = strangeToken()
+          yield* send(server, scripts.acquire, key, token, 5_000, "lock/1 5000 me")
+          const known = yield* recordOf(server)
+          yield* server.command("PEXPIRE", record, 60_000)
+          expect(yield* renew(server, token, 5_000)).toBe(1)
+          expect(yield* pttl(server, record)).toBeLessThanOrEqual(60_000)
+          expect(yield* renew(server, token, 4_000, "1")).toBe(1)
+          expect(yield* pttl(server, record)).toBeGreaterThan(23 * hour)
+          expect(yield* recordOf(server)).toBe(known)
+          // not by those who have lost it
+          yield* server.command("PEXPIRE", record, 60_000)
+          expect(yield* renew(server, strangeToken(), 5_000, "1")).toBe(2)
+          expect(yield* pttl(server, record)).toBeLessThanOrEqual(60_000)
+        })
+    )
+
     it.scoped("a caller that came to be first in its line has its own ttl recorded", () =>
       Effect.gen(function* () {
         const [a, b] = yield* pair()

@@ -4,55 +4,98 @@ import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as Changes from "./Changes.js"
+import type * as Standing from "./candidateWorker.js"
+import type * as Job from "./jobWorker.js"
 import type { News, Order } from "./queueWorker.js"
 
-export interface Worker {
+interface Tagged {
+  readonly _tag: string
+}
+
+/** A process that is given orders, and tells news. */
+export interface Process<Order extends Tagged, News extends Tagged> {
   readonly order: (order: Order) => Effect.Effect<void>
   /** The first news of a kind that was not awaited before; dies of a failure. */
   readonly next: <Tag extends News["_tag"]>(
     tag: Tag
   ) => Effect.Effect<Extract<News, { readonly _tag: Tag }>>
   readonly has: (tag: News["_tag"]) => boolean
+  /** All that it has told so far, awaited or not. */
+  readonly told: ReadonlyArray<News>
+  /** Looks again whenever it has told something. */
+  readonly until: Changes.Changes["until"]
   /** SIGKILL; ends when the process has ended. */
   readonly kill: Effect.Effect<void>
   readonly stop: Effect.Effect<void>
   readonly cont: Effect.Effect<void>
+  readonly terminate: Effect.Effect<void>
+  /** Its exit code, or the signal that it died of, once it has ended. */
+  readonly ended: Effect.Effect<number | NodeJS.Signals>
 }
 
-const file = fileURLToPath(new URL("./queueWorker.ts", import.meta.url))
+export type Worker = Process<Order, News>
 
 /** A process that is ready for orders; killed at the end of the scope. */
 export const make = (url: string): Effect.Effect<Worker, never, Scope.Scope> =>
+  start<Order, News>("queueWorker", { REDIS_URL: url })
+
+export type Candidate = Process<never, Standing.News>
+
+export type JobWorker = Process<Job.Order, Job.News>
+
+/** A process that runs jobs when it is told, and whose wall clock is ahead by so many milliseconds. */
+export const jobs = (
+  url: string,
+  aheadMillis: number
+): Effect.Effect<JobWorker, never, Scope.Scope> =>
+  start("jobWorker", { REDIS_URL: url, AHEAD: String(aheadMillis) })
+
+/** A process that stands for the lead from its start on. */
+export const candidate = (
+  env: Standing.Environment
+): Effect.Effect<Candidate, never, Scope.Scope> => start("candidateWorker", { ...env })
+
+const start = <Order extends Tagged, News extends Tagged>(
+  name: string,
+  env: Readonly<Record<string, string>>
+): Effect.Effect<Process<Order, News>, never, Scope.Scope> =>
   Effect.gen(function* () {
     const changes = Changes.make()
+    const told: Array<News> = []
     const news: Array<News> = []
     let output = ""
-    let ended = false
+    let end: number | NodeJS.Signals | undefined
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => {
+        const file = fileURLToPath(new URL(`./${name}.ts`, import.meta.url))
         const child = ChildProcess.spawn(process.execPath, ["--import", "tsx", file], {
-          env: { ...process.env, REDIS_URL: url },
+          env: { ...process.env, ...env },
           stdio: ["ignore", "pipe", "pipe", "ipc"]
         })
         child.on("message", (message) => {
+          told.push(message as News)
           news.push(message as News)
           changes.announce()
         })
         const collect = (chunk: Buffer) => (output += chunk)
         child.stdout!.on("data", collect)
         child.stderr!.on("data", collect)
-        child.once("exit", () => {
-          ended = true
+        child.once("exit", (code, signal) => {
+          end = signal ?? code ?? 0
           changes.announce()
         })
         return child
       }),
       (child) => Effect.sync(() => child.kill("SIGKILL"))
     )
-    const next: Worker["next"] = (tag) => {
+    const ended = Effect.map(
+      changes.until(() => end !== undefined),
+      () => end!
+    )
+    const next: Process<Order, News>["next"] = (tag) => {
       const find = () => news.findIndex(({ _tag }) => _tag === tag || _tag === "Failed")
       return Effect.map(
-        changes.until(() => find() !== -1 || ended),
+        changes.until(() => find() !== -1 || end !== undefined),
         () => {
           const [found] = news.splice(find(), 1)
           if (found === undefined || found._tag !== tag) {
@@ -67,11 +110,15 @@ export const make = (url: string): Effect.Effect<Worker, never, Scope.Scope> =>
       order: (order) => Effect.sync(() => void child.send(order)),
       next,
       has: (tag) => news.some(({ _tag }) => _tag === tag),
+      told,
+      until: changes.until,
       kill: Effect.suspend(() => {
         child.kill("SIGKILL")
-        return changes.until(() => ended)
+        return Effect.asVoid(ended)
       }),
       stop: Effect.sync(() => void child.kill("SIGSTOP")),
-      cont: Effect.sync(() => void child.kill("SIGCONT"))
+      cont: Effect.sync(() => void child.kill("SIGCONT")),
+      terminate: Effect.sync(() => void child.kill("SIGTERM")),
+      ended
     }
   })

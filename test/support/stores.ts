@@ -211,10 +211,10 @@ export const stores: ReadonlyArray<
         [
           "memory",
           memory,
-          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke"]
+          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke", "tick"]
         ] as const
       ]),
-  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look"]]
+  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look", "tick"]]
 ]
 
 /** What a store with those capabilities keeps claims of. */

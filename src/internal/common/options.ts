@@ -29,7 +29,8 @@ export interface LeaseOptions {
   readonly name: string | undefined
 }
 
-const impossible = (option: string, value: unknown, why: string): string =>
+/** A sentence that names an impossible option, and its value. */
+export const impossible = (option: string, value: unknown, why: string): string =>
   `Impossible lock option ${option}: ${show(value)}${
     typeof value === "number" && durations.has(option) ? " ms" : ""
   }. ${why}`
@@ -39,7 +40,8 @@ const durations: ReadonlySet<string> = new Set([
   "renewEvery",
   "margin",
   "waitAtMost",
-  "warnAfter"
+  "warnAfter",
+  "every"
 ])
 
 export const show = (value: unknown): string => {
@@ -105,6 +107,16 @@ export const checkFlag = (option: string, value: unknown): string | undefined =>
   value === undefined || typeof value === "boolean"
     ? undefined
     : impossible(option, value, "It must be true or false.")
+
+/** Says what is wrong with the time between two looks, or nothing. */
+export const checkEvery = (every: number): string | undefined =>
+  Number.isFinite(every) && every >= minTtl
+    ? undefined
+    : impossible("every", every, `It must be finite, and at least ${minTtl} ms.`)
+
+/** Says what is wrong with a schedule, or nothing. */
+export const checkSchedule = (retry: unknown, isSchedule: boolean): string | undefined =>
+  isSchedule ? undefined : impossible("retry", retry, "It must be a Schedule.")
 
 /** What is said to a fiber that holds a read of the key, and asks for the write lock. */
 export const impossibleUpgrade = (key: string): string =>

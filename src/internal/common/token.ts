@@ -22,5 +22,9 @@ export const makeToken = (store: string): string => {
   return token
 }
 
+/** A name of the store that made a token: unlike the token it is no secret, and a restart has another one. */
+export const incarnationOf = (token: string): string =>
+  token.slice(tokenMark.length).split(".", 1)[0]!
+
 /** The part that all tokens of one store share: the mark, and a name. */
 export const makeStoreId = (): string => tokenMark + randomBytes(9).toString("base64url")

@@ -83,6 +83,18 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+  get tick(): number | undefined {
+    return this.asks.tick
+  }
+
+  get tickKeptMillis(): number | undefined {
+    return this.asks.tickKeptMillis
+  }
+
+  get direct(): boolean | undefined {
+    return this.asks.direct
+  }
+
   /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
   take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
     const { asks, caller, key, options } = this
@@ -118,7 +130,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 
   /** Of a store that is not of the engine, or whose members somebody has replaced. */
   private askedOfOther(): Effect.Effect<Engine.Grant, AcquireError> {
-    const { caller, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
+    const { caller, direct, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
     const claim: Claim = {
       key,
       kind,
@@ -127,6 +139,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
+      tick: this.tick,
+      tickKeptMillis: this.tickKeptMillis,
+      direct,
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
       whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
     }

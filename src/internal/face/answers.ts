@@ -51,12 +51,13 @@ export const ofKind = (kind: Engine.Kind): { readonly kind?: Engine.Kind } =>
   kind === "lock" ? {} : { kind }
 
 const lockUnavailable = (
-  { contention, key, waitedMillis }: Engine.Unavailable,
+  { contention, key, lastTick, waitedMillis }: Engine.Unavailable,
   kind: Engine.Kind
 ): LockUnavailable =>
   new LockUnavailable({
     key,
     ...ofKind(kind),
+    ...(lastTick === undefined ? {} : { lastTick }),
     waited: Duration.millis(waitedMillis),
     ...publicContention(contention)
   })

@@ -17,6 +17,8 @@ export interface Share<
   readonly kind: Kind
   readonly share: number
   readonly limit: number
+  /** Whether the store must not pass on to it what another caller of this process has; see `LockStore.Claim`. */
+  readonly direct?: boolean
   readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
   /**
    * What a caller has that is inside of a lease of that kind of the same key: a share of it; nothing, and
@@ -26,6 +28,9 @@ export interface Share<
   /** Of several keys: as the user named them, and how they are taken. */
   readonly named?: ReadonlyArray<string>
   readonly takeAll?: TakeAll
+  /** See `LockStore.Claim`. */
+  readonly tick?: number
+  readonly tickKeptMillis?: number
 }
 
 /** How a caller is inside of a lease. */
@@ -57,3 +62,13 @@ export const wholeLock: Share = {
   spans: { acquire: "Lock.acquire", hold: "Lock.hold" },
   attributes: {}
 }
+
+/** All of it, by a claim of its own, whatever its caller is inside of. */
+export const ownLock: Share<HeldLease, never> = { ...wholeLock, within: () => undefined }
+
+/** The same, for that tick, which is remembered for so long. */
+export const ownLockAt = (tick: number, tickKeptMillis: number): Share<HeldLease, never> => ({
+  ...ownLock,
+  tick,
+  tickKeptMillis
+})

@@ -2,9 +2,19 @@
  * A key that is held or waited for: its holders, and its queue. A lock, a semaphore and both sides of a
  * read-write lock are the same arithmetic here: shares of a capacity.
  */
-import type { AcquireExit, Claim, Contention, Grant, Kind, Look, NotOurs } from "../engine.js"
+import type {
+  AcquireExit,
+  Claim,
+  Contention,
+  Grant,
+  Kind,
+  Look,
+  NotOurs,
+  ScheduledCall
+} from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
+import { incarnationOf } from "../common/token.js"
 import { Heap, type Ranked } from "./heap.js"
 
 /** A holder. Its rank is when it expires. */
@@ -36,7 +46,7 @@ export class Holding extends Link implements Ranked {
   }
 }
 
-/** A grant that can be given back by those who made it. */
+/** A grant that can be given back by those who made it, before anybody has used it. */
 export interface Returnable extends Grant {
   giveBack(): void
 }
@@ -156,6 +166,7 @@ export class Entry {
         share: holding.share,
         limit: holding.claim.limit,
         fencingToken: holding.fencingToken,
+        incarnation: incarnationOf(holding.token),
         ttlLeftMillis: holding.left(now)
       })),
       pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({
@@ -168,4 +179,10 @@ export class Entry {
       pendingCount: this.waiters.size
     }
   }
+}
+
+/** A key, and the timer for its next expiry. */
+export class TimedEntry extends Entry {
+  timer: ScheduledCall | undefined = undefined
+  timerAt = 0
 }

@@ -8,9 +8,7 @@ import {
   type Kind,
   type LockClock,
   type NotOurs,
-  type ScheduledCall,
   type AcquireExit,
-  badShare,
   type Claim,
   type Contention,
   type Forget,
@@ -19,10 +17,7 @@ import {
   lacking,
   type Look,
   notCapable,
-  type OwnershipExit,
   type Page,
-  Renewed,
-  type RenewExit,
   type Store,
   StoreFailure,
   Unavailable
@@ -30,7 +25,9 @@ import {
 import { isolated } from "../common/isolated.js"
 import { validUntil } from "../common/timing.js"
 import { makeStoreId, makeToken } from "../common/token.js"
-import { Entry, Holding, type Returnable, Waiter } from "./entry.js"
+import { type Entry, Holding, TimedEntry, Waiter } from "./entry.js"
+import { type Keeper, MemoryGrant } from "./grant.js"
+import { Ticks } from "./ticks.js"
 
 const capabilities: ReadonlySet<Capability> = new Set([
   "semaphore",
@@ -38,20 +35,16 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "reshare",
   "look",
   "keys",
-  "revoke"
+  "revoke",
+  "tick"
 ])
 
 const nothing = (): void => {}
 
-/** A key, and the timer for its next expiry. */
-export class TimedEntry extends Entry {
-  timer: ScheduledCall | undefined = undefined
-  timerAt = 0
-}
-
-export class MemoryStore implements Store {
+export class MemoryStore implements Store, Keeper {
   readonly capabilities = capabilities
   private readonly entries = new Dictionary<TimedEntry>()
+  private readonly ticks = new Ticks()
   private readonly id = makeStoreId()
   private lastFencingToken = 0
   private isClosed = false
@@ -69,6 +62,12 @@ export class MemoryStore implements Store {
     }
     const { key, kind, waitMillis } = claim
     const now = this.clock.unsafeNow()
+    const lastTick = this.ticks.refusing(claim, now)
+    if (lastTick !== undefined) {
+      const contention = this.present(key, now)?.contention(now, undefined) ?? nobody
+      onExit(new Unavailable(key, 0, contention, lastTick))
+      return nothing
+    }
     const entry = this.entry(key, kind, now)
     if (entry.kind !== kind) {
       onExit(keyOfAnotherKind(key, entry.kind, kind))
@@ -161,9 +160,33 @@ export class MemoryStore implements Store {
       first.grant = this.give(entry, first.claim, first.contention)
       ;(served ??= []).push(first)
     }
+    const late = served === undefined ? undefined : this.tooLate(entry, served)
     this.watchExpiry(entry)
     this.forgetIfIdle(entry)
     if (served !== undefined) for (const waiter of served) waiter.settle(new Granted(waiter.grant!))
+    if (late !== undefined) for (const [waiter, exit] of late) waiter.settle(exit)
+  }
+
+  /** Those who wait for a tick that is not later than what was granted now leave the queue. */
+  private tooLate(
+    entry: TimedEntry,
+    served: ReadonlyArray<Waiter>
+  ): ReadonlyArray<readonly [Waiter, Unavailable]> | undefined {
+    if (served.every(({ claim }) => claim.tick === undefined)) return undefined
+    const now = this.clock.unsafeNow()
+    return entry.waiters.all.flatMap((waiter) => {
+      const lastTick = this.ticks.refusing(waiter.claim, now)
+      if (lastTick === undefined) return []
+      const contention = entry.contention(now, entry.waiters.before(waiter))
+      entry.waiters.delete(waiter)
+      const waited = Math.round(now - waiter.askedAt)
+      return [[waiter, new Unavailable(entry.key, waited, contention, lastTick)]]
+    })
+  }
+
+  /** Of a grant that did not come to its caller. */
+  undoTick({ key }: Entry, token: string): void {
+    this.ticks.undo(key, token)
   }
 
   // ---------------------------------------------------------------- inside
@@ -236,6 +259,7 @@ export class MemoryStore implements Store {
     const token = makeToken(this.id)
     const holding = new Holding(token, fencingToken, claim, this.clock.unsafeNow())
     entry.add(holding)
+    this.ticks.granted(claim, holding.token, holding.since)
     return holding
   }
 
@@ -261,70 +285,17 @@ export class MemoryStore implements Store {
   }
 }
 
-class MemoryGrant implements Returnable {
-  readonly token: string
-  readonly fencingToken: number
-
-  constructor(
-    private readonly store: MemoryStore,
-    private readonly entry: TimedEntry,
-    private readonly holding: Holding,
-    readonly fencingFloor: number,
-    readonly validUntil: number,
-    readonly contention: Contention | undefined
-  ) {
-    this.token = holding.token
-    this.fencingToken = holding.fencingToken
-  }
-
-  renew(onExit: (exit: RenewExit) => void): Forget {
-    return this.reshare(this.holding.share, onExit)
-  }
-
-  verify(onExit: (exit: OwnershipExit) => void): Forget {
-    onExit(this.store.ownership(this.entry, this.holding))
-    return nothing
-  }
-
-  release(_: number, onExit: (exit: OwnershipExit) => void): void {
-    onExit(this.giveBack())
-  }
-
-  reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
-    const { entry, holding, store } = this
-    const found = store.ownership(entry, holding)
-    const mistake = badShare(entry.key, share, holding.share)
-    if (found !== "Ours") {
-      onExit({ _tag: "NotOurs", reason: found })
-    } else if (mistake !== undefined) {
-      onExit(mistake)
-    } else {
-      const { ttlMillis } = holding.claim
-      const now = store.clock.unsafeNow()
-      entry.renew(holding, now + ttlMillis)
-      if (share < holding.share) {
-        entry.reshare(holding, share)
-        store.serve(entry)
-      }
-      onExit(new Renewed(validUntil(now, ttlMillis)))
-    }
-    return nothing
-  }
-
-  whenLost(listener: (reason: NotOurs) => void): void {
-    const { lost } = this.holding
-    if (lost === undefined) this.holding.whenLost = listener
-    else listener(lost)
-  }
-
-  giveBack(): "Ours" | NotOurs {
-    return this.store.giveBack(this.entry, this.holding)
-  }
-}
-
 /** Before the claim's own limit is one of them. */
 const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
   if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
+}
+
+const nobody: Contention = {
+  owner: undefined,
+  heldForMillis: undefined,
+  foreign: false,
+  retryAfterMillis: 0,
+  ahead: undefined
 }
 
 const free: Look = {

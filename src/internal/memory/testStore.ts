@@ -4,8 +4,8 @@
  */
 import type { AcquireExit, Claim, Kind, NotOurs } from "../engine.js"
 import { isolated } from "../common/isolated.js"
-import type { Holding } from "./entry.js"
-import { MemoryStore, type TimedEntry } from "./store.js"
+import type { Holding, TimedEntry } from "./entry.js"
+import { MemoryStore } from "./store.js"
 
 /** What became of a grant. */
 export type GrantState = "held" | "released" | "expired" | "stolen" | "revoked"

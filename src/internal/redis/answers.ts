@@ -19,6 +19,9 @@ export interface Busy {
   readonly limit: number | undefined
 }
 
+export const replyOf = (outcome: Outcome): unknown =>
+  outcome._tag === "Answered" ? outcome.reply : undefined
+
 /** A whole number that is one here as well, as a number or as its digits. */
 const readNumber = (reply: unknown): number | undefined => {
   const number = typeof reply === "string" ? Number(reply) : reply
@@ -80,6 +83,12 @@ export const toldBy = (reply: unknown, fencingToken: number): Told => ({
   leastLimit: readLimit(reply),
   lastToken: readLast(reply)
 })
+
+/** Of a claim with a tick: the last one that was granted, where the claim's is not later. */
+export const readLastTick = (reply: unknown): number | undefined =>
+  Array.isArray(reply) && reply.length === 2 && reply[0] === "tick"
+    ? readNumber(reply[1])
+    : undefined
 
 /** Of a heartbeat: the token is neither queued nor granted. */
 export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0

@@ -79,14 +79,19 @@ export class Commands {
     return Math.max(50, withinMillis / 6, slow)
   }
 
-  /** Gives back what a token holds, or its place in the queue. */
+  /**
+   * Gives back what a token holds, or its place in the queue. `ending`: what a release has more where it
+   * is that of a lease that was used.
+   */
   release(
     { release }: Protocol,
     keys: ReadonlyArray<string>,
     token: string,
-    contended = false
+    contended = false,
+    ending?: ReadonlyArray<string>
   ): Call {
-    return this.call(release, keys, [token], undefined, contended)
+    const args = ending === undefined ? [token] : [token, ...ending]
+    return this.call(release, keys, args, undefined, contended)
   }
 
   /**
@@ -99,7 +104,8 @@ export class Commands {
     protocol: Protocol,
     keys: ReadonlyArray<string>,
     token: string,
-    ttlMillis: number
+    ttlMillis: number,
+    ending?: ReadonlyArray<string>
   ): void {
     if (onItsWay !== undefined && this.neverSent(onItsWay)) return
     let until = Number.POSITIVE_INFINITY
@@ -107,7 +113,7 @@ export class Commands {
     const attempt = (): void => {
       // it can have been applied just now, however long ago it was sent
       until = Math.min(until, this.clock.unsafeNow() + ttlMillis)
-      const call = this.release(protocol, keys, token)
+      const call = this.release(protocol, keys, token, false, ending)
       call.until(until, (outcome) => {
         if (outcome._tag === "Silent") call.abandon()
         const now = this.clock.unsafeNow()

@@ -14,7 +14,7 @@ import {
   type StoreFailure
 } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
-import { readBusy, readFence, readOwnership } from "./answers.js"
+import { readBusy, readFence, readOwnership, replyOf } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { cameLate, isTransient, storeError } from "./errors.js"
@@ -45,13 +45,18 @@ export class RedisGrant implements Grant {
     this.turn.whenLost(listener)
   }
 
+  /** What its release has more than that of what was not used. */
+  get ending(): ReadonlyArray<string> | undefined {
+    return this.line.protocol.ending?.(this.fencingToken)
+  }
+
   /** Renews it, where its share was made smaller so that it is that small from then on. */
   renew(onExit: (exit: RenewExit) => void): Forget {
     const { claim, tenure } = this.turn
     const { ttlMillis } = claim
     if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
-    const mustRecord = tenure.mustRecord(ttlMillis)
+    const mustRecord = tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
     const { protocol } = this.line
     const call = this.commands.call(
       protocol.renew,
@@ -206,15 +211,16 @@ class Release {
   }
 
   private send(): void {
-    const { commands, line, token, turn } = this.grant
+    const { commands, ending, line, token, turn } = this.grant
     const { tenure } = turn
     const provenUntil = tenure.validUntil
     const pass = line.askToPass(tenure)
-    const call = pass?.call ?? commands.release(line.protocol, line.keys, token, line.contended)
+    const call =
+      pass?.call ?? commands.release(line.protocol, line.keys, token, line.contended, ending)
     if (pass === undefined) line.ended(tenure)
     call.until(this.deadline, (outcome) => {
       const now = commands.clock.unsafeNow()
-      const reply = replyIn(outcome)
+      const reply = replyOf(outcome)
       const fencingToken = readFence(reply)
       if (pass !== undefined && fencingToken !== undefined) {
         line.kept(tenure, fencingToken, reply, call, pass.ttlMillis)
@@ -256,12 +262,12 @@ class Release {
     provenUntil: number,
     passedMillis: number
   ): OwnershipExit {
-    const { commands, line, token, turn } = this.grant
+    const { commands, ending, line, token, turn } = this.grant
     const { claim } = turn
     const found = readOwnership(outcome)
     if (found === undefined) {
       const longest = Math.max(claim.ttlMillis, passedMillis)
-      commands.giveBack(call, line.protocol, line.keys, token, longest)
+      commands.giveBack(call, line.protocol, line.keys, token, longest, ending)
       return this.grant.failure("release", outcome)
     }
     // sent twice, the second finds the first one's work
@@ -272,17 +278,14 @@ class Release {
   }
 
   private end(exit: OwnershipExit): void {
-    const { commands, line, token, turn } = this.grant
+    const { commands, ending, line, token, turn } = this.grant
     const { tenure } = turn
     // where the token was kept, what comes behind is for the next one to see to
     if (this.late !== undefined && !line.has(tenure)) {
-      commands.giveBack(this.late, line.protocol, line.keys, token, tenure.ttlMillis)
+      commands.giveBack(this.late, line.protocol, line.keys, token, tenure.ttlMillis, ending)
     }
     this.onExit(exit)
   }
 }
 
 const nothing = (): void => {}
-
-const replyIn = (outcome: Outcome): unknown =>
-  outcome._tag === "Answered" ? outcome.reply : undefined

@@ -15,7 +15,8 @@ const suffixes = [
   ":lock-queue",
   ":lock-waiters",
   ":lock-holders",
-  ":lock-index"
+  ":lock-index",
+  ":lock-tick"
 ] as const
 
 /** The lock, the record of its last grant, its queue, what is known of its waiters; see `lua.ts`. */
@@ -24,7 +25,7 @@ export type LockKeys = readonly [
   record: string,
   queue: string,
   waiters: string,
-  ...ofSeveralHolders: ReadonlyArray<string>
+  ...more: ReadonlyArray<string>
 ]
 
 /** What Redis Cluster hashes of a key: what is between the first `{` and the next `}`, or all. */
@@ -37,13 +38,15 @@ export const hashed = (key: string): string => {
 
 /**
  * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
- * client itself puts before every key; `several`: of a lock that several can hold.
+ * client itself puts before every key; `several`: of a lock that several can hold; `ticks`: of one that is
+ * granted for ticks.
  */
 export const lockKeys = (
   clientPrefix: string,
   prefix: string,
   key: string,
-  several = false
+  several = false,
+  ticks = false
 ): LockKeys | string => {
   const stored = clientPrefix + prefix + key
   for (const suffix of suffixes) {
@@ -55,16 +58,24 @@ export const lockKeys = (
   const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
   const lock = prefix + key
   if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
-    return allKeys(lock, several, (suffix) => beside + suffix)
+    return allKeys(lock, several, ticks, (suffix) => beside + suffix)
   }
   const name = withComputedTag(clientPrefix + prefix, stored, key)
-  return allKeys(lock, several, (suffix) => prefix + name(suffix))
+  return allKeys(lock, several, ticks, (suffix) => prefix + name(suffix))
 }
 
-const allKeys = (lock: string, several: boolean, beside: (suffix: string) => string): LockKeys => {
-  const [record, queue, waiters, holders, index] = suffixes
-  return several
-    ? [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
+const allKeys = (
+  lock: string,
+  several: boolean,
+  ticks: boolean,
+  beside: (suffix: string) => string
+): LockKeys => {
+  const [record, queue, waiters, holders, index, tick] = suffixes
+  if (several) {
+    return [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
+  }
+  return ticks
+    ? [lock, beside(record), beside(queue), beside(waiters), beside(tick)]
     : [lock, beside(record), beside(queue), beside(waiters)]
 }
 

@@ -7,7 +7,7 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import { type Claim, type Contention, type StoreFailure, Unavailable } from "../engine.js"
+import type { Claim, Contention, StoreFailure } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -16,7 +16,7 @@ import type { LockKeys } from "./layout.js"
 import { Place, type PlaceEvents } from "./place.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
-import { Tenure, Turn } from "./tenure.js"
+import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
 import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
@@ -159,7 +159,7 @@ export class Line extends Tenures implements PlaceEvents {
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
-    waiter.settle(new Unavailable(this.key, Math.round(this.now - waiter.askedAt), contention))
+    waiter.refuse(this.now, contention)
     this.update()
   }
 
@@ -273,6 +273,14 @@ export class Line extends Tenures implements PlaceEvents {
     return next
   }
 
+  onRefused(place: Place, lastTick: number): void {
+    this.dropPlace(place)
+    // (all in the line ask for the same tick)
+    const refused = this.waiters.drain()
+    this.update()
+    for (const waiter of refused) waiter.refuse(this.now, contentionOf(place.busy, 0, 0), lastTick)
+  }
+
   onFailed(place: Place, outcome: Outcome): void {
     this.dropPlace(place)
     this.close(storeError(this.around.commands, "acquire", this.key, outcome))
@@ -292,24 +300,8 @@ export class Line extends Tenures implements PlaceEvents {
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
       if (pending !== undefined) head.contention ??= this.contention(0)
-      const { limit, share, token } = place
-      const { earlierTokens = 0, fencingFloor, fencingToken, leastLimit } = told
-      const isRun = !this.protocol.several && this.around.localHandoffMillis > 0
-      const first = isRun ? fencingToken - earlierTokens : fencingToken
-      tellLimit(head.claim, leastLimit)
-      const tenure = new Tenure(
-        token,
-        share,
-        limit,
-        first,
-        Math.min(first, fencingFloor),
-        sentAt,
-        ttlMillis,
-        now,
-        pending
-      )
-      tenure.reservedUntil = told.lastToken ?? fencingToken
-      tenure.entryToken = fencingToken
+      tellLimit(head.claim, told.leastLimit)
+      const tenure = this.newTenure(place, head.claim, told, sentAt, ttlMillis, pending)
       losers = this.begin(tenure)
       this.giveTo(head, tenure, now)
       this.shareWithFirst(tenure)

@@ -1,5 +1,6 @@
 /** What a look at a key found. */
 import type { HeldEntry, Kind, Look, PendingEntry } from "../engine.js"
+import { incarnationOf } from "../common/token.js"
 
 const kinds: Record<string, Kind> = {
   lock: "lock",
@@ -27,7 +28,7 @@ const readClaim = (text: string): ReadClaim => {
 }
 
 const readHeld = (entry: unknown, isForeign: boolean, micros: number): HeldEntry => {
-  const [left, known] = entry as [number | string, string]
+  const [left, known, store] = entry as [number | string, string, string | undefined]
   const [, fence, claim] = /^(\d+) ([^]*)$/.exec(String(known)) ?? []
   const { limit, owner, share } = readClaim(claim ?? "")
   return {
@@ -40,6 +41,7 @@ const readHeld = (entry: unknown, isForeign: boolean, micros: number): HeldEntry
     share,
     limit,
     fencingToken: isForeign || fence === undefined ? undefined : Number(fence),
+    incarnation: store === undefined ? undefined : incarnationOf(store),
     ttlLeftMillis: Number(left) < 0 ? undefined : Number(left)
   }
 }

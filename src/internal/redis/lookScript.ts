@@ -9,8 +9,8 @@ const mostExpired = 128
  *
  * - the kind of what stands there (`foreign`, empty: nothing);
  * - how much is in use, the number of holders, and the smallest limit;
- * - of each holder, in the order of their grants, the ms that are left of its ttl (-1: it has none), and
- *   `<fencing token> <claim>`;
+ * - of each holder, in the order of their grants, the ms that are left of its ttl (-1: it has none),
+ *   `<fencing token> <claim>`, and, if it is one of ours, the beginning of its token: its store;
  * - of each waiter, in order, the ms since it came, and its claim; and how many there are;
  * - the server's time, in µs.
  */
@@ -19,19 +19,23 @@ export const look = script(
   clock,
   isOurs,
   `
+local function storeOf(token)
+  return string.match(token, '^[^.]*')
+end
+
 local most, now = tonumber(ARGV[1]), micros()
 local millis = math.floor(now / 1000)
 local kind, used, count, least, held, pending = '', 0, 0, 0, {}, {}
 local stands = redis.call('TYPE', KEYS[1]).ok
 local tokens = stands == 'zset' and redis.call('ZRANGE', KEYS[1], 0, 1) or {}
 if stands == 'string' then
-  local known = ''
+  local token, known, store = redis.call('GET', KEYS[1]), '', nil
   kind, used, count, least = 'foreign', 1, 1, 1
-  if isOurs(redis.call('GET', KEYS[1])) then
+  if isOurs(token) then
     kind = 'lock'
-    known = redis.call('GET', KEYS[2]) or ''
+    known, store = redis.call('GET', KEYS[2]) or '', storeOf(token)
   end
-  if most > 0 then held[1] = { redis.call('PTTL', KEYS[1]), known } end
+  if most > 0 then held[1] = { redis.call('PTTL', KEYS[1]), known, store } end
 elseif tokens[1] and isOurs(tokens[1]) then
   local over = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', millis), 'LIMIT', 0, ${mostExpired})
   count = redis.call('ZCARD', KEYS[1]) - #over
@@ -55,7 +59,7 @@ elseif tokens[1] and isOurs(tokens[1]) then
     if (#held < most or least == 0) and not gone[tokens[i]] then
       local known = redis.call('HGET', KEYS[5], tokens[i]) or ''
       local left = tonumber(redis.call('ZSCORE', KEYS[1], tokens[i]) or millis) - millis
-      if #held < most then held[#held + 1] = { left, known } end
+      if #held < most then held[#held + 1] = { left, known, storeOf(tokens[i]) } end
       if least == 0 then least = tonumber(string.match(known, '%l+/1 %d+ %d+ (%d+)') or 0) end
     end
   end

@@ -9,12 +9,22 @@
 import type { Claim, ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { type Busy, isNowhere, readBusy, readFence, type Told, toldBy } from "./answers.js"
+import {
+  type Busy,
+  isNowhere,
+  readBusy,
+  readFence,
+  readLastTick,
+  replyOf,
+  type Told,
+  toldBy
+} from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
+import { type Shape, shapeOf } from "./waiter.js"
 
 /** Events of a place. Each of them except `onBusy` and `onUnanswered` ends it. */
 export interface PlaceEvents {
@@ -28,18 +38,12 @@ export interface PlaceEvents {
   onUnanswered(place: Place, outcome: Outcome): number
   /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
   onGone(place: Place, askedAt: number): void
+  /** The claim's tick is not later than the last one that was granted. */
+  onRefused(place: Place, lastTick: number): void
   /** The first command failed. */
   onFailed(place: Place, outcome: Outcome): void
   /** It was not needed, or nobody knows whether it stands in the queue: another one is taken then. */
   onUnused(place: Place): void
-}
-
-/** How a caller's ttl shapes its waiting, in milliseconds. */
-interface Shape {
-  readonly beat: number
-  readonly window: number
-  /** The ttl of a grant by handoff: a waiter that has died costs no more than the window. */
-  readonly handoff: number
 }
 
 /** How often the server is asked at most because of messages that cannot be believed, in ms. */
@@ -146,10 +150,8 @@ export class Place {
     return this.around.commands.clock.unsafeNow()
   }
 
-  private shape({ ttlMillis }: Claim): Shape {
-    const beat = Math.max(10, Math.min(this.around.heartbeatMillis, ttlMillis / 3))
-    const window = Math.ceil(3 * beat)
-    return { beat, window, handoff: Math.min(ttlMillis, window) }
+  private shape(claim: Claim): Shape {
+    return shapeOf(claim, this.around.heartbeatMillis)
   }
 
   /** It is about to ask as such a claim does. */
@@ -169,10 +171,17 @@ export class Place {
     const { around, protocol } = this
     const { commands, owner } = around
     this.asks(claim)
+    const args = [
+      this.token,
+      String(claim.ttlMillis),
+      protocol.claimOf(claim, owner),
+      ...this.waits
+    ]
+    if (protocol.bounds !== undefined) args.push(...protocol.bounds)
     return commands.call(
       script,
       this.keys,
-      [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
+      args,
       script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
       contended
     )
@@ -196,15 +205,28 @@ export class Place {
 
   private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {
     if (this.over) return
-    const reply = replyOf(outcome)
-    const fencingToken = readFence(reply)
-    if (fencingToken !== undefined) {
-      return this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
-    }
-    const busy = readBusy(reply)
-    if (busy !== undefined) return this.queued(busy, call)
+    if (this.takes(replyOf(outcome), call, ttlMillis)) return
     this.withdraw()
     this.events.onFailed(this, outcome)
+  }
+
+  /** Whether the answer says what becomes of it: granted, queued, or refused. */
+  private takes(reply: unknown, call: Call, ttlMillis: number): boolean {
+    const fencingToken = readFence(reply)
+    const busy = fencingToken === undefined ? readBusy(reply) : undefined
+    if (fencingToken !== undefined) {
+      this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
+    } else if (busy !== undefined) {
+      this.queued(busy, call)
+    } else {
+      const lastTick = readLastTick(reply)
+      if (lastTick === undefined) return false
+      // it stands nowhere, unless a copy of the command comes later
+      if (call.resent) this.withdraw()
+      else this.end()
+      this.events.onRefused(this, lastTick)
+    }
+    return true
   }
 
   private granted(told: Told, sentAt: number, ttlMillis: number): void {
@@ -263,13 +285,10 @@ export class Place {
       this.end()
       return this.events.onGone(this, call.sentAt)
     }
-    const fencingToken = readFence(reply)
-    if (fencingToken !== undefined) {
-      this.around.messages.missed()
-      return this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
-    }
-    const busy = readBusy(reply)
-    if (busy !== undefined) return this.queued(busy, call)
+    // (where a message told of it, and was not believed, none is missing)
+    const isTold = this.calmUntil > Number.NEGATIVE_INFINITY
+    if (readFence(reply) !== undefined && !isTold) this.around.messages.missed()
+    if (this.takes(reply, call, ttlMillis)) return
     const next = this.events.onUnanswered(this, outcome)
     // (nobody is left, or another first caller has already asked)
     if (this.over || this.call !== call) return
@@ -298,7 +317,7 @@ export class Place {
    * must be possible, and not worse than a grant could be.
    */
   private believes({ earlierTokens = 0, fencingToken }: Told, ttl: number): boolean {
-    const { busy, provenAt } = this
+    const { busy, protocol, provenAt } = this
     // (before the first answer about this place: what the store knows from others)
     const known =
       busy === undefined
@@ -306,6 +325,8 @@ export class Place {
         : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
     return (
       known !== undefined &&
+      // the lease of a claim with bounds begins with an answer
+      protocol.bounds === undefined &&
       // greater than the last one when the token was found in the queue: the grant came after that. (A
       // token can be queued twice, by an acquire that was sent again.)
       fencingToken - earlierTokens > (busy?.lastFence ?? 0) &&
@@ -327,6 +348,3 @@ export class Place {
     else this.wake()
   }
 }
-
-const replyOf = (outcome: Outcome): unknown =>
-  outcome._tag === "Answered" ? outcome.reply : undefined

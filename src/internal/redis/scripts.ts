@@ -161,8 +161,8 @@ if token ~= ARGV[1] then return token and 2 or 0 end
 `
 
 /**
- * KEYS: lock, record. ARGV: token, ttl, and `1` if that may be longer than what the record says. Check
- * and expire. 1: renewed. 0: the lock is gone. 2: another token.
+ * KEYS: lock, record. ARGV: token, ttl, and `1` if that may be longer than what the record says, or the
+ * record is to live for another day. Check and expire. 1: renewed. 0: the lock is gone. 2: another token.
  *
  * It never makes the ttl shorter than the longest of the tenure: sent again behind a `pass` to a caller
  * with a longer one, it would. What is longer than that was made so by a server's clock that was set
@@ -181,10 +181,9 @@ local known = redis.pcall('GET', KEYS[2])
 if type(known) ~= 'string' then return 1 end
 local fence, longest, owner = string.match(known, '^(%d+) ${mark}(%d+) (.*)$')
 if not fence then return 1 end
-if tonumber(longest) < ttl then
-  longest = ARGV[2]
-  redis.call('SET', KEYS[2], fence .. ' ${mark}' .. longest .. ' ' .. owner, 'EX', 86400)
-end
+local more = tonumber(longest) < ttl
+if more then longest = ARGV[2] end
+if more or ARGV[3] then redis.call('SET', KEYS[2], fence .. ' ${mark}' .. longest .. ' ' .. owner, 'EX', 86400) end
 if left > tonumber(longest) then redis.call('PEXPIRE', KEYS[1], longest) end
 return 1
 `

@@ -7,8 +7,10 @@ import {
   Granted,
   type Forget,
   Impossible,
+  lacking,
   type LockClock,
   type Look,
+  notCapable,
   type Store,
   StoreFailure,
   Unavailable
@@ -16,7 +18,17 @@ import {
 import { Fifo, Link } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { readBusy, readFence, readFloor, readLast, readLimit } from "./answers.js"
+import {
+  readBusy,
+  readFence,
+  readFloor,
+  readLast,
+  readLastTick,
+  readLimit,
+  replyOf
+} from "./answers.js"
+import { BoundLines } from "./boundLines.js"
+import { boundProtocol, isBound } from "./bounds.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
@@ -58,7 +70,8 @@ export class RedisStore implements Store {
     "semaphore",
     "readWriteLock",
     "reshare",
-    "look"
+    "look",
+    "tick"
   ])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
@@ -66,6 +79,7 @@ export class RedisStore implements Store {
     semaphore: new Dictionary<Line>(),
     readWriteLock: new Dictionary<Line>()
   }
+  private readonly boundLines = new BoundLines()
   private readonly attempts = new Fifo<Attempt>()
   private strays = 0
   private closed = false
@@ -84,7 +98,8 @@ export class RedisStore implements Store {
   }
 
   private get lines(): ReadonlyArray<Line> {
-    return Object.values(this.linesOf).flatMap((lines) => lines.values)
+    const plain = Object.values(this.linesOf).flatMap((lines) => lines.values)
+    return this.boundLines.size === 0 ? plain : plain.concat(this.boundLines.all)
   }
 
   get lastAnswerAt(): number {
@@ -92,6 +107,7 @@ export class RedisStore implements Store {
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {
+    if (isBound(claim)) return this.acquireBound(claim, onExit)
     const { keyPrefix = "" } = this.around.commands.transport.options
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
@@ -115,6 +131,28 @@ export class RedisStore implements Store {
     return claim.waitMillis === 0
       ? this.acquireNow(claim, protocol, keys as LockKeys, onExit)
       : this.acquireInTurn(claim, protocol, keys as LockKeys, onExit)
+  }
+
+  private acquireBound(claim: Claim, onExit: OnExit): () => void {
+    const { key, waitMillis } = claim
+    const { keyPrefix = "" } = this.around.commands.transport.options
+    const needed = lacking(claim, this.capabilities)
+    const protocol = boundProtocol(claim)
+    const { several, ticks } = protocol
+    const keys = lockKeys(keyPrefix, this.prefix, key, several, ticks)
+    if (this.closed || needed !== undefined || typeof keys === "string") {
+      onExit(
+        needed !== undefined
+          ? notCapable("acquire", key, needed)
+          : typeof keys === "string"
+            ? new Impossible(keys)
+            : this.closedError(key)
+      )
+      return nothing
+    }
+    return waitMillis === 0
+      ? this.acquireNow(claim, protocol, keys, onExit)
+      : this.acquireInTurn(claim, protocol, keys, onExit)
   }
 
   private acquireInTurn(
@@ -141,11 +179,9 @@ export class RedisStore implements Store {
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
     const token = makeToken(storeId)
-    const call = commands.call(protocol.acquire, keys, [
-      token,
-      String(claim.ttlMillis),
-      protocol.claimOf(claim, owner)
-    ])
+    const args = [token, String(claim.ttlMillis), protocol.claimOf(claim, owner)]
+    if (protocol.bounds !== undefined) args.push("", "", ...protocol.bounds)
+    const call = commands.call(protocol.acquire, keys, args)
     const attempt = new Attempt(token, call, claim, protocol, keys)
     this.attempts.add(attempt)
     const forget = call.within(commands.timeoutMillis, (outcome) =>
@@ -163,7 +199,7 @@ export class RedisStore implements Store {
     const { call, claim, keys, protocol, token } = attempt
     // the close has given it back
     if (this.closed) return this.closedError(claim.key)
-    const reply = outcome._tag === "Answered" ? outcome.reply : undefined
+    const reply = replyOf(outcome)
     const now = this.clock.unsafeNow()
     const fencingToken = readFence(reply)
     if (fencingToken !== undefined) {
@@ -187,6 +223,11 @@ export class RedisStore implements Store {
       attempt.turn = line.adopt(tenure, claim, readLast(reply))
       tellLimit(claim, readLimit(reply))
       return new Granted(new RedisGrant(commands, line, attempt.turn))
+    }
+    const lastTick = readLastTick(reply)
+    if (lastTick !== undefined) {
+      this.attempts.delete(attempt)
+      return new Unavailable(claim.key, 0, contentionOf(undefined, undefined, 0), lastTick)
     }
     const busy = readBusy(reply)
     if (busy === undefined) {
@@ -247,6 +288,7 @@ export class RedisStore implements Store {
     for (const { kind } of possible) {
       if (this.linesOf[kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
     }
+    if (this.boundLines.of(key).some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.strays >= mostStrays) return
     // (under another name: behind a proxy that changes names)
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
@@ -279,6 +321,9 @@ export class RedisStore implements Store {
   }
 
   private line(key: string, protocol: Protocol, keys: LockKeys): Line {
+    if (protocol.bounds !== undefined) {
+      return this.boundLines.line(key, protocol, keys, this.around)
+    }
     const lines = this.linesOf[protocol.kind]
     let line = lines.get(key)
     if (line === undefined) {

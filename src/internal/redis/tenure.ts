@@ -2,6 +2,9 @@ import type { Claim, Contention, NotOurs, ScheduledCall } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import type { Call } from "./call.js"
 
+/** How often the record of a lease that lasts is kept from expiring, in ms: it lives for a day. */
+const recordEvery = 6 * 3_600_000
+
 /** When a tenure is looked at next, because somebody waits for it. */
 export interface Watch {
   /** When Redis is asked whether it is still there. */
@@ -69,9 +72,12 @@ export class Tenure {
     this.validUntil = validUntil(provenAt, ttlMillis)
   }
 
-  /** Whether it is what such a claim asks for. (What was made smaller is its holder's alone.) */
-  isFor({ limit, share }: Claim): boolean {
-    return share === this.share && limit === this.limit && !this.reshared
+  /**
+   * Whether it is what such a claim asks for. (What was made smaller is its holder's alone; and some want
+   * a grant of their own.)
+   */
+  isFor({ direct, limit, share }: Claim): boolean {
+    return share === this.share && limit === this.limit && !this.reshared && direct !== true
   }
 
   /** Made smaller, as far as this process is concerned: renewals see to it that Redis knows. */
@@ -93,9 +99,15 @@ export class Tenure {
     this.ttlMillis = ttlMillis
   }
 
-  /** Whether a renewal to that ttl must look at what the record says. */
-  mustRecord(ttlMillis: number): boolean {
-    return ttlMillis > this.recordedMillis
+  /**
+   * Whether a renewal to that ttl must see to the record: it says less, or it would be gone a day after
+   * the grant, and with it whose lease that is.
+   */
+  mustRecord(ttlMillis: number, now: number): boolean {
+    return (
+      ttlMillis > this.recordedMillis ||
+      Math.floor(now / recordEvery) > Math.floor(this.provenAt / recordEvery)
+    )
   }
 
   /**

@@ -4,13 +4,14 @@
  */
 import type { Claim } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
-import { readFloor, readLast, readOwnership } from "./answers.js"
+import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
 import type { LockKeys } from "./layout.js"
 import type { Protocol } from "./protocol.js"
 import { fencingBlock } from "./lua.js"
 import type { Surroundings } from "./surroundings.js"
-import { Pass, type Tenure, type Turn } from "./tenure.js"
+import type { Place } from "./place.js"
+import { Pass, Tenure, type Turn } from "./tenure.js"
 import type { Waiter } from "./waiter.js"
 
 /** (No literal where locks are granted: see `Outcome`.) */
@@ -58,12 +59,35 @@ export abstract class Tenures {
    * come before that one until a share is given back, and it need not stand in the queue.
    */
   protected waitsForOwn(claim: Claim): boolean {
+    // (who comes for a tick that was granted here is told so by the server)
+    if (this.protocol.ticks) return false
     let inUse = 0
     for (const tenure of this.tenures) {
       if (!tenure.isFor(claim)) return false
       inUse += tenure.share
     }
     return inUse >= claim.limit
+  }
+
+  /** What a place was granted for that caller. A run begins with it, if others wait here. */
+  protected newTenure(
+    { limit, share, token }: Place,
+    { direct }: Claim,
+    { earlierTokens = 0, fencingFloor, fencingToken, lastToken }: Told,
+    sentAt: number,
+    ttlMillis: number,
+    pending: Call | undefined
+  ): Tenure {
+    const { localHandoffMillis } = this.around
+    const isRun =
+      !this.protocol.several && localHandoffMillis > 0 && direct !== true && this.waiters.size > 1
+    const first = isRun ? fencingToken - earlierTokens : fencingToken
+    const floor = Math.min(first, fencingFloor)
+    const { now } = this
+    const tenure = new Tenure(token, share, limit, first, floor, sentAt, ttlMillis, now, pending)
+    tenure.reservedUntil = lastToken ?? fencingToken
+    tenure.entryToken = fencingToken
+    return tenure
   }
 
   /** A lock that was taken without standing in line. */

@@ -1,5 +1,11 @@
 /** A caller in the line of its process, and what it learns of the callers before it. */
-import type { Claim, Contention, ScheduledCall, StoreFailure, Unavailable } from "../engine.js"
+import {
+  type Claim,
+  type Contention,
+  type ScheduledCall,
+  type StoreFailure,
+  Unavailable
+} from "../engine.js"
 import { Link } from "../common/fifo.js"
 import type { Busy } from "./answers.js"
 import type { Turn } from "./tenure.js"
@@ -32,6 +38,25 @@ export class Waiter extends Link {
     this.exit = exit
     this.resume?.(exit)
   }
+
+  refuse(now: number, contention: Contention, lastTick?: number): void {
+    const waited = Math.round(now - this.askedAt)
+    this.settle(new Unavailable(this.claim.key, waited, contention, lastTick))
+  }
+}
+
+/** How a caller's ttl shapes its waiting, in milliseconds. */
+export interface Shape {
+  readonly beat: number
+  readonly window: number
+  /** The ttl of a grant by handoff: a waiter that has died costs no more than the window. */
+  readonly handoff: number
+}
+
+export const shapeOf = ({ ttlMillis }: Claim, heartbeatMillis: number): Shape => {
+  const beat = Math.max(10, Math.min(heartbeatMillis, ttlMillis / 3))
+  const window = Math.ceil(3 * beat)
+  return { beat, window, handoff: Math.min(ttlMillis, window) }
 }
 
 /** Others may have another limit: a smaller one counts. */

@@ -1,0 +1,27 @@
+/** What runs in the background of a layer. */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { show } from "../common/options.js"
+import { quietly } from "./logs.js"
+
+/** For as long as the scope is open. Nobody is told of its failure but by the log. */
+export const inBackground = <A, E, R>(
+  key: string,
+  owner: string | undefined,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.catchAllCause(effect, (cause) =>
+    Cause.isInterruptedOnly(cause)
+      ? Effect.failCause(cause as Cause.Cause<never>)
+      : quietly(
+          key,
+          owner,
+          Effect.logError(`What ran in the background for ${show(key)} has failed`, cause)
+        )
+  ).pipe(
+    // (a layer may be built in an uninterruptible region)
+    Effect.interruptible,
+    Effect.forkScoped,
+    Effect.asVoid
+  )

@@ -1,0 +1,217 @@
+/** Candidates for the lead of a key, and those who observe it. */
+import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Lease, Options as LeaseOptions } from "../../Lease.js"
+import { LockLost, LockStoreError } from "../../LockError.js"
+import { LockStore, type Look } from "../../LockStore.js"
+import { checkEvery, notADuration, show } from "../common/options.js"
+import { inBackground } from "./background.js"
+import { type Body, bodyWith, underLease } from "./body.js"
+import { comparingFirst } from "./comparingFirst.js"
+import { decodeOptions } from "./decodeOptions.js"
+import type { HeldLease } from "./lease.js"
+import { quietly } from "./logs.js"
+import { lookAt } from "./look.js"
+import { toMillis } from "./millis.js"
+import { checkRetry, type OutageOptions, throughOutages } from "./outages.js"
+import { ownLock, type Share } from "./share.js"
+
+// ---------------------------------------------------------------- candidates
+
+type Options = LeaseOptions & OutageOptions
+
+/** A lock, of which others are told who has it. */
+const lead: Share<HeldLease, never> = {
+  ...ownLock,
+  direct: true,
+  spans: { acquire: "Leader.stand", hold: "Leader.lead" }
+}
+
+/** To wait is what most candidates do: for as long as it takes, and it is no news. */
+const patience = { waitAtMost: Duration.infinity, warnAfter: Duration.infinity }
+
+/** Stands for the lead until its work has ended by itself. */
+export const standing = <A, E, R>(
+  key: string,
+  options: Options | undefined,
+  work: Body<Lease, A, E, R>
+): Effect.Effect<A, E | LockStoreError, R | LockStore> =>
+  Effect.suspend(() => {
+    const impossible = checkRetry(options)
+    if (impossible !== undefined) {
+      return Effect.die(new Cause.IllegalArgumentException(impossible))
+    }
+    const stand = throughOutages(key, options, term(key, options, work))
+    const again: Effect.Effect<A, E | LockStoreError, R | LockStore> = Effect.flatMap(
+      stand,
+      (exit) => exit ?? again
+    )
+    return again
+  })
+
+/** From the candidacy to the end of the lead: what its work ended with, or nothing, if the lead was lost. */
+const term = <A, E, R>(
+  key: string,
+  options: Options | undefined,
+  work: Body<Lease, A, E, R>
+): Effect.Effect<Exit.Exit<A, E> | undefined, LockStoreError, R | LockStore> =>
+  Effect.suspend(() => {
+    let lease: HeldLease | undefined
+    let own: Exit.Exit<A, E> | undefined
+    const led = underLease(key, lead, { ...options, ...patience }, (given: HeldLease) => {
+      lease = given
+      const noted = Effect.onExit(bodyWith(work, given), (exit) =>
+        Effect.sync(() => {
+          own = exit
+        })
+      )
+      return comparingFirst(given, noted)
+    })
+    return Effect.flatMap(Effect.exit(led), (exit) => {
+      if (lease === undefined) return notElected(exit)
+      if (Exit.isSuccess(exit) || !isLossOf(lease, exit.cause)) {
+        return Effect.succeed(exit as Exit.Exit<A, E>)
+      }
+      // a defect is a mistake of the program, whoever leads
+      const defects = own === undefined ? Option.none() : defectsIn(own)
+      if (Option.isSome(defects)) return Effect.succeed(Exit.failCause(defects.value))
+      return Effect.as(tellDropped(lease, options, own), undefined)
+    })
+  })
+
+const defectsIn = (exit: Exit.Exit<unknown, unknown>): Option.Option<Cause.Cause<never>> =>
+  Exit.isFailure(exit) ? Cause.keepDefects(exit.cause) : Option.none()
+
+const notElected = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<never, LockStoreError> => {
+  const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
+  // (a store that keeps its contract lets it wait for ever)
+  return Effect.failCause(
+    Cause.flatMap(cause, (error) =>
+      error instanceof LockStoreError ? Cause.fail(error) : Cause.die(error)
+    )
+  )
+}
+
+const isLossOf = ({ fencingToken, key }: HeldLease, cause: Cause.Cause<unknown>): boolean =>
+  Chunk.some(
+    Cause.failures(cause),
+    (error) => error instanceof LockLost && error.key === key && error.fencingToken === fencingToken
+  )
+
+/** What the work ended with, other than by the interruption. */
+const tellDropped = (
+  { fencingToken, key }: HeldLease,
+  options: Options | undefined,
+  own: Exit.Exit<unknown, unknown> | undefined
+): Effect.Effect<void> => {
+  if (own === undefined || (Exit.isFailure(own) && Cause.isInterruptedOnly(own.cause))) {
+    return Effect.void
+  }
+  const what = Exit.isSuccess(own)
+    ? "It had succeeded."
+    : `It had failed: ${Cause.pretty(own.cause)}`
+  return quietly(
+    key,
+    options?.owner,
+    Effect.logWarning(
+      `The lead of ${show(key)} (term ${fencingToken}) was lost before its work had ended. What it ended with is dropped, and this process stands again. ${what}`
+    )
+  )
+}
+
+/** The same in the background. The options are looked at when the layer is built. */
+export const standingLayer = <A, E, R>(
+  key: string,
+  options: Options | undefined,
+  work: Body<Lease, A, E, R>
+): Layer.Layer<never, never, LockStore | Exclude<R, Scope.Scope>> =>
+  Layer.scopedDiscard(
+    Effect.flatMap(LockStore, ({ defaults }) => {
+      const decoded = decodeOptions(key, { ...options, ...patience }, undefined, defaults)
+      const impossible = typeof decoded === "string" ? decoded : checkRetry(options)
+      return impossible === undefined
+        ? inBackground(
+            key,
+            options?.owner,
+            standing(key, options, (lease) => Effect.scoped(bodyWith(work, lease)))
+          )
+        : Effect.die(new Cause.IllegalArgumentException(impossible))
+    })
+  )
+
+// ---------------------------------------------------------------- observers
+
+interface LeaderInfo {
+  readonly owner: string | undefined
+  readonly term: number
+  readonly since: DateTime.Utc
+  readonly incarnation: string | undefined
+}
+
+export const currentLeader = (
+  key: string
+): Effect.Effect<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
+  Effect.flatMap(lookAt(key, 1), (look) => leaderIn(key, look))
+
+const leaderIn = (
+  key: string,
+  { held, kind }: Look
+): Effect.Effect<Option.Option<LeaderInfo>, LockStoreError> => {
+  const [leader] = held
+  if (leader === undefined || leader.foreign || kind !== "lock") return Effect.succeedNone
+  const { fencingToken, heldFor, incarnation, owner } = leader
+  if (fencingToken === undefined || heldFor === undefined) {
+    return Effect.fail(
+      new LockStoreError({
+        operation: "look",
+        key,
+        detail:
+          "Somebody leads, and the store does not know who: the record of the grant is gone (deleted, or evicted). The next leader's will be there.",
+        transient: true
+      })
+    )
+  }
+  return Effect.map(DateTime.now, (now) =>
+    Option.some({
+      owner,
+      term: fencingToken,
+      since: DateTime.subtractDuration(now, heldFor),
+      incarnation
+    })
+  )
+}
+
+export const leaderChanges = (
+  key: string,
+  every: Duration.DurationInput
+): Stream.Stream<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
+  Stream.suspend(() => {
+    const millis = toMillis(every)
+    const impossible = millis === undefined ? notADuration("every", every) : checkEvery(millis)
+    if (impossible !== undefined) {
+      return Stream.die(new Cause.IllegalArgumentException(impossible))
+    }
+    // what is not known is not told
+    const known = Effect.catchIf(
+      Effect.asSome(currentLeader(key)),
+      ({ transient }) => transient,
+      () => Effect.succeedNone
+    )
+    return Stream.repeatEffectWithSchedule(known, Schedule.spaced(Duration.millis(millis!))).pipe(
+      Stream.filterMap(identity),
+      Stream.changesWith(isSameTerm)
+    )
+  })
+
+const isSameTerm = (a: Option.Option<LeaderInfo>, b: Option.Option<LeaderInfo>): boolean =>
+  Option.getOrUndefined(a)?.term === Option.getOrUndefined(b)?.term

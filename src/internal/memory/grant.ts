@@ -1,0 +1,90 @@
+/** A lease of the store in memory, as its holder uses it. */
+import {
+  badShare,
+  type Contention,
+  type Forget,
+  type LockClock,
+  type NotOurs,
+  type OwnershipExit,
+  Renewed,
+  type RenewExit
+} from "../engine.js"
+import { validUntil } from "../common/timing.js"
+import type { Entry, Holding, Returnable, TimedEntry } from "./entry.js"
+
+/** The store, as far as its grants know it. */
+export interface Keeper {
+  readonly clock: LockClock
+  /** Whether a grant is still held. */
+  ownership(entry: Entry, holding: Holding): "Ours" | NotOurs
+  /** Grants as much of the beginning of the queue as fits. */
+  serve(entry: TimedEntry): void
+  /** Ends a lease, and answers whose it was. */
+  giveBack(entry: TimedEntry, holding: Holding): "Ours" | NotOurs
+  /** Of a grant that did not come to its caller. */
+  undoTick(entry: Entry, token: string): void
+}
+
+export class MemoryGrant implements Returnable {
+  readonly token: string
+  readonly fencingToken: number
+
+  constructor(
+    private readonly store: Keeper,
+    private readonly entry: TimedEntry,
+    private readonly holding: Holding,
+    readonly fencingFloor: number,
+    readonly validUntil: number,
+    readonly contention: Contention | undefined
+  ) {
+    this.token = holding.token
+    this.fencingToken = holding.fencingToken
+  }
+
+  renew(onExit: (exit: RenewExit) => void): Forget {
+    return this.reshare(this.holding.share, onExit)
+  }
+
+  verify(onExit: (exit: OwnershipExit) => void): Forget {
+    onExit(this.store.ownership(this.entry, this.holding))
+    return nothing
+  }
+
+  release(_: number, onExit: (exit: OwnershipExit) => void): void {
+    onExit(this.store.giveBack(this.entry, this.holding))
+  }
+
+  reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
+    const { entry, holding, store } = this
+    const found = store.ownership(entry, holding)
+    const mistake = badShare(entry.key, share, holding.share)
+    if (found !== "Ours") {
+      onExit({ _tag: "NotOurs", reason: found })
+    } else if (mistake !== undefined) {
+      onExit(mistake)
+    } else {
+      const { ttlMillis } = holding.claim
+      const now = store.clock.unsafeNow()
+      entry.renew(holding, now + ttlMillis)
+      if (share < holding.share) {
+        entry.reshare(holding, share)
+        store.serve(entry)
+      }
+      onExit(new Renewed(validUntil(now, ttlMillis)))
+    }
+    return nothing
+  }
+
+  whenLost(listener: (reason: NotOurs) => void): void {
+    const { lost } = this.holding
+    if (lost === undefined) this.holding.whenLost = listener
+    else listener(lost)
+  }
+
+  giveBack(): void {
+    this.store.undoTick(this.entry, this.token)
+    this.store.giveBack(this.entry, this.holding)
+  }
+}
+
+const nothing = (): void => {}
