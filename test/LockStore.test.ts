@@ -66,9 +66,12 @@ describe.each(stores)("%s", (_, rawStore, capabilities) => {
   // -------------------------------------------------------------- the store itself
 
   layer(store, { excludeTestServices: true })("the store", (it) => {
-    for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
-      it.effect(name, () => effect, timeoutMillis)
-    }
+    // (mostly they sleep)
+    describe.concurrent("keeps the contract", () => {
+      for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
+        it.effect(name, () => effect, timeoutMillis)
+      }
+    })
 
     // of the stores here more is promised
     describe.each(kindsOf(capabilities))("of a %s", (kind) => {

@@ -29,7 +29,7 @@ it("every block is run by a test runner", () => {
 })
 
 for (const { file, name } of ofVitest) {
-  describe(`${name}, by vitest`, async () => {
+  describe.concurrent(`${name}, by vitest`, async () => {
     await import(pathToFileURL(file).href)
   })
 }
