@@ -27,6 +27,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { revoke } from "./internal/face/look.js"
 import { wholeLock } from "./internal/face/share.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -139,3 +140,46 @@ export const withLockIfAvailable: {
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
   underLeaseIfAvailable(key, wholeLock, options, body)
 )
+
+/**
+ * For operators: frees a key whose holder does not. Ends the lease with that fencing token, whoever has
+ * it, of whichever kind the key is; the next in the queue enters at once. Succeeds with `true` then. With
+ * `false`, nothing was changed: nobody holds the key with that number (any more), so the next holder is
+ * not hit by mistake.
+ *
+ * The number is the one that the store shows (`LockStore.look`; in Redis it stands in the record of the
+ * key). It can differ from a `lease.fencingToken`, and `forceRelease` answers `false` for that one: a
+ * process that passes a lock on to its own callers gives them numbers of which the server knows only one.
+ * What ends is what the server knows by that number: of readers of one process that share it, all.
+ *
+ * The holder's work is not over by that. It fails with `LockLost`, `Revoked`, and is interrupted, when its
+ * process hears of it: at once in memory, and with Redis if that process listens for messages (it does as
+ * soon as one of its callers has waited for any key); otherwise at the holder's next renewal, half a ttl
+ * later at most by default. Until then the next holder and this one work at the same time, and only the
+ * fencing token tells the two apart.
+ *
+ * Fails with `LockStoreError` if the store did not answer (the lease may have ended then: ask again), or
+ * cannot do this. A number that cannot be a fencing token is a defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore } from "effect-redis-lock"
+ *
+ * const free = (key: string) =>
+ *   Effect.gen(function* () {
+ *     const { look } = yield* LockStore.LockStore
+ *     const [holder] = look === undefined ? [] : (yield* look(key, 1)).held
+ *     if (holder?.fencingToken === undefined) return false
+ *     yield* Effect.log(`${key} is held by ${holder.owner}`)
+ *     return yield* Lock.forceRelease(key, holder.fencingToken)
+ *   })
+ * ```
+ *
+ * @since 0.1.0
+ * @category administration
+ */
+export const forceRelease = (
+  key: string,
+  fencingToken: number
+): Effect.Effect<boolean, LockStoreError, LockStore> => revoke(key, fencingToken)

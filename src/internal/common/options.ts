@@ -86,6 +86,12 @@ export const checkPermits = (limit: unknown, permits: unknown): string | undefin
       : impossible("permits", permits, `It must be a whole number from 1 to the limit, ${limit}.`)
     : impossible("limit", limit, `It must be a whole number from 1 to ${maxLimit}.`)
 
+/** Says what is wrong with a fencing token, or nothing. */
+export const checkFencingToken = (fencingToken: unknown): string | undefined =>
+  isWhole(fencingToken, Number.MAX_SAFE_INTEGER)
+    ? undefined
+    : impossible("fencingToken", fencingToken, "It must be a whole number, and at least 1.")
+
 /** What is said to a fiber that holds a read of the key, and asks for the write lock. */
 export const impossibleUpgrade = (key: string): string =>
   `Impossible upgrade of the read-write lock ${show(key)}: its write lock was asked for by a fiber that holds a read of it, or that was forked from one that does. A writer waits for the readers inside, so it would wait for itself for ever. End the read first, or take the write lock from the beginning: it can be downgraded to a read.`

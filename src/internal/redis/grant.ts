@@ -55,7 +55,7 @@ export class RedisGrant implements Grant {
     const { protocol } = this.line
     const call = this.commands.call(
       protocol.renew,
-      this.line.keys.slice(0, protocol.renewedKeys),
+      this.line.firstKeys(protocol.renewedKeys),
       mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
       this.commands.patience(ttlMillis),
       // a batch has no place for that
@@ -90,7 +90,7 @@ export class RedisGrant implements Grant {
     const { ttlMillis } = claim
     const call = commands.call(
       line.protocol.reshare!,
-      line.keys,
+      line.firstKeys(line.protocol.renewedKeys),
       [token, String(ttlMillis), String(tenure.share)],
       patienceMillis
     )
@@ -138,7 +138,7 @@ export class RedisGrant implements Grant {
       const { longest, shortest } = tenure.ttls
       tenure.renewal = commands.call(
         protocol.renew,
-        line.keys.slice(0, protocol.renewedKeys),
+        line.firstKeys(protocol.renewedKeys),
         [token, String(longest)],
         commands.patience(shortest)
       )
@@ -149,10 +149,7 @@ export class RedisGrant implements Grant {
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
-    const { commands, line, token } = this
-    const keys = line.keys.slice(0, line.protocol.verifiedKeys)
-    const call = commands.call(line.protocol.verify, keys, [token])
-    return call.within(commands.timeoutMillis, (outcome) => {
+    return this.line.verify(this.token).within(this.commands.timeoutMillis, (outcome) => {
       onExit(this.ownership(outcome) ?? this.failure("verify", outcome))
     })
   }
@@ -167,7 +164,7 @@ export class RedisGrant implements Grant {
   /** A holder that has lost its lease must not keep the callers behind it waiting. */
   private ownership(outcome: Outcome): Ownership | undefined {
     const found = readOwnership(outcome)
-    if (found === "Missing" || found === "Taken") this.line.lost(this.turn.tenure, found)
+    if (found !== undefined && found !== "Ours") this.line.lost(this.turn.tenure, found)
     return found
   }
 
@@ -246,7 +243,14 @@ class Release {
           commands.giveBack(undefined, line.protocol, line.keys, tenure.token, pass.ttlMillis)
         }
       }
-      this.end(this.judge(call, outcome, provenUntil, pass?.ttlMillis ?? 0))
+      const told = (): OwnershipExit => this.judge(call, outcome, provenUntil, pass?.ttlMillis ?? 0)
+      const isGone = (readOwnership(outcome) ?? "Ours") !== "Ours"
+      if (!isGone) return this.end(told())
+      if (turn.lostBecause !== undefined) return this.end(turn.lostBecause)
+      // (a release is sent for every lock, and has no key more than it needs)
+      line.verify(token).until(this.deadline, (answer) => {
+        this.end(readOwnership(answer) === "Revoked" ? "Revoked" : told())
+      })
     })
   }
 

@@ -3,14 +3,14 @@
  * once; every key that it touches is declared; values come as ARGV and never into the text. What KEYS
  * and claims are is said in `lua.ts`.
  */
-import { clock, isOurs, queue, record, script } from "./lua.js"
+import { clock, isOurs, queue, record, script, whyNot } from "./lua.js"
 
 export type { Script } from "./lua.js"
 
-const mark = "lock/1 "
+export const mark = "lock/1 "
 
 /** The lock is whatever one token holds: room for one, which is put in place of whoever held it. */
-const holder = `
+export const holder = `
 local taken = false
 
 local function room()
@@ -148,19 +148,20 @@ return busy(now, token, known, rank)
 `
 )
 
-const unlessOurs = `
+/** `otherwise`: what is answered to a token that does not hold the lock. */
+const unlessOurs = (otherwise = "token and 2 or 0") => `
 local token = redis.pcall('GET', KEYS[1])
 if type(token) == 'table' then
+  if not string.find(token.err, 'WRONGTYPE') then return token end
   -- a lock of another kind stands there
-  if string.find(token.err, 'WRONGTYPE') then return 2 end
-  return token
+  token = true
 end
-if token ~= ARGV[1] then return token and 2 or 0 end
+if token ~= ARGV[1] then return ${otherwise} end
 `
 
 /**
- * KEYS: lock, record. ARGV: token, ttl, and `1` if that may be longer than what the record says. Check
- * and expire. 1: renewed. 0: the lock is gone. 2: another token.
+ * KEYS: lock, record, what was revoked. ARGV: token, ttl, and `1` if that may be longer than what the
+ * record says. Check and expire. 1: renewed. 0: the lock is gone. 2: another token. 3: it was revoked.
  *
  * It never makes the ttl shorter than the longest of the tenure: sent again behind a `pass` to a caller
  * with a longer one, it would. What is longer than that was made so by a server's clock that was set
@@ -168,7 +169,8 @@ if token ~= ARGV[1] then return token and 2 or 0 end
  */
 export const renew = script(
   "renew",
-  unlessOurs,
+  whyNot(3),
+  unlessOurs("whyNot(token and 2 or 0)"),
   `
 local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])
 if left <= ttl then
@@ -188,8 +190,13 @@ return 1
 `
 )
 
-/** ARGV: token. Check. */
-export const verify = script("verify", unlessOurs, "return 1")
+/** KEYS: lock, what was revoked. ARGV: token. Check. Answers as `renew`. */
+export const verify = script(
+  "verify",
+  whyNot(2),
+  unlessOurs("whyNot(token and 2 or 0)"),
+  "return 1"
+)
 
 /**
  * ARGV: token. If ours: hands the lock to the first live waiter, or deletes it. If not: leaves the
@@ -232,7 +239,7 @@ return token and 2 or 0
  */
 export const pass = script(
   "pass",
-  unlessOurs,
+  unlessOurs(),
   ...lib,
   holding,
   `
@@ -268,8 +275,8 @@ return mint(now, claim, tonumber(ARGV[4]))
 )
 
 /**
- * Several releases, renewals, and acquires of free locks in one call: what needs the queue, or fails,
- * is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
+ * Several releases, renewals, and acquires of free locks in one call: what needs the queue, is not ours,
+ * or fails, is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
  *
  * KEYS: lock, queue of each release; lock of each renewal; lock, queue, record of each acquire.
  * ARGV: number of releases, of renewals, of acquires; token of each release; token, ttl of each renewal;
@@ -294,8 +301,6 @@ for i = n + 1, n + m do
   if token == ARGV[a + 1] then
     local left = call('PTTL', KEYS[k + 1])
     if type(left) == 'number' and left <= tonumber(ttl) and call('PEXPIRE', KEYS[k + 1], ttl) == 1 then answer = 1 end
-  elseif type(token) ~= 'table' then
-    answer = token and 2 or 0
   end
   answers[i] = answer
   k, a = k + 1, a + 2

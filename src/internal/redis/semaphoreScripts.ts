@@ -3,7 +3,7 @@
  * KEYS and claims are is said in `lua.ts`.
  */
 import { holders, holding, time } from "./holders.js"
-import { clock, isOurs, queue, record, script } from "./lua.js"
+import { clock, isOurs, queue, record, script, whyNot } from "./lua.js"
 
 /** How many fencing tokens a process gets at most, to give them to its callers without asking again. */
 const fencingBlock = 256
@@ -127,7 +127,10 @@ return ends and 1 or foreign and 2 or 0
 `
   )
 
-  /** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
+  /**
+   * KEYS: all six, what was revoked. ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there.
+   * 3: it was revoked.
+   */
   const renew = script(
     "renew",
     clock,
@@ -138,21 +141,26 @@ return ends and 1 or foreign and 2 or 0
     holding,
     unlessHeld,
     renewOne,
-    "return renew()"
+    whyNot(7),
+    `
+local answer = renew()
+return answer == 1 and 1 or whyNot(answer)
+`
   )
 
   /**
-   * ARGV: token, ttl, share. A renewal after which the holder has no more than that; who waits for the rest
-   * is served.
+   * KEYS: as `renew`. ARGV: token, ttl, share. A renewal after which the holder has no more than that; who
+   * waits for the rest is served.
    */
   const reshare = script(
     "reshare",
     ...lib,
     holding,
+    whyNot(7),
     `
-if look() then return 2 end
+if look() then return whyNot(2) end
 local ends = endOf(ARGV[1])
-if not ends then return 0 end
+if not ends then return whyNot(0) end
 local known = redis.call('HGET', KEYS[5], ARGV[1])
 local less = known and shareOf(known) - ARGV[3] or 0
 if less > 0 then
@@ -165,15 +173,16 @@ return 1
 `
   )
 
-  /** ARGV: token. */
+  /** KEYS: the first, what was revoked. ARGV: token. Answers as `renew`. */
   const verify = script(
     "verify",
     clock,
     time,
     unlessHeld,
+    whyNot(2),
     `
 local ends, why = unlessHeld()
-return ends and 1 or why
+return ends and 1 or whyNot(why)
 `
   )
 
@@ -248,8 +257,8 @@ return told(first) .. ':' .. most
   )
 
   /**
-   * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
-   * answered with nothing and asked again by itself.
+   * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, does not hold
+   * the key, or fails, is answered with nothing and asked again by itself.
    *
    * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
    * ttl of each renewal; token, ttl, claim of each acquire.
@@ -276,9 +285,13 @@ local function each(operation, count, args)
     k, a = k + 6, a + args
   end
 end
+local function renewed()
+  return renew() == 1 and 1
+end
+
 a = 3
 each(leave, ARGV[1], 1)
-each(renew, ARGV[2], 2)
+each(renewed, ARGV[2], 2)
 each(attempt, ARGV[3], 3)
 return answers
 `

@@ -16,16 +16,18 @@ import {
 import { Fifo, Link } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { readBusy, readFence, readFloor, readLast, readLimit } from "./answers.js"
+import { readBusy, readDone, readFence, readFloor, readLast, readLimit } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
+import { Doubts } from "./doubts.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
-import { type LockKeys, lockKeys } from "./layout.js"
+import { type LockKeys, lockKeys, revokedKey } from "./layout.js"
 import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
 import { readLook } from "./look.js"
 import { look } from "./lookScript.js"
 import { type Protocol, protocols } from "./protocol.js"
+import { revoke } from "./revokeScript.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, Waiter } from "./waiter.js"
@@ -58,7 +60,8 @@ export class RedisStore implements Store {
     "semaphore",
     "readWriteLock",
     "reshare",
-    "look"
+    "look",
+    "revoke"
   ])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
@@ -72,11 +75,16 @@ export class RedisStore implements Store {
   private readonly around: Surroundings
 
   constructor(
-    around: Omit<Surroundings, "serverTime">,
+    around: Omit<Surroundings, "serverTime" | "doubts" | "revokedKey">,
     private readonly prefix: string
   ) {
     this.clock = around.commands.clock
-    this.around = { ...around, serverTime: undefined }
+    this.around = {
+      ...around,
+      serverTime: undefined,
+      doubts: new Doubts(this.clock),
+      revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
+    }
     around.messages.recipient = {
       onGrant: (message) => this.onGrant(message),
       onSubscribed: () => this.lines.forEach((line) => line.ask())
@@ -87,12 +95,15 @@ export class RedisStore implements Store {
     return Object.values(this.linesOf).flatMap((lines) => lines.values)
   }
 
+  private get clientPrefix(): string {
+    return this.around.commands.transport.options.keyPrefix ?? ""
+  }
+
   get lastAnswerAt(): number {
     return this.around.commands.transport.lastAnswerAt
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {
-    const { keyPrefix = "" } = this.around.commands.transport.options
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
     const shared = protocol.shared && !this.closed ? line?.share(claim) : undefined
@@ -101,7 +112,7 @@ export class RedisStore implements Store {
       return () => line.leaveTurn(shared)
     }
     // (mostly there is none, but where there is one, many want the key)
-    const keys = line?.keys ?? lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
+    const keys = line?.keys ?? lockKeys(this.clientPrefix, this.prefix, claim.key, protocol.several)
     const mistake =
       typeof keys === "string"
         ? new Impossible(keys)
@@ -200,8 +211,7 @@ export class RedisStore implements Store {
 
   look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
     const { commands } = this.around
-    const { keyPrefix = "" } = commands.transport.options
-    const keys = lockKeys(keyPrefix, this.prefix, key, true)
+    const keys = lockKeys(this.clientPrefix, this.prefix, key, true)
     if (typeof keys === "string") {
       onExit(new StoreFailure("look", key, keys, false))
       return nothing
@@ -213,6 +223,30 @@ export class RedisStore implements Store {
           storeError(commands, "look", key, outcome)
       )
     )
+  }
+
+  revoke(
+    key: string,
+    fencingToken: number,
+    onExit: (exit: boolean | StoreFailure) => void
+  ): Forget {
+    const { commands, revokedKey, storeId } = this.around
+    const keys = lockKeys(this.clientPrefix, this.prefix, key, true)
+    if (typeof keys === "string") {
+      onExit(new StoreFailure("revoke", key, keys, false))
+      return nothing
+    }
+    // (a name for the request: as any, no other one has it)
+    const args = [String(fencingToken), makeToken(storeId)]
+    const call = commands.call(revoke, keys.concat(revokedKey(key)), args)
+    return call.within(commands.timeoutMillis, (outcome) => {
+      const isDone = readDone(outcome)
+      // a holder of this store, which may not listen
+      if (isDone === true) {
+        for (const lines of Object.values(this.linesOf)) lines.get(key)?.doubtAll()
+      }
+      onExit(isDone ?? storeError(commands, "revoke", key, outcome))
+    })
   }
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
@@ -238,9 +272,8 @@ export class RedisStore implements Store {
 
   private onGrant(told: GrantMessage): void {
     const { key: stored, token, ttlMillis } = told
-    const { commands, storeId } = this.around
-    const { keyPrefix = "" } = commands.transport.options
-    const prefix = keyPrefix + this.prefix
+    const { storeId } = this.around
+    const prefix = this.clientPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
     const possible = Object.values(protocols).filter(({ several }) => several === told.several)
@@ -252,7 +285,7 @@ export class RedisStore implements Store {
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
     if (key === "") return
-    const keys = lockKeys(keyPrefix, this.prefix, key, told.several)
+    const keys = lockKeys(this.clientPrefix, this.prefix, key, told.several)
     if (typeof keys === "string") return
     // (of which kind the key is, the server knows)
     for (const protocol of possible) this.onStray(protocol, keys, token, ttlMillis)
