@@ -25,8 +25,10 @@
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Handle } from "./Handle.js"
 import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { adopted } from "./internal/face/adopt.js"
 import { revoke } from "./internal/face/look.js"
 import { wholeLock } from "./internal/face/share.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
@@ -140,6 +142,39 @@ export const withLockIfAvailable: {
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
   underLeaseIfAvailable(key, wholeLock, options, body)
 )
+
+/**
+ * Takes over a lock that another process has handed over (`lease.handOver`), and gives it back when the scope
+ * closes. It does not wait, and comes before whoever waits: from the old holder to this one nobody else can
+ * have had the lock. The lease has a token and a greater fencing token of its own, so what the old process
+ * still sends is refused.
+ *
+ * The options are those of `acquire`; the default `ttl` is that of the handle. Fails with `LockLost` if the
+ * lease is not there any more: the handle was used before, its ttl is over, or somebody has taken, deleted or
+ * revoked the key. Fails with `LockStoreError` if the store did not answer (then the lease is given back), and
+ * at once for a handle of another store, as far as that can be told: of another database or prefix, and in
+ * memory of any other store. What is no handle, was changed, or is of another kind of lock, is a defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import type { Handle } from "effect-redis-lock/Handle"
+ *
+ * declare const work: Effect.Effect<void>
+ *
+ * const goOn = (handle: Handle) =>
+ *   Effect.scoped(Effect.flatMap(Lock.adopt(handle), (lease) => lease.guard(work)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adopt = (
+  handle: Handle,
+  options?: Options
+): Effect.Effect<Lease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "lock", () => wholeLock)
 
 /**
  * For operators: frees a key whose holder does not. Ends the lease with that fencing token, whoever has

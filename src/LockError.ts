@@ -148,6 +148,7 @@ export type LockStoreOperation =
   | "verify"
   | "reshare"
   | "hand over"
+  | "adopt"
   | "look"
   | "keys"
   | "revoke"

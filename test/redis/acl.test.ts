@@ -237,6 +237,14 @@ const live = (
           yield* inDatabase("DEL", revokedKey("", own, key))
         })
       )
+      yield* step(
+        "handed over to another process",
+        Effect.gen(function* () {
+          const lease = yield* Lock.acquire(key, { ttl }).pipe(a.use)
+          const adopted = yield* Lock.adopt(yield* lease.handOver).pipe(b.use)
+          yield* adopted.release
+        }).pipe(Effect.scoped)
+      )
       yield* step("a free lock, in the end", free(1))
       return { errors, fences, warnings } satisfies Life
     })
@@ -347,6 +355,14 @@ const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: str
           if (!isFreed) return yield* Effect.fail(isFreed)
           yield* server.command("DEL", revokedKey("", prefix, key))
         })
+      )
+      yield* step(
+        "handed over to another process",
+        Effect.gen(function* () {
+          const lease = yield* Semaphore.acquire(key, options).pipe(a.use)
+          const adopted = yield* Semaphore.adopt(yield* lease.handOver).pipe(b.use)
+          yield* adopted.release
+        }).pipe(Effect.scoped)
       )
       yield* step(
         "after another program",

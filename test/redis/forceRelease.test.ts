@@ -20,6 +20,7 @@ import {
   strict,
   subscribed
 } from "../support/Queue.js"
+import * as Workers from "../support/Workers.js"
 import {
   connectedClient,
   type Environment,
@@ -350,7 +351,25 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
     )
   )
 
-  it.scoped("a process that was stopped meanwhile finds it when it goes on", () =>
+  it.scoped("a process that was stopped (SIGSTOP) meanwhile finds it when it runs again", () =>
+    Effect.gen(function* () {
+      const { server, store, use } = yield* environment()
+      const worker = yield* Workers.make(server.url)
+      yield* worker.order({ _tag: "Hold", key, ttl: 8_000, localHandoff: 0 })
+      const { fencingToken } = yield* worker.next("Held")
+      yield* worker.stop
+      expect(yield* numbersOf(store)).toEqual([fencingToken])
+      expect(yield* Lock.forceRelease(key, fencingToken).pipe(use)).toBe(true)
+      const other = yield* Lock.acquire(key, { ttl }).pipe(use)
+      yield* Effect.sleep(300)
+      yield* worker.cont
+      // its proof is not over: the server tells it, at its next renewal
+      expect((yield* worker.next("Failed")).message).toContain("freed the key by force")
+      yield* other.verify
+    })
+  )
+
+  it.scoped("a process that was cut off meanwhile finds it when it is heard again", () =>
     quietly(
       Effect.gen(function* () {
         const server = yield* RedisServer.RedisServer
@@ -415,7 +434,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a message to a holder
       expect(sent(a.proxy, key)).toBeLessThanOrEqual((performance.now() - from) / 50 + 3)
       yield* lease.verify
       // and in the middle of such a flood one that is true is heard
+      yield* Effect.sleep(100)
+      a.proxy.forget()
       yield* publish("0 0")
+      yield* a.proxy.awaitReply(verifications)
       expect(yield* Lock.forceRelease(key, lease.fencingToken).pipe(b.use)).toBe(true)
       const { exit, millis } = yield* untilLost(lease)
       expect(exit).toEqual(Exit.succeed(revoked))
@@ -558,7 +580,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the script", (it) => 
         yield* server.flush
         const number = fence(yield* call(server, scripts.acquire, ours, long, claim))
         yield* call(server, scripts.acquire, theirs, long, claim)
-        for (const token of [strangeToken(), third]) {
+        const next = strangeToken()
+        for (const token of [next, third]) {
           yield* call(server, scripts.acquire, token, long, claim, 3_000, 3_000)
         }
         expect(yield* order(server, number)).toBe(1)
@@ -568,6 +591,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the script", (it) => 
         expect(yield* order(server, number, "another request")).toBe(0)
         expect(yield* stateOf(server)).toEqual(once)
         expect(JSON.stringify(once.held)).not.toContain(ours)
+        expect(JSON.stringify(once.held)).toContain(next)
+        expect(once.queue).toEqual([third])
         expect(JSON.stringify([once.holders, once.index])).not.toContain(ours)
         // whatever its holder asks from now on, and however often
         for (const _ of [1, 2]) {

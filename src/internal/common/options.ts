@@ -29,7 +29,7 @@ export interface LeaseOptions {
   readonly name: string | undefined
 }
 
-const impossible = (option: string, value: unknown, why: string): string =>
+export const impossible = (option: string, value: unknown, why: string): string =>
   `Impossible lock option ${option}: ${show(value)}${
     typeof value === "number" && durations.has(option) ? " ms" : ""
   }. ${why}`

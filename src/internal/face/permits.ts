@@ -9,12 +9,20 @@ export class HeldPermits extends HeldLease {
   readonly fencingFloor: number
 
   constructor(
-    readonly permits: number,
+    private readonly asks: Permits,
     ...held: Held
   ) {
     super(...held)
     const [, , grant] = held
     this.fencingFloor = grant.fencingFloor ?? grant.fencingToken
+  }
+
+  get permits(): number {
+    return this.asks.share
+  }
+
+  protected override get portion() {
+    return this.asks
   }
 
   protected override get kind() {
@@ -33,7 +41,7 @@ class Permits implements Share<HeldPermits> {
     readonly limit: number
   ) {}
 
-  readonly makeLease = (...held: Held): HeldPermits => new HeldPermits(this.share, ...held)
+  readonly makeLease = (...held: Held): HeldPermits => new HeldPermits(this, ...held)
 
   get attributes(): Readonly<Record<string, number>> {
     return { "lock.permits": this.share, "lock.limit": this.limit }

@@ -12,6 +12,7 @@ import { inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { decodeOptions } from "./decodeOptions.js"
 import { currentHolds, type Hold, holdOf } from "./holds.js"
+import type { Portion } from "./handingOver.js"
 import { HeldLease } from "./lease.js"
 import { type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
@@ -34,6 +35,10 @@ class HeldRead extends HeldLease {
     return "readWriteLock" as const
   }
 
+  protected override get portion(): Portion {
+    return aRead
+  }
+
   override ending(heldMillis: number): void {
     // (what fibers know of a lease can outlive it by far)
     reads.delete(this.hold)
@@ -47,6 +52,10 @@ export class HeldWrite extends HeldRead {
   constructor(...held: Held) {
     super(...held)
     reads.delete(this.hold)
+  }
+
+  protected override get portion(): Portion {
+    return reads.has(this.hold) ? aRead : theWrite
   }
 
   get downgrade(): Effect.Effect<void, LockLost | LockStoreError> {

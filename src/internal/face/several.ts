@@ -1,16 +1,17 @@
 /** Several keys as one: what is asked for, and the lease of them. */
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type { Lease } from "../../Lease.js"
 import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
+import { checkKeys } from "../common/options.js"
 import { inOrder, Several } from "../lease/several.js"
 import type { SeveralGrant } from "../lease/severalGrant.js"
+import { notItsOwn } from "./handingOver.js"
 import { HeldLease } from "./lease.js"
-import { engineStoreOf } from "./publicStore.js"
 import { type Share, wholeLock } from "./share.js"
-import { AdaptedSource, BoundGrant, EngineSource } from "./sources.js"
+import { BoundGrant, sourceOf } from "./sources.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
 
@@ -87,6 +88,12 @@ class LeaseOfOne extends Shared implements Lease {
     super(held)
   }
 
+  get handOver(): Lease["handOver"] {
+    return Effect.suspend((): Lease["handOver"] =>
+      this.held.checkHeld() ? notItsOwn(this.key) : this.held.loss
+    )
+  }
+
   toJSON(): unknown {
     return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
   }
@@ -157,19 +164,10 @@ export class SeveralKeys implements Share<HeldSeveral> {
 
   readonly makeLease = (...held: Held): HeldSeveral => new HeldSeveral(this.named, ...held)
 
-  readonly takeAll: NonNullable<Share["takeAll"]> = (
-    claim,
-    options,
-    store,
-    caller,
-    context,
-    onExit
-  ) => {
-    const engine = engineStoreOf(store)
-    const source =
-      engine === undefined
-        ? new AdaptedSource(store, caller.fiber, context)
-        : new EngineSource(engine)
+  readonly check = (): string | undefined => checkKeys(this.named)
+
+  readonly take: NonNullable<Share["take"]> = (claim, options, store, caller, context, onExit) => {
+    const source = sourceOf(store, caller.fiber, context)
     const several = new Several(this.keys, claim, options, source, onExit)
     several.begin()
     return several.cancel

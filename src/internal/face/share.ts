@@ -13,12 +13,13 @@ export interface Share<L extends HeldLease = HeldLease> extends Named {
   readonly share: number
   readonly limit: number
   readonly makeLease: (...held: ConstructorParameters<typeof HeldLease>) => L
-  /** Of several keys: as the user named them, and how they are taken. */
-  readonly named?: ReadonlyArray<string>
-  readonly takeAll?: TakeAll
+  /** Says what is wrong with what was asked for, or nothing. */
+  readonly check?: () => string | undefined
+  /** How it is taken, where the store is not simply asked for it. */
+  readonly take?: Take
 }
 
-type TakeAll = (
+type Take = (
   claim: SeveralClaim,
   options: LeaseOptions,
   store: LockStore,

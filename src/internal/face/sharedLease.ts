@@ -13,6 +13,7 @@ import { type Body, bodyWith } from "./body.js"
 import { inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { guard, type Losable, startGuarded } from "./guard.js"
+import { notItsOwn } from "./handingOver.js"
 import type { Hold } from "./holds.js"
 import type { HeldLease } from "./lease.js"
 
@@ -75,6 +76,12 @@ export class SharedLease implements Lease, Losable {
       this.end()
       return Effect.void
     })
+  }
+
+  get handOver(): Lease["handOver"] {
+    return Effect.suspend((): Lease["handOver"] =>
+      this.checkHeld() ? notItsOwn(this.key) : this.loss
+    )
   }
 
   toJSON(): unknown {

@@ -2,7 +2,16 @@
  * A key that is held or waited for: its holders, and its queue. A lock, a semaphore and both sides of a
  * read-write lock are the same arithmetic here: shares of a capacity.
  */
-import type { AcquireExit, Claim, Contention, Grant, Kind, Look, NotOurs } from "../engine.js"
+import {
+  type AcquireExit,
+  type Claim,
+  type Contention,
+  type Grant,
+  type Kind,
+  type Look,
+  type NotOurs,
+  StoreFailure
+} from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
 import { Heap, type Ranked } from "./heap.js"
@@ -162,3 +171,22 @@ export class Entry {
     }
   }
 }
+
+/** Before the claim's own limit is one of them. */
+export const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
+  if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
+}
+
+/** Of a key that nobody has, nor waits for. */
+export const free: Look = {
+  kind: undefined,
+  limit: undefined,
+  inUse: 0,
+  held: [],
+  pending: [],
+  heldCount: 0,
+  pendingCount: 0
+}
+
+export const closed = (key: string): StoreFailure =>
+  new StoreFailure("acquire", key, "The store has been closed.", false)

@@ -4,6 +4,7 @@
  */
 import { Dictionary } from "../common/dictionary.js"
 import {
+  type Adopted,
   type Capability,
   type Kind,
   type LockClock,
@@ -18,19 +19,20 @@ import {
   keyOfAnotherKind,
   lacking,
   type Look,
+  Lost,
   notCapable,
   type OwnershipExit,
   type Page,
   Renewed,
   type RenewExit,
   type Store,
-  StoreFailure,
+  type StoreFailure,
   Unavailable
 } from "../engine.js"
 import { isolated } from "../common/isolated.js"
 import { validUntil } from "../common/timing.js"
 import { makeStoreId, makeToken } from "../common/token.js"
-import { Entry, Holding, type Returnable, Waiter } from "./entry.js"
+import { closed, Entry, free, Holding, type Returnable, tellLimit, Waiter } from "./entry.js"
 
 const capabilities: ReadonlySet<Capability> = new Set([
   "semaphore",
@@ -38,7 +40,8 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "reshare",
   "look",
   "keys",
-  "revoke"
+  "revoke",
+  "handOver"
 ])
 
 const nothing = (): void => {}
@@ -53,6 +56,7 @@ export class MemoryStore implements Store {
   readonly capabilities = capabilities
   private readonly entries = new Dictionary<TimedEntry>()
   private readonly id = makeStoreId()
+  readonly identity = `this process's memory, ${this.id}`
   private lastFencingToken = 0
   private isClosed = false
 
@@ -68,6 +72,7 @@ export class MemoryStore implements Store {
       return nothing
     }
     const { key, kind, waitMillis } = claim
+    if (claim.adopt !== undefined) return this.adopt(claim, claim.adopt, onExit)
     const now = this.clock.unsafeNow()
     const entry = this.entry(key, kind, now)
     if (entry.kind !== kind) {
@@ -164,6 +169,26 @@ export class MemoryStore implements Store {
     if (this.isClosed) return closed(claim.key)
     const needed = lacking(claim, capabilities)
     return needed === undefined ? undefined : notCapable("acquire", claim.key, needed)
+  }
+
+  /** The holder's place is another one's from here on: nobody is served in between. */
+  private adopt(
+    claim: Claim,
+    { fencingToken, token }: Adopted,
+    onExit: (exit: AcquireExit) => void
+  ): () => void {
+    const entry = this.present(claim.key, this.clock.unsafeNow())
+    const holding = entry?.holders.all.find((one) => one.token === token)
+    if (entry === undefined || holding === undefined || entry.kind !== claim.kind) {
+      const isMissing = entry === undefined || (entry.kind === claim.kind && entry.kind !== "lock")
+      onExit(new Lost(claim.key, fencingToken, isMissing ? "Missing" : "Taken"))
+      return nothing
+    }
+    const { share } = holding
+    entry.delete(holding)
+    const grant = this.give(entry, { ...claim, share, limit: holding.claim.limit }, undefined)
+    onExit(new Granted(grant))
+    return () => grant.giveBack()
   }
 
   private wait(
@@ -304,6 +329,11 @@ class MemoryGrant implements Returnable {
     return nothing
   }
 
+  /** The token stands where it stood, for whoever adopts it. */
+  handOver(onExit: (exit: RenewExit) => void): Forget {
+    return this.renew(onExit)
+  }
+
   whenLost(listener: (reason: NotOurs) => void): void {
     const { lost } = this.holding
     if (lost === undefined) this.holding.whenLost = listener
@@ -317,21 +347,3 @@ class MemoryGrant implements Returnable {
     return found
   }
 }
-
-/** Before the claim's own limit is one of them. */
-const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
-  if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
-}
-
-const free: Look = {
-  kind: undefined,
-  limit: undefined,
-  inUse: 0,
-  held: [],
-  pending: [],
-  heldCount: 0,
-  pendingCount: 0
-}
-
-const closed = (key: string): StoreFailure =>
-  new StoreFailure("acquire", key, "The store has been closed.", false)

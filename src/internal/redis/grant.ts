@@ -1,6 +1,7 @@
 /** A turn, as the holder of a lease uses it: renewed, verified, given back. */
 import {
   badShare,
+  cannotHandOver,
   type Contention,
   type Forget,
   type Grant,
@@ -51,17 +52,50 @@ export class RedisGrant implements Grant {
     const { ttlMillis } = claim
     if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
-    const mustRecord = tenure.mustRecord(ttlMillis)
+    const call = this.askForTtl(ttlMillis, this.commands.patience(ttlMillis))
+    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  private askForTtl(ttlMillis: number, patienceMillis?: number): Call {
     const { protocol } = this.line
-    const call = this.commands.call(
+    const mustRecord = this.turn.tenure.mustRecord(ttlMillis)
+    return this.commands.call(
       protocol.renew,
       this.line.firstKeys(protocol.renewedKeys),
       mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
-      this.commands.patience(ttlMillis),
+      patienceMillis,
       // a batch has no place for that
       mustRecord
     )
-    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  /** A renewal, after which the tenure is not this process's any more. */
+  handOver(onExit: (exit: RenewExit) => void): Forget {
+    const { commands, line, turn } = this
+    const { claim, tenure } = turn
+    const { pending } = tenure
+    if (tenure.isShared) {
+      onExit(cannotHandOver(claim.key, "Other readers of this process share it."))
+      return nothing
+    }
+    if (pending !== undefined && pending.settled === undefined) {
+      // what comes late must not find the token where another process has it
+      return pending.within(commands.timeoutMillis, (outcome) => {
+        if (outcome._tag === "Silent") onExit(this.failure("hand over", outcome))
+        else this.handOver(onExit)
+      })
+    }
+    const onRenewed = (exit: RenewExit): void => {
+      if (exit._tag === "Renewed") line.handedOver(tenure)
+      onExit(exit)
+    }
+    // from here on nobody shares it
+    if (line.protocol.shared) line.reshare(tenure, tenure.share)
+    if (tenure.reshared) return this.askForLess("hand over", undefined, onRenewed)
+    const call = this.askForTtl(claim.ttlMillis)
+    return call.within(commands.timeoutMillis, (outcome) =>
+      onRenewed(this.renewed("hand over", call, outcome, claim.ttlMillis))
+    )
   }
 
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
@@ -81,7 +115,7 @@ export class RedisGrant implements Grant {
   }
 
   private askForLess(
-    operation: "renew" | "reshare",
+    operation: "renew" | "reshare" | "hand over",
     patienceMillis: number | undefined,
     onExit: (exit: RenewExit) => void
   ): Forget {
@@ -104,7 +138,7 @@ export class RedisGrant implements Grant {
 
   /** `askedMillis`: the ttl that was asked for, of the tenure. */
   private renewed(
-    operation: "renew" | "reshare",
+    operation: "renew" | "reshare" | "hand over",
     call: Call,
     outcome: Outcome,
     askedMillis: number

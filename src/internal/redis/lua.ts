@@ -215,10 +215,13 @@ local function join(now, known)
 end
 `
 
-/** What is told to a token that does not hold the key: why, or 3, if it was revoked, by that one of the keys. */
-export const whyNot = (revoked: number): string => `
+/**
+ * What is told of a token that does not hold the key: why, or 3, if it was revoked. `revoked`: which of the
+ * keys says so; `token`: which argument it is.
+ */
+export const whyNot = (revoked: number, token = 1): string => `
 local function whyNot(why)
-  return type(why) == 'number' and redis.call('HGET', KEYS[${revoked}], ARGV[1]) and 3 or why
+  return type(why) == 'number' and redis.call('HGET', KEYS[${revoked}], ARGV[${token}]) and 3 or why
 end
 `
 

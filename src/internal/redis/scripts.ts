@@ -275,6 +275,31 @@ return mint(now, claim, tonumber(ARGV[4]))
 )
 
 /**
+ * KEYS: all four, what was revoked. ARGV: token, ttl, claim, the token with which the lock was handed over. If
+ * that one holds it, the new one does from here on, and the fencing token is answered: nobody was in between.
+ * Otherwise as `verify` of that one. A copy of it finds its own token.
+ */
+export const adopt = script(
+  "adopt",
+  ...minting,
+  holding,
+  whyNot(5, 4),
+  `
+local now = micros()
+local token = redis.pcall('GET', KEYS[1])
+if type(token) == 'table' then
+  if not string.find(token.err, 'WRONGTYPE') then return token end
+  token = true
+end
+if token == ARGV[1] then return claimed(now, redis.call('GET', KEYS[2]) or '') end
+if token ~= ARGV[4] then return whyNot(token and 2 or 0) end
+local fence = mint(now, ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return fence
+`
+)
+
+/**
  * Several releases, renewals, and acquires of free locks in one call: what needs the queue, is not ours,
  * or fails, is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
  *

@@ -257,6 +257,33 @@ return told(first) .. ':' .. most
   )
 
   /**
+   * KEYS: all six, what was revoked. ARGV: token, ttl, claim, the token with which the share was handed over.
+   * As of a lock; what is granted is what that holder's entry says.
+   */
+  const adopt = script(
+    "adopt",
+    ...lib,
+    holding,
+    whyNot(7, 4),
+    `
+if look() then return whyNot(2) end
+local ends = endOf(ARGV[1])
+if ends then return claimed(ends) end
+local known = endOf(ARGV[4]) and redis.call('HGET', KEYS[5], ARGV[4])
+if not known then return whyNot(0) end
+local share, limit = shareOf(known)
+local claim = string.gsub(ARGV[3], '^(%l+/1 %d+) %d+ %d+', '%1 ' .. share .. ' ' .. limit)
+-- (what refuses this must not leave nobody with the share)
+local fence = mint(now, claim)
+drop({ ARGV[4] })
+all()
+put(ARGV[1], fence, claim, tonumber(ARGV[2]))
+keep()
+return told(fence)
+`
+  )
+
+  /**
    * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, does not hold
    * the key, or fails, is answered with nothing and asked again by itself.
    *
@@ -297,12 +324,10 @@ return answers
 `
   )
 
-  return { acquire, release, renew, reshare, verify, heartbeat, pass, batch }
+  return { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch }
 }
 
-export const { acquire, release, renew, reshare, verify, heartbeat, pass, batch } = scriptsOf(
-  "semaphore/1 ",
-  false
-)
+export const { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch } =
+  scriptsOf("semaphore/1 ", false)
 
 export const readWrite = scriptsOf("rwlock/1 ", true)

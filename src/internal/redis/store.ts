@@ -9,15 +9,25 @@ import {
   Impossible,
   type LockClock,
   type Look,
+  Lost,
   type Store,
   StoreFailure,
   Unavailable
 } from "../engine.js"
-import { Fifo, Link } from "../common/fifo.js"
+import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
-import { readBusy, readDone, readFence, readFloor, readLast, readLimit } from "./answers.js"
-import type { Call, Outcome } from "./call.js"
+import {
+  readBusy,
+  readDone,
+  readFence,
+  readFloor,
+  readLast,
+  readLimit,
+  readOwnership
+} from "./answers.js"
+import { Attempt } from "./attempt.js"
+import type { Outcome } from "./call.js"
 import { Doubts } from "./doubts.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
@@ -37,23 +47,6 @@ const mostStrays = 16
 
 type OnExit = (exit: AcquireExit) => void
 
-/** A single attempt that is under way, and how to give back what it may bring. */
-class Attempt extends Link {
-  /** What it has brought. */
-  line: Line | undefined = undefined
-  turn: Turn | undefined = undefined
-
-  constructor(
-    readonly token: string,
-    readonly call: Call,
-    readonly claim: Claim,
-    readonly protocol: Protocol,
-    readonly keys: LockKeys
-  ) {
-    super()
-  }
-}
-
 export class RedisStore implements Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability> = new Set([
@@ -61,7 +54,8 @@ export class RedisStore implements Store {
     "readWriteLock",
     "reshare",
     "look",
-    "revoke"
+    "revoke",
+    "handOver"
   ])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
@@ -75,7 +69,7 @@ export class RedisStore implements Store {
   private readonly around: Surroundings
 
   constructor(
-    around: Omit<Surroundings, "serverTime" | "doubts" | "revokedKey">,
+    around: Omit<Surroundings, "serverTime" | "doubts" | "handedOver" | "revokedKey">,
     private readonly prefix: string
   ) {
     this.clock = around.commands.clock
@@ -83,6 +77,7 @@ export class RedisStore implements Store {
       ...around,
       serverTime: undefined,
       doubts: new Doubts(this.clock),
+      handedOver: new Set(),
       revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
     }
     around.messages.recipient = {
@@ -99,6 +94,11 @@ export class RedisStore implements Store {
     return this.around.commands.transport.options.keyPrefix ?? ""
   }
 
+  get identity(): string {
+    const { db = 0 } = this.around.commands.transport.options
+    return `Redis, database ${db}, prefix ${JSON.stringify(this.clientPrefix + this.prefix)}`
+  }
+
   get lastAnswerAt(): number {
     return this.around.commands.transport.lastAnswerAt
   }
@@ -106,7 +106,8 @@ export class RedisStore implements Store {
   acquire(claim: Claim, onExit: OnExit): () => void {
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
-    const shared = protocol.shared && !this.closed ? line?.share(claim) : undefined
+    const mayShare = protocol.shared && !this.closed && claim.adopt === undefined
+    const shared = mayShare ? line?.share(claim) : undefined
     if (line !== undefined && shared !== undefined) {
       onExit(new Granted(new RedisGrant(this.around.commands, line, shared)))
       return () => line.leaveTurn(shared)
@@ -123,7 +124,7 @@ export class RedisStore implements Store {
       onExit(mistake)
       return nothing
     }
-    return claim.waitMillis === 0
+    return claim.waitMillis === 0 || claim.adopt !== undefined
       ? this.acquireNow(claim, protocol, keys as LockKeys, onExit)
       : this.acquireInTurn(claim, protocol, keys as LockKeys, onExit)
   }
@@ -151,12 +152,17 @@ export class RedisStore implements Store {
 
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
+    const { adopt } = claim
     const token = makeToken(storeId)
-    const call = commands.call(protocol.acquire, keys, [
-      token,
-      String(claim.ttlMillis),
-      protocol.claimOf(claim, owner)
-    ])
+    const args = [token, String(claim.ttlMillis), protocol.claimOf(claim, owner)]
+    const call =
+      adopt === undefined
+        ? commands.call(protocol.acquire, keys, args)
+        : commands.call(
+            protocol.adopt,
+            keys.concat(this.around.revokedKey(claim.key)),
+            args.concat(adopt.token)
+          )
     const attempt = new Attempt(token, call, claim, protocol, keys)
     this.attempts.add(attempt)
     const forget = call.within(commands.timeoutMillis, (outcome) =>
@@ -202,7 +208,11 @@ export class RedisStore implements Store {
     const busy = readBusy(reply)
     if (busy === undefined) {
       this.undo(attempt)
-      return storeError(commands, "acquire", claim.key, outcome)
+      const { adopt } = claim
+      const found = adopt && readOwnership(outcome)
+      return adopt === undefined || found === undefined || found === "Ours"
+        ? storeError(commands, adopt ? "adopt" : "acquire", claim.key, outcome)
+        : new Lost(claim.key, adopt.fencingToken, found)
     }
     this.attempts.delete(attempt)
     tellLimit(claim, busy.limit)
@@ -275,6 +285,7 @@ export class RedisStore implements Store {
     const { storeId } = this.around
     const prefix = this.clientPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
+    if (this.around.handedOver.has(token)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
     const possible = Object.values(protocols).filter(({ several }) => several === told.several)
     for (const { kind } of possible) {

@@ -200,6 +200,17 @@ export abstract class Tenures {
     if (this.remove(tenure)) this.update()
   }
 
+  /** Another process goes on with it: it ends here, and is not given back. */
+  handedOver(tenure: Tenure): void {
+    const { clock } = this.around.commands
+    const { handedOver } = this.around
+    handedOver.add(tenure.token)
+    clock.unsafeSchedule(clock.unsafeNow() + tenure.ttlMillis, () => {
+      handedOver.delete(tenure.token)
+    })
+    this.ended(tenure)
+  }
+
   /** The store has found out that the lock is gone. */
   lost(tenure: Tenure, reason: NotOurs): void {
     const { turns } = tenure

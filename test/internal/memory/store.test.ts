@@ -322,7 +322,6 @@ describe("the memory store", () => {
     const wants: ReadonlyArray<readonly [Partial<Claim>, string]> = [
       [{ maxHoldMillis: 1 }, "maxHold"],
       [{ holdAtLeastMillis: 1 }, "holdAtLeast"],
-      [{ adopt: "token" }, "handOver"],
       [{ tick: 0 }, "tick"]
     ]
     for (const [more, needed] of wants) {
@@ -332,7 +331,6 @@ describe("the memory store", () => {
       expect((exit as StoreFailure).detail).toContain(needed)
     }
     expect(keys(store)).toEqual([])
-    expect("handOver" in granted(store)).toBe(false)
   })
 
   it("serves nobody after its close, and has no timer", () => {
