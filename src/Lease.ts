@@ -12,6 +12,7 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type { Handle } from "./Handle.js"
 import type { LockLost, LockStoreError } from "./LockError.js"
 
 /**
@@ -151,4 +152,21 @@ export interface Lease {
    * can only log these errors.)
    */
   readonly release: Effect.Effect<void, LockLost | LockStoreError>
+
+  /**
+   * Ends the lease in this process without giving it back, after renewing it to its full ttl: another process
+   * goes on with it, by `adopt` of the same module (`Lock.adopt`) with the handle that this succeeds with. No
+   * other holder comes in between. If nobody adopts it, it ends by its ttl, and the next waiter enters.
+   *
+   * Everything here is as after `release`: guarded code is interrupted, and so is the body of a `withLock`,
+   * which then fails with `LockLost`, `Released`. So take a lease that is to be handed over with `acquire`,
+   * and hand it over when what is guarded has ended. It takes at most the store's command deadline, and
+   * cannot be interrupted meanwhile; an interruption that waits can still come between this and the next
+   * step, so put both into `Effect.uninterruptible`: a handle that is lost leaves the key to its ttl.
+   *
+   * Fails with `LockLost` if the lease is not held any more, and with `LockStoreError` if the store did not
+   * answer, or cannot do it: then the lease is held as before. A nested use of a lease, one of several keys,
+   * and a read that other readers of the process share in the store cannot be handed over.
+   */
+  readonly handOver: Effect.Effect<Handle, LockLost | LockStoreError>
 }

@@ -25,8 +25,11 @@
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Handle } from "./Handle.js"
 import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { adopted } from "./internal/face/adopt.js"
+import { revoke } from "./internal/face/look.js"
 import { wholeLock } from "./internal/face/share.js"
 import type { Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -139,3 +142,79 @@ export const withLockIfAvailable: {
 } = bodyFirst(<A, E, R>(body: Body<Lease, A, E, R>, key: string, options?: Options) =>
   underLeaseIfAvailable(key, wholeLock, options, body)
 )
+
+/**
+ * Takes over a lock that another process has handed over (`lease.handOver`), and gives it back when the scope
+ * closes. It does not wait, and comes before whoever waits: from the old holder to this one nobody else can
+ * have had the lock. The lease has a token and a greater fencing token of its own, so what the old process
+ * still sends is refused.
+ *
+ * The options are those of `acquire`; the default `ttl` is that of the handle. Fails with `LockLost` if the
+ * lease is not there any more: the handle was used before, its ttl is over, or somebody has taken, deleted or
+ * revoked the key. Fails with `LockStoreError` if the store did not answer (then the lease is given back), and
+ * at once for a handle of another store, as far as that can be told: of another database or prefix, and in
+ * memory of any other store. What is no handle, was changed, or is of another kind of lock, is a defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import type { Handle } from "effect-redis-lock/Handle"
+ *
+ * declare const work: Effect.Effect<void>
+ *
+ * const goOn = (handle: Handle) =>
+ *   Effect.scoped(Effect.flatMap(Lock.adopt(handle), (lease) => lease.guard(work)))
+ * ```
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adopt = (
+  handle: Handle,
+  options?: Options
+): Effect.Effect<Lease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "lock", () => wholeLock)
+
+/**
+ * For operators: frees a key whose holder does not. Ends the lease with that fencing token, whoever has
+ * it, of whichever kind the key is; the next in the queue enters at once. Succeeds with `true` then. With
+ * `false`, nothing was changed: nobody holds the key with that number (any more), so the next holder is
+ * not hit by mistake.
+ *
+ * The number is the one that the store shows (`LockStore.look`; in Redis it stands in the record of the
+ * key). It can differ from a `lease.fencingToken`, and `forceRelease` answers `false` for that one: a
+ * process that passes a lock on to its own callers gives them numbers of which the server knows only one.
+ * What ends is what the server knows by that number: of readers of one process that share it, all.
+ *
+ * The holder's work is not over by that. It fails with `LockLost`, `Revoked`, and is interrupted, when its
+ * process hears of it: at once in memory, and with Redis if that process listens for messages (it does as
+ * soon as one of its callers has waited for any key); otherwise at the holder's next renewal, half a ttl
+ * later at most by default. Until then the next holder and this one work at the same time, and only the
+ * fencing token tells the two apart.
+ *
+ * Fails with `LockStoreError` if the store did not answer (the lease may have ended then: ask again), or
+ * cannot do this. A number that cannot be a fencing token is a defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore } from "effect-redis-lock"
+ *
+ * const free = (key: string) =>
+ *   Effect.gen(function* () {
+ *     const { look } = yield* LockStore.LockStore
+ *     const [holder] = look === undefined ? [] : (yield* look(key, 1)).held
+ *     if (holder?.fencingToken === undefined) return false
+ *     yield* Effect.log(`${key} is held by ${holder.owner}`)
+ *     return yield* Lock.forceRelease(key, holder.fencingToken)
+ *   })
+ * ```
+ *
+ * @since 0.1.0
+ * @category administration
+ */
+export const forceRelease = (
+  key: string,
+  fencingToken: number
+): Effect.Effect<boolean, LockStoreError, LockStore> => revoke(key, fencingToken)

@@ -157,6 +157,7 @@ export type LockStoreOperation =
   | "verify"
   | "reshare"
   | "hand over"
+  | "adopt"
   | "look"
   | "keys"
   | "revoke"

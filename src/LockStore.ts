@@ -9,7 +9,7 @@ import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { WaitOptions } from "./Lease.js"
-import type { Holder, LockStoreError, LockUnavailable } from "./LockError.js"
+import type { Holder, LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 
 /**
  * The kinds of lock. A key is of one kind at a time: as long as it is held, or somebody waits for it.
@@ -75,8 +75,12 @@ export interface Claim {
   readonly maxHoldMillis?: number | undefined
   /** A release before that time after the grant leaves the key held until then, by nobody. */
   readonly holdAtLeastMillis?: number | undefined
-  /** Takes over the lease that was handed over with this token. */
-  readonly adopt?: string | undefined
+  /**
+   * Takes over a lease that was handed over, in place of what the claim asks for otherwise: with its share
+   * and limit, in one step, before whoever waits, and without waiting. If the lease is not there any more,
+   * the claim fails with `LockLost`.
+   */
+  readonly adopt?: Adopted | undefined
   /**
    * Of a lock: granted only if no claim with the same or a later number was granted for the key before.
    * Otherwise the claim fails, also while it waits, with a `LockUnavailable` that has `lastTick`. An
@@ -107,6 +111,17 @@ export interface Claim {
    * not call the store.
    */
   readonly whenLimitDiffers?: ((limit: number) => void) | undefined
+}
+
+/**
+ * A lease that was handed over, as its last holder knew it.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Adopted {
+  readonly token: string
+  readonly fencingToken: number
 }
 
 /**
@@ -154,7 +169,10 @@ export interface Grant {
    * the new share from then on. An error means that the outcome is not known.
    */
   readonly reshare?: (share: number) => Effect.Effect<Renewal, LockStoreError>
-  /** Renews the lease, and ends it here without giving it back: a claim that adopts the token goes on. */
+  /**
+   * Renews the lease, and ends it here without giving it back: a claim that adopts the token goes on. Takes
+   * a bounded time. After an error it goes on as it was.
+   */
   readonly handOver?: Effect.Effect<Renewal, LockStoreError>
   /**
    * Gives the lease back, if it is still this grant's; the next waiter is served, before anybody who
@@ -326,6 +344,11 @@ export interface Defaults extends Pick<
  */
 export interface LockStore {
   readonly clock: LockClock
+  /**
+   * What is the same wherever a store reaches the same leases, as far as a store can know that, in words for
+   * people. A lease that was handed over in another one cannot be adopted. Absent: that is not checked.
+   */
+  readonly identity?: string | undefined
   /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
   /** What it can do beyond plain locks. Absent: nothing. */
@@ -336,12 +359,13 @@ export interface LockStore {
    * It runs in an uninterruptible region, so that a grant cannot get lost on its way to the caller.
    * The parts that may be interrupted (the wait for an answer, the wait for a turn) are wrapped in
    * `restore`. When it fails or is interrupted, nothing of it stays in the store: commands that
-   * were sent are undone, also if their answers come later.
+   * were sent are undone, also if their answers come later. It fails with `LockLost` only if the claim
+   * was to adopt a lease.
    */
   readonly acquire: (
     claim: Claim,
     restore: Restore
-  ) => Effect.Effect<Grant, LockUnavailable | LockStoreError>
+  ) => Effect.Effect<Grant, LockUnavailable | LockLost | LockStoreError>
   /** Who holds the key, and who waits: at most so many of each. It changes nothing. */
   readonly look?: (key: string, atMost: number) => Effect.Effect<Look, LockStoreError>
   /** The keys that begin with that, as far as somebody holds them or waits for them. */

@@ -51,8 +51,10 @@
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Handle } from "./Handle.js"
 import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { adopted } from "./internal/face/adopt.js"
 import { aRead, theWrite } from "./internal/face/readWrite.js"
 import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -152,6 +154,32 @@ export const tryWriteLock = (
   options?: Options
 ): Effect.Effect<WriteLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
   scopedLease(key, theWrite, options, 0)
+
+/**
+ * Takes over a read that another process has handed over, as `Lock.adopt` does: also a write that was
+ * downgraded. For a write it is a defect.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adoptRead = (
+  handle: Handle,
+  options?: Options
+): Effect.Effect<Lease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "readWriteLock", () => aRead)
+
+/**
+ * Takes over the write lock that another process has handed over, as `Lock.adopt` does. For a read it is a
+ * defect.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adoptWrite = (
+  handle: Handle,
+  options?: Options
+): Effect.Effect<WriteLease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "readWriteLock", () => theWrite)
 
 /**
  * Runs an effect, or a function of the lease, as a reader: takes a read, runs the body guarded, and

@@ -30,9 +30,11 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Handle } from "./Handle.js"
 import { scopedLease } from "./internal/face/acquire.js"
 import { impossible } from "./internal/face/answers.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
+import { adopted } from "./internal/face/adopt.js"
 import { lookAt } from "./internal/face/look.js"
 import { type HeldPermits, permitsOf, type SharedPermits } from "./internal/face/permits.js"
 import type { Share } from "./internal/face/share.js"
@@ -167,6 +169,19 @@ export const withPermitsIfAvailable: {
 } = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
   withShare(options, (share) => underLeaseIfAvailable(key, share, options, body))
 )
+
+/**
+ * Takes over permits that another process has handed over, as `Lock.adopt` does: as many as those were, of the
+ * same limit.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adopt = (
+  handle: Handle,
+  options?: LeaseOptions
+): Effect.Effect<SemaphoreLease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "semaphore", ({ limit, share }) => permitsOf({ limit, permits: share }))
 
 /**
  * How many permits of the key are held at this moment. It changes nothing. (Of a key that is held as

@@ -86,9 +86,10 @@ export interface Grant {
   readonly since: number
   /**
    * What became of it: `held` by now; `released` by its holder, while it was held; `expired`, by its ttl
-   * or by `expire`; `stolen`, by `steal`; `revoked` by the store's member of that name.
+   * or by `expire`; `stolen`, by `steal`; `revoked` by the store's member of that name;
+   * `adopted`: it was handed over, and somebody else has taken it over.
    */
-  readonly state: "held" | "released" | "expired" | "stolen" | "revoked"
+  readonly state: "held" | "released" | "expired" | "stolen" | "revoked" | "adopted"
 }
 
 /**

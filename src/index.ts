@@ -2,7 +2,7 @@
  * Distributed locks on Redis as scoped Effect resources.
  *
  * `HttpLock` is imported by its own path, `effect-redis-lock/HttpLock`, so that only programs that
- * use it load `@effect/platform`.
+ * use it load `@effect/platform`; and so is `effect-redis-lock/Handle`, which loads Effect's `Schema`.
  *
  * @since 0.1.0
  */

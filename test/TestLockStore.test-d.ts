@@ -40,7 +40,7 @@ describe("TestLockStore", () => {
     expectTypeOf(TestLockStore.restore).toEqualTypeOf<Control<void>>()
     expectTypeOf(TestLockStore.grants).toEqualTypeOf<Control<ReadonlyArray<TestLockStore.Grant>>>()
     expectTypeOf<TestLockStore.Grant["state"]>().toEqualTypeOf<
-      "held" | "released" | "expired" | "stolen" | "revoked"
+      "held" | "released" | "expired" | "stolen" | "adopted" | "revoked"
     >()
     // @ts-expect-error which one
     void TestLockStore.steal()

@@ -678,7 +678,8 @@ describe.concurrent("keeps the contract of stores", () => {
     "look",
     "keys",
     "revoke",
-    "tick"
+    "tick",
+    "handOver"
   ] as const
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
     it.live(name, () => Effect.provide(effect, test), timeoutMillis)

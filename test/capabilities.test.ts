@@ -119,7 +119,7 @@ describe("a store without capabilities", () => {
     const needs: ReadonlyArray<readonly [Partial<LockStore.Claim>, LockStore.Capability]> = [
       [{ kind: "semaphore" }, "semaphore"],
       [{ kind: "readWriteLock" }, "readWriteLock"],
-      [{ adopt: "token" }, "handOver"],
+      [{ adopt: { token: "token", fencingToken: 1 } }, "handOver"],
       [{ holdAtLeastMillis: 0 }, "holdAtLeast"],
       [{ maxHoldMillis: 1 }, "maxHold"],
       [{ tick: 0 }, "tick"]

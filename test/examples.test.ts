@@ -230,6 +230,30 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     120_000
   )
 
+  it.effect(
+    "a deploy hands a lock over without a gap: the old one is told to end in the middle",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        for (const url of [undefined, server.url]) {
+          const ended = yield* run("hand-over.ts", url)
+          expect(ended).toMatchObject({ code: 0, stderr: "" })
+          const lines = ended.stdout.trim().split("\n")
+          expect(lines.map((line) => line.replace(/\d+$/, "n"))).toEqual([
+            "the old one has the lock, n",
+            "the new one goes on, n",
+            "somebody else has it, n"
+          ])
+          const numbers = lines.map((line) => Number(/\d+$/.exec(line)![0]))
+          expect(numbers).toEqual([...numbers].sort((a, b) => a - b))
+        }
+        expect(yield* server.command("EXISTS", "examples:hand-over")).toBe(0)
+      }),
+    // (four processes start)
+    120_000
+  )
+
   it.effect.each(["SIGINT", "SIGTERM"] as const)(
     "a worker that gets a %s gives its lock back before it ends",
     (signal) =>

@@ -3,10 +3,11 @@
  * decides in a lease's life) imports nothing of Effect: times are milliseconds, errors plain classes,
  * and what takes time calls back. A face makes scopes, fibers, options, logs and spans of it.
  */
-import type { LockStoreOperation } from "../LockError.js"
-import type { Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
+import type { LockStoreOperation, LossReason } from "../LockError.js"
+import type { Adopted, Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
 
 export type {
+  Adopted,
   Capability,
   Kind,
   LockClock,
@@ -27,7 +28,7 @@ export interface Claim {
   readonly owner: string | undefined
   readonly maxHoldMillis?: number | undefined
   readonly holdAtLeastMillis?: number | undefined
-  readonly adopt?: string | undefined
+  readonly adopt?: Adopted | undefined
   readonly tick?: number | undefined
   readonly tickKeptMillis?: number | undefined
   readonly direct?: boolean | undefined
@@ -127,6 +128,9 @@ export const notCapable = (
     false
   )
 
+export const cannotHandOver = (key: string, why: string): StoreFailure =>
+  new StoreFailure("hand over", key, `The lease cannot be handed over. ${why}`, false)
+
 /** Why a holder's share cannot become that, where it cannot. */
 export const badShare = (key: string, share: number, present: number): StoreFailure | undefined =>
   Number.isInteger(share) && share >= 1 && share <= present
@@ -138,7 +142,17 @@ export const badShare = (key: string, share: number, present: number): StoreFail
         false
       )
 
-export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible
+/** Of a claim that was to take over a lease: it is not there any more. */
+export class Lost {
+  readonly _tag = "Lost"
+  constructor(
+    readonly key: string,
+    readonly fencingToken: number,
+    readonly reason: LossReason
+  ) {}
+}
+
+export type AcquireExit = Granted | Unavailable | StoreFailure | Impossible | Lost
 
 export class Granted {
   readonly _tag = "Granted"
@@ -172,7 +186,8 @@ export interface Grant {
   /** `since`: when the close began that this release belongs to. */
   release(since: number, onExit: (exit: OwnershipExit) => void): void
   readonly reshare?: ((share: number, onExit: (exit: RenewExit) => void) => Forget) | undefined
-  handOver?(onExit: (exit: RenewExit) => void): Forget
+  /** Calls back in its time, also where there is no answer. */
+  readonly handOver?: ((onExit: (exit: RenewExit) => void) => Forget) | undefined
   whenLost(listener: (reason: NotOurs) => void): void
 }
 
@@ -214,6 +229,8 @@ export interface Page {
 /** A store. Members that are optional are there if they are among its capabilities. */
 export interface Store {
   readonly clock: LockClock
+  /** See `LockStore.identity`. */
+  readonly identity?: string
   readonly capabilities: ReadonlySet<Capability>
   /** When it last had an answer, of whichever server. Absent: it has none to wait for. */
   readonly lastAnswerAt?: number

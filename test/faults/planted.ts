@@ -70,7 +70,7 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a renewal does not check the token",
     file: "internal/redis/scripts.ts",
-    find: `if token ~= ARGV[1] then return token and 2 or 0 end`,
+    find: `if token ~= ARGV[1] then return \${otherwise} end`,
     replace: `if not token then return 0 end`,
     row: proxied,
     scripts: ["flushall", "restart empty"]

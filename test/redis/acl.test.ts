@@ -8,7 +8,7 @@ import * as Fiber from "effect/Fiber"
 import { Lock, LockError, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { readFileSync } from "node:fs"
 import { vi } from "vitest"
-import { lockKeys } from "../../src/internal/redis/layout.js"
+import { lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import * as semaphores from "../../src/internal/redis/semaphoreScripts.js"
 import { isOlderClient } from "../support/client.js"
@@ -227,6 +227,24 @@ const live = (
           })
         )
       }
+      yield* step(
+        "freed by force",
+        Effect.gen(function* () {
+          yield* inDatabase("SET", stored, "erl1:somebodyelse.0000000000000000000000", "PX", 9_000)
+          yield* inDatabase("SET", keys[1], "7 lock/1 9000 somebody else")
+          const isFreed = yield* Lock.forceRelease(key, 7).pipe(a.use)
+          if (!isFreed) return yield* Effect.fail(isFreed)
+          yield* inDatabase("DEL", revokedKey("", own, key))
+        })
+      )
+      yield* step(
+        "handed over to another process",
+        Effect.gen(function* () {
+          const lease = yield* Lock.acquire(key, { ttl }).pipe(a.use)
+          const adopted = yield* Lock.adopt(yield* lease.handOver).pipe(b.use)
+          yield* adopted.release
+        }).pipe(Effect.scoped)
+      )
       yield* step("a free lock, in the end", free(1))
       return { errors, fences, warnings } satisfies Life
     })
@@ -326,6 +344,25 @@ const liveSemaphores = (server: RedisServer.RedisProcess, user: string, key: str
           yield* server.command("DEL", stored)
           yield* Effect.scoped(Semaphore.acquire(key, options)).pipe(b.use)
         })
+      )
+      yield* step(
+        "freed by force",
+        Effect.gen(function* () {
+          yield* died
+          const [, record] = keys
+          const number = Number(String(yield* server.command("GET", record)).split(" ")[0])
+          const isFreed = yield* Lock.forceRelease(key, number).pipe(a.use)
+          if (!isFreed) return yield* Effect.fail(isFreed)
+          yield* server.command("DEL", revokedKey("", prefix, key))
+        })
+      )
+      yield* step(
+        "handed over to another process",
+        Effect.gen(function* () {
+          const lease = yield* Semaphore.acquire(key, options).pipe(a.use)
+          const adopted = yield* Semaphore.adopt(yield* lease.handOver).pipe(b.use)
+          yield* adopted.release
+        }).pipe(Effect.scoped)
       )
       yield* step(
         "after another program",

@@ -4,6 +4,7 @@
  */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { revokedKey } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import { keysOf, send, strangeToken } from "../support/Queue.js"
 import { leftovers, RedisServer, serverMicros } from "./support.js"
@@ -12,6 +13,7 @@ type Server = RedisServer.RedisProcess
 
 const key = "k"
 const [lock, record, queue, waiters] = keysOf(key)
+const revoked = revokedKey("", "", key)
 const [ours, theirs, third, next] = [strangeToken(), strangeToken(), strangeToken(), strangeToken()]
 const ttl = 60_000
 const window = 3_000
@@ -77,9 +79,9 @@ const states = {
 }
 
 const renew = (server: Server, token: string) =>
-  server.command("EVAL", scripts.renew.lua, 2, lock, record, token, ttl)
+  server.command("EVAL", scripts.renew.lua, 3, lock, record, revoked, token, ttl)
 const verify = (server: Server, token: string) =>
-  server.command("EVAL", scripts.verify.lua, 1, lock, token)
+  server.command("EVAL", scripts.verify.lua, 2, lock, revoked, token)
 
 const sends = {
   acquire,

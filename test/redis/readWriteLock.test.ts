@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { type Lease, type LockStore, ReadWriteLock } from "effect-redis-lock"
 import { readWrite as scripts } from "../../src/internal/redis/semaphoreScripts.js"
-import { lockKeys } from "../../src/internal/redis/layout.js"
+import { lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import {
   awaitQueued,
   environments,
@@ -86,7 +86,8 @@ const send = (
   key: string,
   ...args: ReadonlyArray<string | number>
 ) => {
-  const keys = lockKeys("", "", key, true) as ReadonlyArray<string>
+  const held = lockKeys("", "", key, true) as ReadonlyArray<string>
+  const keys = [...held, revokedKey("", "", key)]
   return server.command("EVAL", script.lua, keys.length, ...keys, ...args)
 }
 

@@ -4,7 +4,7 @@
  */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { hashed, lockKeys } from "../../src/internal/redis/layout.js"
+import { hashed, lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import type * as locks from "../../src/internal/redis/scripts.js"
 import * as scripts from "../../src/internal/redis/semaphoreScripts.js"
 import { strangeToken } from "../support/Queue.js"
@@ -47,9 +47,11 @@ const stand = (server: Server, token: string, share = 1, limit = 3) =>
 const beat = (server: Server, token: string, limit = 3) =>
   send(server, scripts.heartbeat, token, ttl, claim(1, limit), window, window)
 const release = (server: Server, token: string) => send(server, scripts.release, token)
-const renew = (server: Server, token: string) => send(server, scripts.renew, token, ttl)
+const revoked = revokedKey("", "", key)
+const renew = (server: Server, token: string) =>
+  server.command("EVAL", scripts.renew.lua, 7, ...keys, revoked, token, ttl)
 const verify = (server: Server, token: string) =>
-  server.command("EVAL", scripts.verify.lua, 1, held, token)
+  server.command("EVAL", scripts.verify.lua, 2, held, revoked, token)
 const pass = (server: Server, token: string, known: string, queued = 0) =>
   send(server, scripts.pass, token, ttl, claim(1, 3), known, queued)
 

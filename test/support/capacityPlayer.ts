@@ -42,7 +42,7 @@ export interface Stage {
 /** The owner of waiters that have died: for the model there are none. */
 const dead = "dead"
 
-type Failure = LockError.LockUnavailable | LockError.LockStoreError
+type Failure = LockError.LockError
 
 const stateOf = (fiber: Fiber.RuntimeFiber<LockStore.Grant, Failure>): State => {
   const exit = fiber.unsafePoll()

@@ -211,10 +211,10 @@ export const stores: ReadonlyArray<
         [
           "memory",
           memory,
-          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke", "tick"]
+          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke", "tick", "handOver"]
         ] as const
       ]),
-  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look", "tick"]]
+  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look", "tick", "revoke", "handOver"]]
 ]
 
 /** What a store with those capabilities keeps claims of. */

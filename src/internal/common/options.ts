@@ -117,6 +117,11 @@ export const checkEvery = (every: number): string | undefined =>
 /** Says what is wrong with a schedule, or nothing. */
 export const checkSchedule = (retry: unknown, isSchedule: boolean): string | undefined =>
   isSchedule ? undefined : impossible("retry", retry, "It must be a Schedule.")
+/** Says what is wrong with a fencing token, or nothing. */
+export const checkFencingToken = (fencingToken: unknown): string | undefined =>
+  isWhole(fencingToken, Number.MAX_SAFE_INTEGER)
+    ? undefined
+    : impossible("fencingToken", fencingToken, "It must be a whole number, and at least 1.")
 
 /** What is said to a fiber that holds a read of the key, and asks for the write lock. */
 export const impossibleUpgrade = (key: string): string =>

@@ -6,11 +6,11 @@ import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
-import type { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { Claim, Contention, Grant, Kind, LockStore } from "../../LockStore.js"
 import { broken, type ContractBroken, fails, holds, succeeds, within } from "./check.js"
 
-type Refused = LockUnavailable | LockStoreError
+type Refused = LockUnavailable | LockLost | LockStoreError
 type More = Partial<Claim>
 
 /** One of the contract's cases, of one kind. */

@@ -9,7 +9,7 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Options } from "../../Lease.js"
-import type { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import {
   type Claim,
   type Contention,
@@ -28,7 +28,7 @@ import { adding, currentHolds, Hold } from "./holds.js"
 import type { HeldLease } from "./lease.js"
 import { decodeOptions } from "./decodeOptions.js"
 import { limitsSeen } from "./limits.js"
-import { checkKeys, type LeaseOptions } from "../common/options.js"
+import type { LeaseOptions } from "../common/options.js"
 import type { Cancel, SeveralExit } from "../lease/several.js"
 import { engineStoreOf } from "./publicStore.js"
 import { ownLease } from "./reentrant.js"
@@ -38,7 +38,7 @@ import { traceAcquisition } from "./spans.js"
 import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
-type AcquireError = LockUnavailable | LockStoreError
+type AcquireError = LockUnavailable | LockLost | LockStoreError
 
 /**
  * A claim on its way to a lease. (No literal, and with its state: the engine takes what hot literals
@@ -107,8 +107,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 
   private asked(): Effect.Effect<Engine.Grant, AcquireError> {
     const { asks, caller, context, engine, kind, options, store } = this
-    if (asks.takeAll !== undefined) {
-      this.cancel = asks.takeAll(this, options, store, caller, context, this.onExit)
+    if (asks.take !== undefined) {
+      this.cancel = asks.take(this, options, store, caller, context, this.onExit)
     } else if (engine === undefined) return this.askedOfOther()
     else this.cancel = engine.acquire(this, this.onExit)
     if (this.exit !== undefined) return acquireExit(this.exit, kind)
@@ -218,7 +218,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     // a grant can be on its way to a caller that has gone
     const { asks, cancel } = this
     if (cancel !== undefined && (this.exit === undefined || this.exit._tag === "Granted")) {
-      if (asks.takeAll === undefined) cancel(nothing)
+      if (asks.take === undefined) cancel(nothing)
       else {
         const cancelled = called<void>((onDone) => cancel(() => onDone()))
         return Effect.zipRight(cancelled, Effect.failCause(cause as Cause.Cause<LockStoreError>))
@@ -256,9 +256,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
   const store = storeOf(caller)
-  const resolved =
-    (share.takeAll && checkKeys(share.named)) ??
-    decodeOptions(key, options, waitAtMost, store.defaults)
+  const resolved = share.check?.() ?? decodeOptions(key, options, waitAtMost, store.defaults)
   if (typeof resolved === "string") return impossible(resolved)
   const acquisition = new Acquisition(key, share, resolved, store, caller)
   const needed = lacking(acquisition, store.capabilities)
@@ -276,21 +274,23 @@ export const scopedLease = <L extends HeldLease, I extends SharedLease>(
   share: Share<L, I>,
   options: Options | undefined,
   waitAtMost: Duration.DurationInput | undefined
-): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> =>
-  uninterruptibly((caller): Effect.Effect<L | I, AcquireError, LockStore | Scope.Scope> => {
-    const own = ownLease(key, share, options, waitAtMost, caller)
-    if (typeof own === "string") return impossible(own)
-    if (own !== undefined) return scopedShared(own)
-    return withLease(
-      key,
-      share,
-      options,
-      waitAtMost,
-      caller,
-      (lease) => intoScope(lease, caller),
-      Effect.fail<LockUnavailable>
-    )
-  })
+): Effect.Effect<L | I, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  uninterruptibly(
+    (caller): Effect.Effect<L | I, LockUnavailable | LockStoreError, LockStore | Scope.Scope> => {
+      const own = ownLease(key, share, options, waitAtMost, caller)
+      if (typeof own === "string") return impossible(own)
+      if (own !== undefined) return scopedShared(own)
+      return withLease(
+        key,
+        share,
+        options,
+        waitAtMost,
+        caller,
+        (lease) => intoScope(lease, caller),
+        Effect.fail<LockUnavailable>
+      )
+    }
+  )
 
 const intoScope = <L extends HeldLease>(
   lease: L,

@@ -68,6 +68,11 @@ export class AdaptedGrant implements Grant {
     return reshare && ((share, onExit) => run(reshare(share), interruptible, onExit, this.caller))
   }
 
+  get handOver(): Grant["handOver"] {
+    const { handOver } = this.grant
+    return handOver && ((onExit) => run(handOver, uninterruptible, onExit, this.caller))
+  }
+
   release(_: number, onExit: (exit: OwnershipExit) => void): void {
     run(this.grant.release, uninterruptible, onExit, this.caller)
   }

@@ -4,7 +4,7 @@ import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
+import { LockLost, LockStoreError, LockUnavailable, type LossReason } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import * as Engine from "../engine.js"
 
@@ -69,6 +69,18 @@ export const lockStoreError = (failure: Engine.StoreFailure): LockStoreError => 
     : new LockStoreError({ operation, key, detail, transient, cause })
 }
 
+export const lossOf = (
+  kind: Engine.Kind,
+  { fencingToken, key }: { readonly key: string; readonly fencingToken: number },
+  reason: LossReason,
+  failure?: Engine.StoreFailure | Engine.Died
+): LockLost => {
+  const lost = { key, ...ofKind(kind), reason, fencingToken }
+  return reason === "Unreachable" && failure !== undefined
+    ? new LockLost({ ...lost, cause: Cause.squash(causeOf(failure)) })
+    : new LockLost(lost)
+}
+
 /** The failure of a store of somebody else's, as it was. */
 export class AdaptedFailure extends Engine.StoreFailure {
   constructor(
@@ -92,7 +104,7 @@ export const causeOf = (failure: Engine.StoreFailure | Engine.Died): Cause.Cause
 export const acquireExit = (
   exit: Engine.AcquireExit | Engine.Died,
   kind: Engine.Kind
-): Exit.Exit<Engine.Grant, LockUnavailable | LockStoreError> => {
+): Exit.Exit<Engine.Grant, LockUnavailable | LockLost | LockStoreError> => {
   switch (exit._tag) {
     case "Granted":
       return Exit.succeed(exit.grant)
@@ -101,6 +113,8 @@ export const acquireExit = (
     case "StoreFailure":
     case "Died":
       return Exit.failCause(causeOf(exit))
+    case "Lost":
+      return Exit.fail(lossOf(kind, exit, exit.reason))
     case "Impossible":
       return Exit.die(new Cause.IllegalArgumentException(exit.message))
   }

@@ -12,19 +12,20 @@ import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../../Lease.js"
-import { LockLost, type LockStoreError, type LossReason } from "../../LockError.js"
+import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
 import type { Kind, LockClock } from "../../LockStore.js"
 import { isolated } from "../common/isolated.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { Contention, Grant, Store } from "../engine.js"
 import { type Failure, LeaseCore, type LeaseFace, type ReleaseExit } from "../lease/core.js"
-import { causeOf, errorIn, ofKind } from "./answers.js"
+import { causeOf, errorIn, lossOf } from "./answers.js"
 import { type AsyncContext, inContext } from "./asyncContext.js"
 import type { Caller } from "./caller.js"
 import { inClosing, isToldAlready } from "./closing.js"
 import { awaitLoss, signalOf } from "./ending.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
+import { all, handingOver, type Portion } from "./handingOver.js"
 import type { Hold, OfKey, Shareable } from "./holds.js"
 import { logFailedRenewal, logWarning } from "./logs.js"
 import { Renewal } from "./renewal.js"
@@ -118,6 +119,10 @@ export class HeldLease implements Shareable, LeaseFace {
         )
       )
     )
+  }
+
+  get handOver(): Lease["handOver"] {
+    return handingOver(this, this.kind, this.portion, this.options.ttlMillis)
   }
 
   /** What a log shows of it: not the token. */
@@ -297,19 +302,17 @@ export class HeldLease implements Shareable, LeaseFace {
     return "lock"
   }
 
+  protected get portion(): Portion {
+    return all
+  }
+
   /** Of what is lost: of several keys, one. */
   protected lostOf(_reason: LossReason): { readonly key: string; readonly fencingToken: number } {
     return this
   }
 
   private lossBecause(reason: LossReason): LockLost {
-    const { kind } = this
-    const { fencingToken, key } = this.lostOf(reason)
-    const { renewalFailure } = this.core
-    const lost = { key, ...ofKind(kind), reason, fencingToken }
-    return reason === "Unreachable" && renewalFailure !== undefined
-      ? new LockLost({ ...lost, cause: Cause.squash(causeOf(renewalFailure)) })
-      : new LockLost(lost)
+    return lossOf(this.kind, this.lostOf(reason), reason, this.core.renewalFailure)
   }
 
   // ---------------------------------------------------------------- spans and logs

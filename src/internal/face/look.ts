@@ -1,20 +1,35 @@
-/** Looking at a key, for those who hold none. */
+/** What is done with a key by those who hold none of it. */
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { notCapable } from "../engine.js"
-import { checkKey } from "../common/options.js"
+import { checkFencingToken, checkKey } from "../common/options.js"
 import { lockStoreError } from "./answers.js"
+
+/** Asks the store, unless something about that is impossible, or it cannot. */
+const asking = <A>(
+  operation: "look" | "revoke",
+  key: string,
+  impossible: string | undefined,
+  ask: (store: LockStore) => Effect.Effect<A, LockStoreError> | undefined
+): Effect.Effect<A, LockStoreError, LockStore> =>
+  Effect.flatMap(LockStore, (store): Effect.Effect<A, LockStoreError> => {
+    if (impossible !== undefined) return Effect.die(new Cause.IllegalArgumentException(impossible))
+    const asked = store.capabilities?.has(operation) === true ? ask(store) : undefined
+    return asked ?? Effect.fail(lockStoreError(notCapable(operation, key, operation)))
+  })
 
 export const lookAt = (
   key: string,
   atMost: number
 ): Effect.Effect<Look, LockStoreError, LockStore> =>
-  Effect.flatMap(LockStore, ({ capabilities, look }): Effect.Effect<Look, LockStoreError> => {
-    const impossible = checkKey(key)
-    if (impossible !== undefined) return Effect.die(new Cause.IllegalArgumentException(impossible))
-    return look === undefined || capabilities?.has("look") !== true
-      ? Effect.fail(lockStoreError(notCapable("look", key, "look")))
-      : look(key, atMost)
-  })
+  asking("look", key, checkKey(key), ({ look }) => look?.(key, atMost))
+
+export const revoke = (
+  key: string,
+  fencingToken: number
+): Effect.Effect<boolean, LockStoreError, LockStore> =>
+  asking("revoke", key, checkKey(key) ?? checkFencingToken(fencingToken), ({ revoke }) =>
+    revoke?.(key, fencingToken)
+  )

@@ -11,12 +11,20 @@ export class HeldPermits extends HeldLease {
   readonly fencingFloor: number
 
   constructor(
-    readonly permits: number,
+    private readonly asks: Permits,
     ...held: Held
   ) {
     super(...held)
     const [, , grant] = held
     this.fencingFloor = grant.fencingFloor ?? grant.fencingToken
+  }
+
+  get permits(): number {
+    return this.asks.share
+  }
+
+  protected override get portion() {
+    return this.asks
   }
 
   protected override get kind() {
@@ -49,7 +57,7 @@ class Permits implements Share<HeldPermits, SharedPermits> {
     readonly limit: number
   ) {}
 
-  readonly makeLease = (...held: Held): HeldPermits => new HeldPermits(this.share, ...held)
+  readonly makeLease = (...held: Held): HeldPermits => new HeldPermits(this, ...held)
 
   within(
     lease: Shareable,

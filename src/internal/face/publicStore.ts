@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { StoreFailure } from "../engine.js"
@@ -79,7 +79,7 @@ class PublicGrant implements Public.Grant {
       this.reshare = (share) => asked((onExit) => grant.reshare!(share, onExit), renewal)
     }
     if (grant.handOver !== undefined) {
-      this.handOver = asked((onExit) => grant.handOver!(onExit), renewal)
+      this.handOver = Effect.uninterruptible(asked((onExit) => grant.handOver!(onExit), renewal))
     }
   }
 
@@ -106,6 +106,7 @@ export const engineStoreOf = (store: Public.LockStore): Engine.Store | undefined
 class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
+  readonly identity: string | undefined
   readonly acquire: Public.LockStore["acquire"]
   readonly look?: NonNullable<Public.LockStore["look"]>
   readonly keys?: NonNullable<Public.LockStore["keys"]>
@@ -118,10 +119,11 @@ class PublicStore extends Opaque implements Public.LockStore {
     super()
     this.clock = store.clock
     this.capabilities = store.capabilities
+    this.identity = store.identity
     this.acquire = (claim, restore) =>
       asked(
         (onExit: (exit: Engine.AcquireExit) => void) => store.acquire(engineClaim(claim), onExit),
-        (exit): Exit.Exit<Public.Grant, LockUnavailable | LockStoreError> =>
+        (exit): Exit.Exit<Public.Grant, LockUnavailable | LockLost | LockStoreError> =>
           Exit.map(acquireExit(exit, claim.kind), (grant) => new PublicGrant(grant, store)),
         restore
       )

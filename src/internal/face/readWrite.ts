@@ -6,6 +6,7 @@ import { notCapable, StoreFailure } from "../engine.js"
 import { causeOf, lockStoreError } from "./answers.js"
 import { inContext } from "./asyncContext.js"
 import { Hold, type Shareable } from "./holds.js"
+import type { Portion } from "./handingOver.js"
 import { HeldLease } from "./lease.js"
 import { type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
@@ -22,6 +23,10 @@ class HeldRead extends HeldLease {
   protected override get kind() {
     return "readWriteLock" as const
   }
+
+  protected override get portion(): Portion {
+    return aRead
+  }
 }
 
 export class HeldWrite extends HeldRead {
@@ -32,6 +37,10 @@ export class HeldWrite extends HeldRead {
 
   override get isRead(): boolean {
     return this.isDowngrading
+  }
+
+  protected override get portion(): Portion {
+    return this.isDowngrading ? aRead : theWrite
   }
 
   get downgrade(): Effect.Effect<void, LockLost | LockStoreError> {

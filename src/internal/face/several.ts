@@ -1,19 +1,19 @@
 /** Several keys as one: what is asked for, and the lease of them. */
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type { Lease } from "../../Lease.js"
 import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
-import { notAllInOne } from "../common/options.js"
+import { checkKeys, notAllInOne } from "../common/options.js"
 import { inOrder, Several } from "../lease/several.js"
 import type { SeveralGrant } from "../lease/severalGrant.js"
+import { notItsOwn } from "./handingOver.js"
 import type { OfKey, Shareable } from "./holds.js"
 import { HeldLease } from "./lease.js"
-import { engineStoreOf } from "./publicStore.js"
 import { type Own, type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
-import { AdaptedSource, BoundGrant, EngineSource } from "./sources.js"
+import { BoundGrant, sourceOf } from "./sources.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
 
@@ -60,7 +60,7 @@ export class SharedSeveral extends SharedLease {
 
 /** What the lease of one key and that of several have in common: it is the life of all of them. */
 abstract class Shared {
-  constructor(protected readonly held: Lease) {}
+  constructor(protected readonly held: Shareable) {}
 
   get remaining(): Effect.Effect<Duration.Duration> {
     return this.held.remaining
@@ -103,11 +103,17 @@ class LeaseOfOne extends Shared implements Lease {
   readonly token: string
   readonly fencingToken: number
 
-  constructor(held: Lease, { fencingToken, key, token }: OfKey) {
+  constructor(held: Shareable, { fencingToken, key, token }: OfKey) {
     super(held)
     this.key = key
     this.token = token
     this.fencingToken = fencingToken
+  }
+
+  get handOver(): Lease["handOver"] {
+    return Effect.suspend((): Lease["handOver"] =>
+      this.held.checkHeld() ? notItsOwn(this.key) : this.held.loss
+    )
   }
 
   toJSON(): unknown {
@@ -120,7 +126,7 @@ export class SeveralLease extends Shared {
   private all: ReadonlyArray<Lease> | undefined = undefined
 
   constructor(
-    held: Lease,
+    held: Shareable,
     private readonly granted: ReadonlyArray<OfKey>,
     /** As the user named them. */
     private readonly keys: ReadonlyArray<string>
@@ -182,19 +188,10 @@ export class SeveralKeys implements Share<HeldSeveral, SharedSeveral> {
       : notAllInOne(this.named)
   }
 
-  readonly takeAll: NonNullable<Share["takeAll"]> = (
-    claim,
-    options,
-    store,
-    caller,
-    context,
-    onExit
-  ) => {
-    const engine = engineStoreOf(store)
-    const source =
-      engine === undefined
-        ? new AdaptedSource(store, caller.fiber, context)
-        : new EngineSource(engine)
+  readonly check = (): string | undefined => checkKeys(this.named)
+
+  readonly take: NonNullable<Share["take"]> = (claim, options, store, caller, context, onExit) => {
+    const source = sourceOf(store, caller.fiber, context)
     const several = new Several(this.keys, claim, options, source, onExit)
     several.begin()
     return several.cancel

@@ -25,9 +25,10 @@ export interface Share<
    * then it asks as anybody does; or a sentence that says why it cannot have what it asks for.
    */
   within(lease: Shareable, own: Own): I | string | undefined
-  /** Of several keys: as the user named them, and how they are taken. */
-  readonly named?: ReadonlyArray<string>
-  readonly takeAll?: TakeAll
+  /** Says what is wrong with what was asked for, or nothing. */
+  readonly check?: () => string | undefined
+  /** How it is taken, where the store is not simply asked for it. */
+  readonly take?: Take
   /** See `LockStore.Claim`. */
   readonly tick?: number
   readonly tickKeptMillis?: number
@@ -42,7 +43,7 @@ export interface Own {
   readonly isReentrant: boolean
 }
 
-type TakeAll = (
+type Take = (
   claim: SeveralClaim,
   options: LeaseOptions,
   store: LockStore,

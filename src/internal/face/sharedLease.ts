@@ -13,6 +13,7 @@ import { LockLost, type LockStoreError } from "../../LockError.js"
 import { ofKind } from "./answers.js"
 import { awaitLoss, signalOf } from "./ending.js"
 import { guard } from "./guard.js"
+import { notItsOwn } from "./handingOver.js"
 import type { Hold, OfKey, Shareable } from "./holds.js"
 
 export class SharedLease implements Shareable {
@@ -70,6 +71,12 @@ export class SharedLease implements Shareable {
       this.end()
       return this.scope === undefined ? Effect.void : Scope.close(this.scope, Exit.void)
     })
+  }
+
+  get handOver(): Lease["handOver"] {
+    return Effect.suspend((): Lease["handOver"] =>
+      this.checkHeld() ? notItsOwn(this.key) : this.loss
+    )
   }
 
   toJSON(): unknown {

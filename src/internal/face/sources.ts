@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
-import type { LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type * as Public from "../../LockStore.js"
 import {
   type Claim,
@@ -14,6 +14,7 @@ import {
   Granted,
   type Grant,
   type LockClock,
+  Lost,
   type NotOurs,
   type OwnershipExit,
   type RenewExit,
@@ -25,10 +26,21 @@ import { AdaptedGrant } from "./adaptedGrant.js"
 import { AdaptedFailure, engineContention, errorIn } from "./answers.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
+import { engineStoreOf } from "./publicStore.js"
 
 type Caller = Fiber.RuntimeFiber<unknown, unknown>
 
-export class EngineSource implements Source {
+/** Everything that somebody else's store does for it runs as that fiber would. */
+export const sourceOf = (
+  store: Public.LockStore,
+  caller: Caller,
+  context: AsyncContext
+): Source => {
+  const engine = engineStoreOf(store)
+  return engine === undefined ? new AdaptedSource(store, caller, context) : new EngineSource(engine)
+}
+
+class EngineSource implements Source {
   readonly clock: LockClock
 
   constructor(private readonly store: Store) {
@@ -46,7 +58,7 @@ export class EngineSource implements Source {
 }
 
 /** Of a store that is not of the engine, or whose members somebody has replaced. */
-export class AdaptedSource implements Source {
+class AdaptedSource implements Source {
   readonly clock: LockClock
 
   constructor(
@@ -85,11 +97,12 @@ export class AdaptedSource implements Source {
 
   private exitOf(
     { key }: Claim,
-    exit: Exit.Exit<Public.Grant, LockUnavailable | LockStoreError>
+    exit: Exit.Exit<Public.Grant, LockUnavailable | LockLost | LockStoreError>
   ): SeveralExit {
     if (Exit.isSuccess(exit)) return this.granted(exit.value)
     const error = errorIn(exit.cause)
     if (error === undefined) return new Died(exit.cause)
+    if (error._tag === "LockLost") return new Lost(key, error.fencingToken, error.reason)
     return error._tag === "LockUnavailable"
       ? new Unavailable(key, Duration.toMillis(error.waited), engineContention(error))
       : new AdaptedFailure(error, exit.cause as Cause.Cause<LockStoreError>)
@@ -114,8 +127,9 @@ export class AdaptedSource implements Source {
 }
 
 const publicClaim = (claim: Claim): Public.Claim => {
-  const { key, kind, limit, owner, share, ttlMillis, waitMillis } = claim
+  const { adopt, key, kind, limit, owner, share, ttlMillis, waitMillis } = claim
   return {
+    adopt,
     key,
     kind,
     share,

@@ -12,7 +12,7 @@ import type * as Engine from "../engine.js"
 import type { ReleaseExit } from "../lease/core.js"
 import { causeOf, publicContention } from "./answers.js"
 
-type AcquireError = LockUnavailable | LockStoreError
+type AcquireError = LockUnavailable | LockLost | LockStoreError
 
 /** Of a lease, what its spans tell. */
 interface Spanned {

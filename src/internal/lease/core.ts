@@ -165,6 +165,37 @@ export class LeaseCore {
     }
   }
 
+  get canHandOver(): boolean {
+    return this.grant.handOver !== undefined
+  }
+
+  /**
+   * Renews it, and ends it here without giving it back: whoever adopts it goes on. Calls back when it has
+   * ended, for that reason or another; or with a failure, where it goes on. Meanwhile it counts as one that is
+   * being released, and a release that is asked for waits.
+   */
+  handOver(onExit: (failure: Failure | undefined) => void): void {
+    this.isReleasing = true
+    try {
+      this.grant.handOver!((exit) => {
+        const { others } = this
+        this.others = undefined
+        this.isReleasing = false
+        const failure = exit._tag === "Renewed" || exit._tag === "NotOurs" ? undefined : exit
+        if (exit._tag === "NotOurs") this.lose(exit.reason)
+        else if (failure === undefined && this.checkHeld()) {
+          this.released = "Confirmed"
+          this.abandon()
+        }
+        isolated(onExit, failure)
+        for (const tell of others ?? []) this.release(this.clock.unsafeNow(), tell)
+      })
+    } catch (error) {
+      this.isReleasing = false
+      throw error
+    }
+  }
+
   /** Of a lease that was held, as far as we knew, when its release was sent. */
   private judge(exit: OwnershipExit): ReleaseExit {
     if (exit === "Ours") return "Confirmed"

@@ -2,15 +2,16 @@
  * A key that is held or waited for: its holders, and its queue. A lock, a semaphore and both sides of a
  * read-write lock are the same arithmetic here: shares of a capacity.
  */
-import type {
-  AcquireExit,
-  Claim,
-  Contention,
-  Grant,
-  Kind,
-  Look,
-  NotOurs,
-  ScheduledCall
+import {
+  type AcquireExit,
+  type Claim,
+  type Contention,
+  type Grant,
+  type Kind,
+  type Look,
+  type NotOurs,
+  type ScheduledCall,
+  StoreFailure
 } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
@@ -24,6 +25,8 @@ export class Holding extends Link implements Ranked {
   share: number
   /** Its limit, among those of the others. */
   readonly limit: Ranked
+  /** Another process goes on with it. */
+  isAdopted = false
   /** Who freed the key by force has said so here. */
   lost: NotOurs | undefined = undefined
   whenLost: ((reason: NotOurs) => void) | undefined = undefined
@@ -186,3 +189,21 @@ export class TimedEntry extends Entry {
   timer: ScheduledCall | undefined = undefined
   timerAt = 0
 }
+/** Before the claim's own limit is one of them. */
+export const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
+  if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
+}
+
+/** Of a key that nobody has, nor waits for. */
+export const free: Look = {
+  kind: undefined,
+  limit: undefined,
+  inUse: 0,
+  held: [],
+  pending: [],
+  heldCount: 0,
+  pendingCount: 0
+}
+
+export const closed = (key: string): StoreFailure =>
+  new StoreFailure("acquire", key, "The store has been closed.", false)

@@ -53,6 +53,7 @@ abstract class Pending extends Link {
 export class FaultyStore implements Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability>
+  readonly identity: string
   private mode: "answering" | "silent" | Refusal = "answering"
   private readonly pending = new Fifo<Pending>()
 
@@ -62,6 +63,7 @@ export class FaultyStore implements Store {
   ) {
     this.clock = inner.clock
     this.capabilities = inner.capabilities
+    this.identity = inner.identity
   }
 
   // ---------------------------------------------------------------- what a test does with it
@@ -242,6 +244,11 @@ class FaultyGrant implements Grant {
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
     const ask = (tell: (exit: RenewExit) => void) => this.grant.reshare!(share, tell)
     return this.store.ask<RenewExit>("reshare", this.key, ask, onExit)
+  }
+
+  handOver(onExit: (exit: RenewExit) => void): Forget {
+    const ask = (tell: (exit: RenewExit) => void) => this.grant.handOver!(tell)
+    return this.store.ask<RenewExit>("hand over", this.key, ask, onExit)
   }
 
   release(since: number, onExit: (exit: OwnershipExit) => void): void {

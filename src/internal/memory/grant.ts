@@ -75,6 +75,11 @@ export class MemoryGrant implements Returnable {
     return nothing
   }
 
+  /** The token stands where it stood, for whoever adopts it. */
+  handOver(onExit: (exit: RenewExit) => void): Forget {
+    return this.renew(onExit)
+  }
+
   whenLost(listener: (reason: NotOurs) => void): void {
     const { lost } = this.holding
     if (lost === undefined) this.holding.whenLost = listener

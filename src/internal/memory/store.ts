@@ -4,6 +4,7 @@
  */
 import { Dictionary } from "../common/dictionary.js"
 import {
+  type Adopted,
   type Capability,
   type Kind,
   type LockClock,
@@ -16,16 +17,17 @@ import {
   keyOfAnotherKind,
   lacking,
   type Look,
+  Lost,
   notCapable,
   type Page,
   type Store,
-  StoreFailure,
+  type StoreFailure,
   Unavailable
 } from "../engine.js"
 import { isolated } from "../common/isolated.js"
 import { validUntil } from "../common/timing.js"
 import { makeStoreId, makeToken } from "../common/token.js"
-import { type Entry, Holding, TimedEntry, Waiter } from "./entry.js"
+import { closed, type Entry, free, Holding, tellLimit, TimedEntry, Waiter } from "./entry.js"
 import { type Keeper, MemoryGrant } from "./grant.js"
 import { Ticks } from "./ticks.js"
 
@@ -36,7 +38,8 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "look",
   "keys",
   "revoke",
-  "tick"
+  "tick",
+  "handOver"
 ])
 
 const nothing = (): void => {}
@@ -46,6 +49,7 @@ export class MemoryStore implements Store, Keeper {
   private readonly entries = new Dictionary<TimedEntry>()
   private readonly ticks = new Ticks()
   private readonly id = makeStoreId()
+  readonly identity = `this process's memory, ${this.id}`
   private lastFencingToken = 0
   private isClosed = false
 
@@ -61,6 +65,7 @@ export class MemoryStore implements Store, Keeper {
       return nothing
     }
     const { key, kind, waitMillis } = claim
+    if (claim.adopt !== undefined) return this.adopt(claim, claim.adopt, onExit)
     const now = this.clock.unsafeNow()
     const lastTick = this.ticks.refusing(claim, now)
     if (lastTick !== undefined) {
@@ -197,6 +202,27 @@ export class MemoryStore implements Store, Keeper {
     return needed === undefined ? undefined : notCapable("acquire", claim.key, needed)
   }
 
+  /** The holder's place is another one's from here on: nobody is served in between. */
+  private adopt(
+    claim: Claim,
+    { fencingToken, token }: Adopted,
+    onExit: (exit: AcquireExit) => void
+  ): () => void {
+    const entry = this.present(claim.key, this.clock.unsafeNow())
+    const holding = entry?.holders.all.find((one) => one.token === token)
+    if (entry === undefined || holding === undefined || entry.kind !== claim.kind) {
+      const isMissing = entry === undefined || (entry.kind === claim.kind && entry.kind !== "lock")
+      onExit(new Lost(claim.key, fencingToken, isMissing ? "Missing" : "Taken"))
+      return nothing
+    }
+    const { share } = holding
+    entry.delete(holding)
+    holding.isAdopted = true
+    const grant = this.give(entry, { ...claim, share, limit: holding.claim.limit }, undefined)
+    onExit(new Granted(grant))
+    return () => grant.giveBack()
+  }
+
   private wait(
     entry: TimedEntry,
     claim: Claim,
@@ -285,11 +311,6 @@ export class MemoryStore implements Store, Keeper {
   }
 }
 
-/** Before the claim's own limit is one of them. */
-const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
-  if (leastLimit !== undefined && leastLimit !== claim.limit) claim.whenLimitDiffers?.(leastLimit)
-}
-
 const nobody: Contention = {
   owner: undefined,
   heldForMillis: undefined,
@@ -297,16 +318,3 @@ const nobody: Contention = {
   retryAfterMillis: 0,
   ahead: undefined
 }
-
-const free: Look = {
-  kind: undefined,
-  limit: undefined,
-  inUse: 0,
-  held: [],
-  pending: [],
-  heldCount: 0,
-  pendingCount: 0
-}
-
-const closed = (key: string): StoreFailure =>
-  new StoreFailure("acquire", key, "The store has been closed.", false)

@@ -8,7 +8,7 @@ import type { Holding, TimedEntry } from "./entry.js"
 import { MemoryStore } from "./store.js"
 
 /** What became of a grant. */
-export type GrantState = "held" | "released" | "expired" | "stolen" | "revoked"
+export type GrantState = "held" | "released" | "expired" | "stolen" | "revoked" | "adopted"
 
 /** Who has a stolen key: all of it, and for ever. */
 class Thief implements Claim {
@@ -104,6 +104,7 @@ export class TestStore extends MemoryStore {
     const end = this.ends.get(holding)
     if (end !== undefined) return end
     if (holding.lost === "Revoked") return "revoked"
+    if (holding.isAdopted) return "adopted"
     return holding.stands && holding.rank > now ? "held" : "expired"
   }
 }

@@ -115,6 +115,12 @@ export const readBusy = (reply: unknown): Busy | undefined => {
   }
 }
 
+/** Whether it was done; `undefined`: that is not known. */
+export const readDone = (outcome: Outcome): boolean | undefined => {
+  const answer = outcome._tag === "Answered" ? readNumber(outcome.reply) : undefined
+  return answer === 1 ? true : answer === 0 ? false : undefined
+}
+
 export const readOwnership = (outcome: Outcome): Ownership | undefined => {
   if (outcome._tag !== "Answered") return undefined
   switch (readNumber(outcome.reply)) {
@@ -124,6 +130,8 @@ export const readOwnership = (outcome: Outcome): Ownership | undefined => {
       return "Missing"
     case 2:
       return "Taken"
+    case 3:
+      return "Revoked"
     default:
       return undefined
   }

@@ -1,6 +1,7 @@
 /** A turn, as the holder of a lease uses it: renewed, verified, given back. */
 import {
   badShare,
+  cannotHandOver,
   type Contention,
   type Forget,
   type Grant,
@@ -56,17 +57,50 @@ export class RedisGrant implements Grant {
     const { ttlMillis } = claim
     if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
-    const mustRecord = tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
+    const call = this.askForTtl(ttlMillis, this.commands.patience(ttlMillis))
+    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  private askForTtl(ttlMillis: number, patienceMillis?: number): Call {
     const { protocol } = this.line
-    const call = this.commands.call(
+    const mustRecord = this.turn.tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
+    return this.commands.call(
       protocol.renew,
-      this.line.keys.slice(0, protocol.renewedKeys),
+      this.line.firstKeys(protocol.renewedKeys),
       mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
-      this.commands.patience(ttlMillis),
+      patienceMillis,
       // a batch has no place for that
       mustRecord
     )
-    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  /** A renewal, after which the tenure is not this process's any more. */
+  handOver(onExit: (exit: RenewExit) => void): Forget {
+    const { commands, line, turn } = this
+    const { claim, tenure } = turn
+    const { pending } = tenure
+    if (tenure.isShared) {
+      onExit(cannotHandOver(claim.key, "Other readers of this process share it."))
+      return nothing
+    }
+    if (pending !== undefined && pending.settled === undefined) {
+      // what comes late must not find the token where another process has it
+      return pending.within(commands.timeoutMillis, (outcome) => {
+        if (outcome._tag === "Silent") onExit(this.failure("hand over", outcome))
+        else this.handOver(onExit)
+      })
+    }
+    const onRenewed = (exit: RenewExit): void => {
+      if (exit._tag === "Renewed") line.handedOver(tenure)
+      onExit(exit)
+    }
+    // from here on nobody shares it
+    if (line.protocol.shared) line.reshare(tenure, tenure.share)
+    if (tenure.reshared) return this.askForLess("hand over", undefined, onRenewed)
+    const call = this.askForTtl(claim.ttlMillis)
+    return call.within(commands.timeoutMillis, (outcome) =>
+      onRenewed(this.renewed("hand over", call, outcome, claim.ttlMillis))
+    )
   }
 
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
@@ -86,7 +120,7 @@ export class RedisGrant implements Grant {
   }
 
   private askForLess(
-    operation: "renew" | "reshare",
+    operation: "renew" | "reshare" | "hand over",
     patienceMillis: number | undefined,
     onExit: (exit: RenewExit) => void
   ): Forget {
@@ -95,7 +129,7 @@ export class RedisGrant implements Grant {
     const { ttlMillis } = claim
     const call = commands.call(
       line.protocol.reshare!,
-      line.keys,
+      line.firstKeys(line.protocol.renewedKeys),
       [token, String(ttlMillis), String(tenure.share)],
       patienceMillis
     )
@@ -109,7 +143,7 @@ export class RedisGrant implements Grant {
 
   /** `askedMillis`: the ttl that was asked for, of the tenure. */
   private renewed(
-    operation: "renew" | "reshare",
+    operation: "renew" | "reshare" | "hand over",
     call: Call,
     outcome: Outcome,
     askedMillis: number
@@ -143,7 +177,7 @@ export class RedisGrant implements Grant {
       const { longest, shortest } = tenure.ttls
       tenure.renewal = commands.call(
         protocol.renew,
-        line.keys.slice(0, protocol.renewedKeys),
+        line.firstKeys(protocol.renewedKeys),
         [token, String(longest)],
         commands.patience(shortest)
       )
@@ -154,10 +188,7 @@ export class RedisGrant implements Grant {
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {
-    const { commands, line, token } = this
-    const keys = line.keys.slice(0, line.protocol.verifiedKeys)
-    const call = commands.call(line.protocol.verify, keys, [token])
-    return call.within(commands.timeoutMillis, (outcome) => {
+    return this.line.verify(this.token).within(this.commands.timeoutMillis, (outcome) => {
       onExit(this.ownership(outcome) ?? this.failure("verify", outcome))
     })
   }
@@ -172,7 +203,7 @@ export class RedisGrant implements Grant {
   /** A holder that has lost its lease must not keep the callers behind it waiting. */
   private ownership(outcome: Outcome): Ownership | undefined {
     const found = readOwnership(outcome)
-    if (found === "Missing" || found === "Taken") this.line.lost(this.turn.tenure, found)
+    if (found !== undefined && found !== "Ours") this.line.lost(this.turn.tenure, found)
     return found
   }
 
@@ -252,7 +283,14 @@ class Release {
           commands.giveBack(undefined, line.protocol, line.keys, tenure.token, pass.ttlMillis)
         }
       }
-      this.end(this.judge(call, outcome, provenUntil, pass?.ttlMillis ?? 0))
+      const told = (): OwnershipExit => this.judge(call, outcome, provenUntil, pass?.ttlMillis ?? 0)
+      const isGone = (readOwnership(outcome) ?? "Ours") !== "Ours"
+      if (!isGone) return this.end(told())
+      if (turn.lostBecause !== undefined) return this.end(turn.lostBecause)
+      // (a release is sent for every lock, and has no key more than it needs)
+      line.verify(token).until(this.deadline, (answer) => {
+        this.end(readOwnership(answer) === "Revoked" ? "Revoked" : told())
+      })
     })
   }
 

@@ -16,7 +16,8 @@ const suffixes = [
   ":lock-waiters",
   ":lock-holders",
   ":lock-index",
-  ":lock-tick"
+  ":lock-tick",
+  ":lock-revoked"
 ] as const
 
 /** The lock, the record of its last grant, its queue, what is known of its waiters; see `lua.ts`. */
@@ -36,6 +37,8 @@ export const hashed = (key: string): string => {
   return close <= open + 1 ? key : key.slice(open + 1, close)
 }
 
+type Beside = (suffix: string) => string
+
 /**
  * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
  * client itself puts before every key; `several`: of a lock that several can hold; `ticks`: of one that is
@@ -54,22 +57,25 @@ export const lockKeys = (
       return `Impossible lock key: ${show(key)}. Keys that end in ${suffix} are used by the library itself.`
     }
   }
-  // "}:" and "::" keep the companions of "a" and of "{a}" apart
-  const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
-  const lock = prefix + key
-  if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
-    return allKeys(lock, several, ticks, (suffix) => beside + suffix)
-  }
-  const name = withComputedTag(clientPrefix + prefix, stored, key)
-  return allKeys(lock, several, ticks, (suffix) => prefix + name(suffix))
+  return allKeys(prefix + key, several, ticks, companions(clientPrefix, prefix, key))
 }
 
-const allKeys = (
-  lock: string,
-  several: boolean,
-  ticks: boolean,
-  beside: (suffix: string) => string
-): LockKeys => {
+/** Where it stands which holders of the key have been revoked of late. */
+export const revokedKey = (clientPrefix: string, prefix: string, key: string): string =>
+  companions(clientPrefix, prefix, key)(":lock-revoked")
+
+const companions = (clientPrefix: string, prefix: string, key: string): Beside => {
+  const stored = clientPrefix + prefix + key
+  // "}:" and "::" keep the companions of "a" and of "{a}" apart
+  const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
+  if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
+    return (suffix) => beside + suffix
+  }
+  const name = withComputedTag(clientPrefix + prefix, stored, key)
+  return (suffix) => prefix + name(suffix)
+}
+
+const allKeys = (lock: string, several: boolean, ticks: boolean, beside: Beside): LockKeys => {
   const [record, queue, waiters, holders, index, tick] = suffixes
   if (several) {
     return [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
@@ -80,11 +86,7 @@ const allKeys = (
 }
 
 /** What stands behind the prefix where the key as stored has no hash tag, and cannot become one. */
-const withComputedTag = (
-  head: string,
-  stored: string,
-  key: string
-): ((suffix: string) => string) => {
+const withComputedTag = (head: string, stored: string, key: string): Beside => {
   const slot = crc16(stored)
   const open = head.indexOf("{")
   if (open === -1) {

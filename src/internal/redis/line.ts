@@ -44,9 +44,14 @@ export class Line extends Tenures implements PlaceEvents {
   /** A message says that this token was granted; answers whether it is one of this process. */
   onGrant(token: string, told: Told, ttlMillis: number): boolean {
     const place = this.places.find((one) => one.token === token)
-    if (place === undefined) return this.tenures.some((tenure) => tenure.token === token)
-    place.onMessage(told, ttlMillis)
-    return true
+    if (place !== undefined) {
+      place.onMessage(told, ttlMillis)
+      return true
+    }
+    const tenure = this.tenures.find((one) => one.token === token)
+    // (the message of a grant can come behind the answer that has told of it)
+    if (tenure !== undefined && !Number.isFinite(told.fencingToken)) this.doubt(tenure)
+    return tenure !== undefined
   }
 
   /** Messages may have been missed. */
@@ -308,7 +313,7 @@ export class Line extends Tenures implements PlaceEvents {
       this.answer()
     }
     this.update()
-    for (const loser of losers) loser.lose("Taken")
+    this.tellTaken(losers)
   }
 
   protected override askWithPlace(claim: Claim, ask: (more: ReadonlyArray<string>) => Call): Call {

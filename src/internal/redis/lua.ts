@@ -13,6 +13,9 @@
  * KEYS[6]  where several hold it, their fencing tokens and limits, in lexical order: `f<fencing token>
  *          <token>` and `l<limit> <token>`
  *
+ * And where a script says so, of those that were revoked of late, for as long as they may ask: each token,
+ * and for each fencing token the request that revoked it.
+ *
  * A claim is `lock/1 <ttl> <owner>`, or `semaphore/1 <ttl> <share> <limit> <owner>`, or the same with
  * `rwlock/1`: the kind and the version of this format, the longest ttl that was asked for with the token, a description. (Before
  * there were versions: the owner alone.) A record of a later version is left as it is, and so is a
@@ -216,6 +219,16 @@ local function join(now, known)
   if not waits then return -1 end
   if not enlist(now, ARGV[a + 1], ARGV[a + 4], ARGV[a + 5], score) then return stand(now) end
   return last and redis.call('ZRANK', KEYS[k + 3], ARGV[a + 1]) or 0
+end
+`
+
+/**
+ * What is told of a token that does not hold the key: why, or 3, if it was revoked. `revoked`: which of the
+ * keys says so; `token`: which argument it is.
+ */
+export const whyNot = (revoked: number, token = 1): string => `
+local function whyNot(why)
+  return type(why) == 'number' and redis.call('HGET', KEYS[${revoked}], ARGV[${token}]) and 3 or why
 end
 `
 

@@ -16,6 +16,7 @@ export interface Protocol {
   readonly verify: Script
   readonly release: Script
   readonly pass: Script
+  readonly adopt: Script
   /** Where a share can be made smaller. */
   readonly reshare: Script | undefined
   /** How many of the keys these scripts take; the others take all. */

@@ -3,14 +3,14 @@
  * once; every key that it touches is declared; values come as ARGV and never into the text. What KEYS
  * and claims are is said in `lua.ts`.
  */
-import { clock, fencingBlock, isOurs, queue, record, script } from "./lua.js"
+import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
 
 export type { Script } from "./lua.js"
 
-const mark = "lock/1 "
+export const mark = "lock/1 "
 
 /** The lock is whatever one token holds: room for one, which is put in place of whoever held it. */
-const holder = `
+export const holder = `
 local taken = false
 
 local function room()
@@ -150,19 +150,21 @@ return busy(now, token, known, rank)
 `
 )
 
-const unlessOurs = `
+/** `otherwise`: what is answered to a token that does not hold the lock. */
+const unlessOurs = (otherwise = "token and 2 or 0") => `
 local token = redis.pcall('GET', KEYS[1])
 if type(token) == 'table' then
+  if not string.find(token.err, 'WRONGTYPE') then return token end
   -- a lock of another kind stands there
-  if string.find(token.err, 'WRONGTYPE') then return 2 end
-  return token
+  token = true
 end
-if token ~= ARGV[1] then return token and 2 or 0 end
+if token ~= ARGV[1] then return ${otherwise} end
 `
 
 /**
- * KEYS: lock, record. ARGV: token, ttl, and `1` if that may be longer than what the record says, or the
- * record is to live for another day. Check and expire. 1: renewed. 0: the lock is gone. 2: another token.
+ * KEYS: lock, record, what was revoked. ARGV: token, ttl, and `1` if that may be longer than what the
+ * record says, or the record is to live for another day. Check and expire. 1: renewed. 0: the lock is gone.
+ * 2: another token. 3: it was revoked.
  *
  * It never makes the ttl shorter than the longest of the tenure: sent again behind a `pass` to a caller
  * with a longer one, it would. What is longer than that was made so by a server's clock that was set
@@ -170,7 +172,8 @@ if token ~= ARGV[1] then return token and 2 or 0 end
  */
 export const renew = script(
   "renew",
-  unlessOurs,
+  whyNot(3),
+  unlessOurs("whyNot(token and 2 or 0)"),
   `
 local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])
 if left <= ttl then
@@ -189,8 +192,13 @@ return 1
 `
 )
 
-/** ARGV: token. Check. */
-export const verify = script("verify", unlessOurs, "return 1")
+/** KEYS: lock, what was revoked. ARGV: token. Check. Answers as `renew`. */
+export const verify = script(
+  "verify",
+  whyNot(2),
+  unlessOurs("whyNot(token and 2 or 0)"),
+  "return 1"
+)
 
 /**
  * ARGV: token. If ours: hands the lock to the first live waiter, or deletes it. If not: leaves the
@@ -233,7 +241,7 @@ return token and 2 or 0
  */
 export const pass = script(
   "pass",
-  unlessOurs,
+  unlessOurs(),
   ...lib,
   holding,
   `
@@ -269,8 +277,33 @@ return mint(now, claim, tonumber(ARGV[4]))
 )
 
 /**
- * Several releases, renewals, and acquires of free locks in one call: what needs the queue, or fails,
- * is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
+ * KEYS: all four, what was revoked. ARGV: token, ttl, claim, the token with which the lock was handed over. If
+ * that one holds it, the new one does from here on, and the fencing token is answered: nobody was in between.
+ * Otherwise as `verify` of that one. A copy of it finds its own token.
+ */
+export const adopt = script(
+  "adopt",
+  ...minting,
+  holding,
+  whyNot(5, 4),
+  `
+local now = micros()
+local token = redis.pcall('GET', KEYS[1])
+if type(token) == 'table' then
+  if not string.find(token.err, 'WRONGTYPE') then return token end
+  token = true
+end
+if token == ARGV[1] then return claimed(now, redis.call('GET', KEYS[2]) or '') end
+if token ~= ARGV[4] then return whyNot(token and 2 or 0) end
+local fence = mint(now, ARGV[3])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return fence
+`
+)
+
+/**
+ * Several releases, renewals, and acquires of free locks in one call: what needs the queue, is not ours,
+ * or fails, is answered with nothing and asked again by itself, so that one caller's trouble stays its own.
  *
  * KEYS: lock, queue of each release; lock of each renewal; lock, queue, record of each acquire.
  * ARGV: number of releases, of renewals, of acquires; token of each release; token, ttl of each renewal;
@@ -295,8 +328,6 @@ for i = n + 1, n + m do
   if token == ARGV[a + 1] then
     local left = call('PTTL', KEYS[k + 1])
     if type(left) == 'number' and left <= tonumber(ttl) and call('PEXPIRE', KEYS[k + 1], ttl) == 1 then answer = 1 end
-  elseif type(token) ~= 'table' then
-    answer = token and 2 or 0
   end
   answers[i] = answer
   k, a = k + 1, a + 2

@@ -3,7 +3,7 @@
  * KEYS and claims are is said in `lua.ts`.
  */
 import { holders, holding, time } from "./holders.js"
-import { clock, fencingBlock, isOurs, queue, record, script } from "./lua.js"
+import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
 
 const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
 
@@ -124,7 +124,10 @@ return ends and 1 or foreign and 2 or 0
 `
   )
 
-  /** ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there. */
+  /**
+   * KEYS: all six, what was revoked. ARGV: token, ttl. 1: renewed. 0: gone. 2: something else stands there.
+   * 3: it was revoked.
+   */
   const renew = script(
     "renew",
     clock,
@@ -135,21 +138,26 @@ return ends and 1 or foreign and 2 or 0
     holding,
     unlessHeld,
     renewOne,
-    "return renew()"
+    whyNot(7),
+    `
+local answer = renew()
+return answer == 1 and 1 or whyNot(answer)
+`
   )
 
   /**
-   * ARGV: token, ttl, share. A renewal after which the holder has no more than that; who waits for the rest
-   * is served.
+   * KEYS: as `renew`. ARGV: token, ttl, share. A renewal after which the holder has no more than that; who
+   * waits for the rest is served.
    */
   const reshare = script(
     "reshare",
     ...lib,
     holding,
+    whyNot(7),
     `
-if look() then return 2 end
+if look() then return whyNot(2) end
 local ends = endOf(ARGV[1])
-if not ends then return 0 end
+if not ends then return whyNot(0) end
 local known = redis.call('HGET', KEYS[5], ARGV[1])
 local less = known and shareOf(known) - ARGV[3] or 0
 if less > 0 then
@@ -162,15 +170,16 @@ return 1
 `
   )
 
-  /** ARGV: token. */
+  /** KEYS: the first, what was revoked. ARGV: token. Answers as `renew`. */
   const verify = script(
     "verify",
     clock,
     time,
     unlessHeld,
+    whyNot(2),
     `
 local ends, why = unlessHeld()
-return ends and 1 or why
+return ends and 1 or whyNot(why)
 `
   )
 
@@ -245,8 +254,35 @@ return told(first) .. ':' .. most
   )
 
   /**
-   * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, or fails, is
-   * answered with nothing and asked again by itself.
+   * KEYS: all six, what was revoked. ARGV: token, ttl, claim, the token with which the share was handed over.
+   * As of a lock; what is granted is what that holder's entry says.
+   */
+  const adopt = script(
+    "adopt",
+    ...lib,
+    holding,
+    whyNot(7, 4),
+    `
+if look() then return whyNot(2) end
+local ends = endOf(ARGV[1])
+if ends then return claimed(ends) end
+local known = endOf(ARGV[4]) and redis.call('HGET', KEYS[5], ARGV[4])
+if not known then return whyNot(0) end
+local share, limit = shareOf(known)
+local claim = string.gsub(ARGV[3], '^(%l+/1 %d+) %d+ %d+', '%1 ' .. share .. ' ' .. limit)
+-- (what refuses this must not leave nobody with the share)
+local fence = mint(now, claim)
+drop({ ARGV[4] })
+all()
+put(ARGV[1], fence, claim, tonumber(ARGV[2]))
+keep()
+return told(fence)
+`
+  )
+
+  /**
+   * Several releases, renewals, and acquires in one call, as of locks: what needs the queue, does not hold
+   * the key, or fails, is answered with nothing and asked again by itself.
    *
    * KEYS: six for each. ARGV: number of releases, of renewals, of acquires; token of each release; token,
    * ttl of each renewal; token, ttl, claim of each acquire.
@@ -273,20 +309,22 @@ local function each(operation, count, args)
     k, a = k + 6, a + args
   end
 end
+local function renewed()
+  return renew() == 1 and 1
+end
+
 a = 3
 each(leave, ARGV[1], 1)
-each(renew, ARGV[2], 2)
+each(renewed, ARGV[2], 2)
 each(attempt, ARGV[3], 3)
 return answers
 `
   )
 
-  return { acquire, release, renew, reshare, verify, heartbeat, pass, batch }
+  return { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch }
 }
 
-export const { acquire, release, renew, reshare, verify, heartbeat, pass, batch } = scriptsOf(
-  "semaphore/1 ",
-  false
-)
+export const { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch } =
+  scriptsOf("semaphore/1 ", false)
 
 export const readWrite = scriptsOf("rwlock/1 ", true)

@@ -11,11 +11,12 @@ import {
   type LockClock,
   type Look,
   notCapable,
+  Lost,
   type Store,
   StoreFailure,
   Unavailable
 } from "../engine.js"
-import { Fifo, Link } from "../common/fifo.js"
+import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
@@ -25,18 +26,20 @@ import {
   readLast,
   readLastTick,
   readLimit,
+  readOwnership,
   replyOf
 } from "./answers.js"
+import { Attempt } from "./attempt.js"
 import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
-import type { Call, Outcome } from "./call.js"
+import type { Outcome } from "./call.js"
+import { Doubts } from "./doubts.js"
 import { storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
-import { type LockKeys, lockKeys } from "./layout.js"
+import { type LockKeys, lockKeys, revokedKey } from "./layout.js"
 import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
-import { readLook } from "./look.js"
-import { look } from "./lookScript.js"
+import { Inspection } from "./inspection.js"
 import { type Protocol, protocols } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
@@ -47,23 +50,6 @@ const mostStrays = 16
 
 type OnExit = (exit: AcquireExit) => void
 
-/** A single attempt that is under way, and how to give back what it may bring. */
-class Attempt extends Link {
-  /** What it has brought. */
-  line: Line | undefined = undefined
-  turn: Turn | undefined = undefined
-
-  constructor(
-    readonly token: string,
-    readonly call: Call,
-    readonly claim: Claim,
-    readonly protocol: Protocol,
-    readonly keys: LockKeys
-  ) {
-    super()
-  }
-}
-
 export class RedisStore implements Store {
   readonly clock: LockClock
   readonly capabilities: ReadonlySet<Capability> = new Set([
@@ -71,7 +57,9 @@ export class RedisStore implements Store {
     "readWriteLock",
     "reshare",
     "look",
-    "tick"
+    "tick",
+    "revoke",
+    "handOver"
   ])
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
@@ -84,13 +72,23 @@ export class RedisStore implements Store {
   private strays = 0
   private closed = false
   private readonly around: Surroundings
+  private readonly inspection: Inspection
 
   constructor(
-    around: Omit<Surroundings, "serverTime">,
+    around: Omit<Surroundings, "serverTime" | "doubts" | "handedOver" | "revokedKey">,
     private readonly prefix: string
   ) {
     this.clock = around.commands.clock
-    this.around = { ...around, serverTime: undefined }
+    this.around = {
+      ...around,
+      serverTime: undefined,
+      doubts: new Doubts(this.clock),
+      handedOver: new Set(),
+      revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
+    }
+    this.inspection = new Inspection(this.around, (key) =>
+      lockKeys(this.clientPrefix, prefix, key, true)
+    )
     around.messages.recipient = {
       onGrant: (message) => this.onGrant(message),
       onSubscribed: () => this.lines.forEach((line) => line.ask())
@@ -102,55 +100,61 @@ export class RedisStore implements Store {
     return this.boundLines.size === 0 ? plain : plain.concat(this.boundLines.all)
   }
 
+  private get clientPrefix(): string {
+    return this.around.commands.transport.options.keyPrefix ?? ""
+  }
+
+  get identity(): string {
+    const { db = 0 } = this.around.commands.transport.options
+    return `Redis, database ${db}, prefix ${JSON.stringify(this.clientPrefix + this.prefix)}`
+  }
+
   get lastAnswerAt(): number {
     return this.around.commands.transport.lastAnswerAt
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {
     if (isBound(claim)) return this.acquireBound(claim, onExit)
-    const { keyPrefix = "" } = this.around.commands.transport.options
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
-    const shared = protocol.shared && !this.closed ? line?.share(claim) : undefined
+    const mayShare = protocol.shared && !this.closed && claim.adopt === undefined
+    const shared = mayShare ? line?.share(claim) : undefined
     if (line !== undefined && shared !== undefined) {
       onExit(new Granted(new RedisGrant(this.around.commands, line, shared)))
       return () => line.leaveTurn(shared)
     }
     // (mostly there is none, but where there is one, many want the key)
-    const keys = line?.keys ?? lockKeys(keyPrefix, this.prefix, claim.key, protocol.several)
-    const mistake =
-      typeof keys === "string"
-        ? new Impossible(keys)
-        : this.closed
-          ? this.closedError(claim.key)
-          : undefined
-    if (mistake !== undefined) {
-      onExit(mistake)
-      return nothing
-    }
-    return claim.waitMillis === 0
-      ? this.acquireNow(claim, protocol, keys as LockKeys, onExit)
-      : this.acquireInTurn(claim, protocol, keys as LockKeys, onExit)
+    const keys = line?.keys ?? lockKeys(this.clientPrefix, this.prefix, claim.key, protocol.several)
+    return this.ask(claim, protocol, keys, onExit)
   }
 
   private acquireBound(claim: Claim, onExit: OnExit): () => void {
-    const { key, waitMillis } = claim
-    const { keyPrefix = "" } = this.around.commands.transport.options
     const needed = lacking(claim, this.capabilities)
-    const protocol = boundProtocol(claim)
-    const { several, ticks } = protocol
-    const keys = lockKeys(keyPrefix, this.prefix, key, several, ticks)
-    if (this.closed || needed !== undefined || typeof keys === "string") {
-      onExit(
-        needed !== undefined
-          ? notCapable("acquire", key, needed)
-          : typeof keys === "string"
-            ? new Impossible(keys)
-            : this.closedError(key)
-      )
+    if (needed !== undefined) {
+      onExit(notCapable("acquire", claim.key, needed))
       return nothing
     }
-    return waitMillis === 0
+    const protocol = boundProtocol(claim)
+    const { several, ticks } = protocol
+    const keys = lockKeys(this.clientPrefix, this.prefix, claim.key, several, ticks)
+    return this.ask(claim, protocol, keys, onExit)
+  }
+
+  private ask(
+    claim: Claim,
+    protocol: Protocol,
+    keys: LockKeys | string,
+    onExit: OnExit
+  ): () => void {
+    if (typeof keys === "string") {
+      onExit(new Impossible(keys))
+      return nothing
+    }
+    if (this.closed) {
+      onExit(this.closedError(claim.key))
+      return nothing
+    }
+    return claim.waitMillis === 0 || claim.adopt !== undefined
       ? this.acquireNow(claim, protocol, keys, onExit)
       : this.acquireInTurn(claim, protocol, keys, onExit)
   }
@@ -178,10 +182,18 @@ export class RedisStore implements Store {
 
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
+    const { adopt } = claim
     const token = makeToken(storeId)
     const args = [token, String(claim.ttlMillis), protocol.claimOf(claim, owner)]
     if (protocol.bounds !== undefined) args.push("", "", ...protocol.bounds)
-    const call = commands.call(protocol.acquire, keys, args)
+    const call =
+      adopt === undefined
+        ? commands.call(protocol.acquire, keys, args)
+        : commands.call(
+            protocol.adopt,
+            keys.concat(this.around.revokedKey(claim.key)),
+            args.concat(adopt.token)
+          )
     const attempt = new Attempt(token, call, claim, protocol, keys)
     this.attempts.add(attempt)
     const forget = call.within(commands.timeoutMillis, (outcome) =>
@@ -232,7 +244,11 @@ export class RedisStore implements Store {
     const busy = readBusy(reply)
     if (busy === undefined) {
       this.undo(attempt)
-      return storeError(commands, "acquire", claim.key, outcome)
+      const { adopt } = claim
+      const found = adopt && readOwnership(outcome)
+      return adopt === undefined || found === undefined || found === "Ours"
+        ? storeError(commands, adopt ? "adopt" : "acquire", claim.key, outcome)
+        : new Lost(claim.key, adopt.fencingToken, found)
     }
     this.attempts.delete(attempt)
     tellLimit(claim, busy.limit)
@@ -240,20 +256,19 @@ export class RedisStore implements Store {
   }
 
   look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
-    const { commands } = this.around
-    const { keyPrefix = "" } = commands.transport.options
-    const keys = lockKeys(keyPrefix, this.prefix, key, true)
-    if (typeof keys === "string") {
-      onExit(new StoreFailure("look", key, keys, false))
-      return nothing
-    }
-    const call = commands.call(look, keys, [String(atMost)])
-    return call.within(commands.timeoutMillis, (outcome) =>
-      onExit(
-        (outcome._tag === "Answered" ? readLook(outcome.reply) : undefined) ??
-          storeError(commands, "look", key, outcome)
-      )
-    )
+    return this.inspection.look(key, atMost, onExit)
+  }
+
+  revoke(
+    key: string,
+    fencingToken: number,
+    onExit: (exit: boolean | StoreFailure) => void
+  ): Forget {
+    return this.inspection.revoke(key, fencingToken, (exit) => {
+      // a holder of this store, which may not listen
+      if (exit === true) for (const line of this.lines) if (line.key === key) line.doubtAll()
+      onExit(exit)
+    })
   }
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
@@ -279,10 +294,10 @@ export class RedisStore implements Store {
 
   private onGrant(told: GrantMessage): void {
     const { key: stored, token, ttlMillis } = told
-    const { commands, storeId } = this.around
-    const { keyPrefix = "" } = commands.transport.options
-    const prefix = keyPrefix + this.prefix
+    const { storeId } = this.around
+    const prefix = this.clientPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
+    if (this.around.handedOver.has(token)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
     const possible = Object.values(protocols).filter(({ several }) => several === told.several)
     for (const { kind } of possible) {
@@ -294,7 +309,7 @@ export class RedisStore implements Store {
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
     if (key === "") return
-    const keys = lockKeys(keyPrefix, this.prefix, key, told.several)
+    const keys = lockKeys(this.clientPrefix, this.prefix, key, told.several)
     if (typeof keys === "string") return
     // (of which kind the key is, the server knows)
     for (const protocol of possible) this.onStray(protocol, keys, token, ttlMillis)

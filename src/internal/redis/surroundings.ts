@@ -1,4 +1,5 @@
 import type { Commands } from "./commands.js"
+import type { Doubts } from "./doubts.js"
 import type { Messages } from "./messages.js"
 
 /** What was last known of the server's clock: then it said so many µs, or a little later. */
@@ -11,12 +12,17 @@ export interface ServerTime {
 export interface Surroundings {
   readonly commands: Commands
   readonly messages: Messages
+  readonly doubts: Doubts
+  /** Tokens that go on elsewhere, for as long as they could: what is said of them is for others. */
+  readonly handedOver: Set<string>
   /** `undefined` before the first answer that tells it. */
   serverTime: ServerTime | undefined
   /** The part that all tokens of the store share, and the channel on which it is told of grants. */
   readonly storeId: string
   /** The description of holders that give none. */
   readonly owner: string
+  /** Where it stands which holders of a key have been revoked of late. */
+  readonly revokedKey: (key: string) => string
   /** How often a waiter says that it is there (a third of the ttl, if that is less). */
   readonly heartbeatMillis: number
   /** How often the first in the queue asks while a foreign program holds the key. */

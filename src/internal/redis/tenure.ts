@@ -208,7 +208,7 @@ export class Tenure {
 export class Turn {
   /** Until when its holder knows that it is valid. */
   knownUntil: number
-  private lostBecause: NotOurs | undefined = undefined
+  lostBecause: NotOurs | undefined = undefined
   private onLost: ((reason: NotOurs) => void) | undefined = undefined
 
   constructor(

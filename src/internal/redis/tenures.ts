@@ -2,7 +2,7 @@
  * What this process has of one key: tenures, as many as it holds shares of it, and what becomes of them
  * while callers wait here (`line.ts`): they are passed on, shared, watched, and given back.
  */
-import type { Claim } from "../engine.js"
+import type { Claim, NotOurs } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
 import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
@@ -96,7 +96,7 @@ export abstract class Tenures {
     const losers = this.begin(tenure)
     const turn = tenure.turn(claim, undefined, this.now)
     this.update()
-    for (const loser of losers) loser.lose("Taken")
+    this.tellTaken(losers)
     return turn
   }
 
@@ -116,6 +116,13 @@ export abstract class Tenures {
     for (const one of lost) this.remove(one)
     tenures.push(tenure)
     return lost.flatMap(({ turns }) => turns)
+  }
+
+  protected tellTaken(losers: ReadonlyArray<Turn>): void {
+    for (const loser of losers) {
+      // (the answer that says so is on its way)
+      loser.lose(this.around.doubts.has(loser.tenure) ? "Revoked" : "Taken")
+    }
   }
 
   private remove(tenure: Tenure): boolean {
@@ -214,8 +221,19 @@ export abstract class Tenures {
     if (this.remove(tenure)) this.update()
   }
 
+  /** Another process goes on with it: it ends here, and is not given back. */
+  handedOver(tenure: Tenure): void {
+    const { clock } = this.around.commands
+    const { handedOver } = this.around
+    handedOver.add(tenure.token)
+    clock.unsafeSchedule(clock.unsafeNow() + tenure.ttlMillis, () => {
+      handedOver.delete(tenure.token)
+    })
+    this.ended(tenure)
+  }
+
   /** The store has found out that the lock is gone. */
-  lost(tenure: Tenure, reason: "Missing" | "Taken"): void {
+  lost(tenure: Tenure, reason: NotOurs): void {
     const { turns } = tenure
     this.ended(tenure)
     for (const turn of turns) turn.lose(reason)
@@ -262,16 +280,39 @@ export abstract class Tenures {
   }
 
   private checkTenure(tenure: Tenure): void {
-    if (tenure.check !== undefined && tenure.check.settled === undefined) return
-    const { protocol } = this
-    const keys = this.keys.slice(0, protocol.verifiedKeys)
-    tenure.check = this.around.commands.call(protocol.verify, keys, [tenure.token])
+    if (tenure.check === undefined || tenure.check.settled !== undefined) this.askAbout(tenure)
+  }
+
+  private askAbout(tenure: Tenure): void {
+    tenure.check = this.verify(tenure.token)
     tenure.check.whenSettled((outcome) => {
       const found = readOwnership(outcome)
-      if (this.has(tenure) && (found === "Missing" || found === "Taken")) {
-        this.lost(tenure, found)
-      }
+      if (this.has(tenure) && found !== undefined && found !== "Ours") this.lost(tenure, found)
     })
+  }
+
+  /** Somebody may have revoked it: the server says. */
+  protected doubt(tenure: Tenure): void {
+    this.around.doubts.about(tenure, () => {
+      if (this.has(tenure)) this.askAbout(tenure)
+    })
+  }
+
+  doubtAll(): void {
+    for (const tenure of this.tenures) this.doubt(tenure)
+  }
+
+  /** The question whether a token holds the key. */
+  verify(token: string): Call {
+    const { protocol } = this
+    return this.around.commands.call(protocol.verify, this.firstKeys(protocol.verifiedKeys), [
+      token
+    ])
+  }
+
+  /** So many of the keys, and the one that tells a token that does not hold the key whether it was revoked. */
+  firstKeys(count: number): ReadonlyArray<string> {
+    return this.keys.slice(0, count).concat(this.around.revokedKey(this.key))
   }
 
   // ---------------------------------------------------------------- readers that share a tenure

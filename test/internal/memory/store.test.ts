@@ -323,7 +323,6 @@ describe("the memory store", () => {
     const wants: ReadonlyArray<readonly [Partial<Claim>, string]> = [
       [{ maxHoldMillis: 1 }, "maxHold"],
       [{ holdAtLeastMillis: 1 }, "holdAtLeast"],
-      [{ adopt: "token" }, "handOver"],
       // (of locks alone; the claims here are of semaphores)
       [{ tick: 0 }, "tick"]
     ]
@@ -334,7 +333,6 @@ describe("the memory store", () => {
       expect((exit as StoreFailure).detail).toContain(needed)
     }
     expect(keys(store)).toEqual([])
-    expect("handOver" in granted(store)).toBe(false)
   })
 
   it("serves nobody after its close, and has no timer", () => {

@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { hashed, lockKeys } from "../../../src/internal/redis/layout.js"
+import { hashed, lockKeys, revokedKey } from "../../../src/internal/redis/layout.js"
 
 /** XMODEM, byte by byte, as in the specification of Redis Cluster. */
 const slotOfAll = (text: string): number => {
@@ -26,7 +26,9 @@ const keysOf = (
   key: string
 ): ReadonlyArray<string> | string => {
   const keys = lockKeys(clientPrefix, prefix, key)
-  return typeof keys === "string" ? keys : Object.values(keys)
+  return typeof keys === "string"
+    ? keys
+    : [...Object.values(keys), revokedKey(clientPrefix, prefix, key)]
 }
 
 const braces = fc.string({
