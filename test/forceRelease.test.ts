@@ -161,7 +161,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
                 lease.guard(
                   Effect.zipRight(
                     Effect.orDie(Lock.forceRelease(key, lease.fencingToken)),
-                    Effect.uninterruptible(Effect.sleep(100))
+                    Effect.uninterruptible(Effect.exit(lease.awaitLost))
                   )
                 )
               )

@@ -31,6 +31,7 @@ import {
   expectFreeNow,
   freshKey,
   quiet,
+  StoreControls,
   storesOf,
   untilAsked
 } from "./support/stores.js"
@@ -107,13 +108,13 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
       it.scoped("goes on elsewhere, before whoever waits, and has ended here", () =>
         Effect.gen(function* () {
           const key = freshKey()
-          const lease = yield* take(key)
+          const lease = yield* take(key, { ttl: 20_000 })
           const working = yield* Effect.fork(Effect.exit(lease.guard(Effect.never)))
           const behind = yield* waiting(lease, 2, take(key))
 
           const handle = yield* lease.handOver
           expect(handle).toMatchObject({ key, kind, fencingToken: lease.fencingToken })
-          expect(Duration.toMillis(handle.ttl)).toBe(5_000)
+          expect(Duration.toMillis(handle.ttl)).toBe(20_000)
 
           // here everything is as after a release
           const exit = yield* Fiber.join(working)
@@ -132,7 +133,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           expect(adopted.key).toBe(key)
           expect(adopted.fencingToken).toBeGreaterThan(lease.fencingToken)
           expect(adopted.token).not.toBe(lease.token)
-          expect(Duration.toMillis(yield* adopted.remaining)).toBeGreaterThan(4_500)
+          expect(Duration.toMillis(yield* adopted.remaining)).toBeGreaterThan(15_000)
           yield* adopted.guard(adopted.verify)
           expect(yield* isWaiting(behind)).toBe(true)
 
@@ -147,13 +148,14 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
         () =>
           Effect.gen(function* () {
             const key = freshKey()
-            const lease = yield* take(key, { ttl: 400 })
+            const lease = yield* take(key, { ttl: 2_000 })
             const handle = yield* lease.handOver
             yield* Effect.scoped(
               Effect.gen(function* () {
-                const adopted = yield* adopt(handle, { ttl: 300, renewEvery: 50 })
-                yield* Effect.sleep(700)
-                expect(yield* adopted.isHeld).toBe(true)
+                const { count, until } = yield* StoreControls
+                const adopted = yield* adopt(handle, { ttl: "1 minute", renewEvery: 20 })
+                yield* until(key, "renewed", count(key, "renewed") + 3)
+                expect(Duration.toMillis(yield* adopted.remaining)).toBeGreaterThan(30_000)
                 yield* adopted.verify
               })
             )
@@ -191,7 +193,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
       it.scoped("a handle that comes late: LockLost, and the next one has entered", () =>
         Effect.gen(function* () {
           const key = freshKey()
-          const lease = yield* take(key, { ttl: 200 })
+          const lease = yield* take(key, { ttl: 600 })
           const behind = yield* waiting(lease, 2, take(key))
           const handle = yield* lease.handOver
           // nobody adopts it: its ttl ends it
@@ -199,9 +201,9 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           expect(yield* Effect.flip(adopt(handle))).toEqual(lost)
           yield* next.verify
           yield* next.release
-          const alone = yield* take(key, { ttl: 100 })
+          const alone = yield* take(key, { ttl: 400 })
           const late = yield* alone.handOver
-          yield* Effect.sleep(130)
+          yield* Effect.sleep(450)
           expect(yield* Effect.flip(adopt(late))).toMatchObject({ reason: "Missing" })
           yield* expectFree(key)
         })

@@ -126,7 +126,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a holder of a freed k
     quietly(
       Effect.gen(function* () {
         const [a, b] = yield* pair()
-        const lease = yield* Lock.acquire(key, { ttl, renewEvery: 600 }).pipe(a.use)
+        const lease = yield* Lock.acquire(key, { ttl, renewEvery: 2_000 }).pipe(a.use)
         a.proxy.forget()
         expect(yield* Lock.forceRelease(key, lease.fencingToken).pipe(b.use)).toBe(true)
         yield* Effect.sleep(200)

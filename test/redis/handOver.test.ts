@@ -127,7 +127,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lease that is hande
   it.scoped("that nobody adopts ends by its ttl, and leaves nothing", () =>
     Effect.gen(function* () {
       const { server, use } = yield* environment()
-      yield* handedOver(use, { ttl: 200 })
+      yield* handedOver(use, { ttl: 600 })
       yield* nothingLeft(server)
     })
   )
@@ -351,7 +351,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
         yield* a.proxy.until(() => sent(a.proxy, key) >= 1)
         yield* holder.release
         const lease = yield* waiting.lease
-        expect(yield* Effect.flip(lease.handOver)).toMatchObject({
+        const handing = yield* Effect.fork(Effect.flip(lease.handOver))
+        yield* Effect.sleep(100)
+        expect(a.proxy.commands.filter(renewals)).toEqual([])
+        expect(yield* Fiber.join(handing)).toMatchObject({
           _tag: "LockStoreError",
           operation: "hand over",
           transient: true
@@ -370,7 +373,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
 layer(RedisServer.layer(), { excludeTestServices: true })("among several", (it) => {
   it.scoped("a read that others of the process share is not handed over; alone it is", () =>
     Effect.gen(function* () {
-      const [a, b] = yield* environments([{}, {}])
+      const [a, b] = yield* environments([{ localHandoff: "10 seconds" }, {}])
       const readers = yield* Effect.all([
         ReadWriteLock.readLock(key, { ttl }),
         ReadWriteLock.readLock(key, { ttl })
