@@ -71,7 +71,10 @@ export interface Claim {
   readonly waitMillis: number
   /** A description of the caller, for people who inspect the lock. */
   readonly owner: string | undefined
-  /** Until how long after the grant renewals may reach, in milliseconds. */
+  /**
+   * Until how long after the grant renewals may reach, in milliseconds: the key is free then. At least
+   * `ttlMillis`. An integer.
+   */
   readonly maxHoldMillis?: number | undefined
   /** A release before that time after the grant leaves the key held until then, by nobody. */
   readonly holdAtLeastMillis?: number | undefined
@@ -124,6 +127,11 @@ export interface Grant {
   readonly fencingFloor?: number | undefined
   /** Until when the lease is proven to be held: milliseconds on the store's `clock`. */
   readonly validUntil: number
+  /**
+   * Of a claim with `maxHoldMillis`: until when renewals can reach, in milliseconds on the store's
+   * `clock`. Absent: that long after the grant came.
+   */
+  readonly holdUntil?: number | undefined
   /** Who had the key when the claim had to wait; `undefined` if the key was free. */
   readonly contention: Contention | undefined
   /**

@@ -165,6 +165,8 @@ export interface Grant {
   readonly fencingToken: number
   readonly fencingFloor: number
   readonly validUntil: number
+  /** Of a claim with `maxHoldMillis`: until when renewals can reach. */
+  readonly holdUntil?: number | undefined
   readonly contention: Contention | undefined
   renew(onExit: (exit: RenewExit) => void): Forget
   verify(onExit: (exit: OwnershipExit) => void): Forget

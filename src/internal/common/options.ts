@@ -27,6 +27,8 @@ export interface LeaseOptions {
   readonly marginMillis: number
   readonly owner: string | undefined
   readonly name: string | undefined
+  /** (Where it is given: a member that is not there costs nothing.) */
+  readonly maxHoldMillis?: number
 }
 
 const impossible = (option: string, value: unknown, why: string): string =>
@@ -39,7 +41,8 @@ const durations: ReadonlySet<string> = new Set([
   "renewEvery",
   "margin",
   "waitAtMost",
-  "warnAfter"
+  "warnAfter",
+  "maxHold"
 ])
 
 export const show = (value: unknown): string => {
@@ -146,6 +149,19 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     owner: raw.owner,
     name: raw.name
   }
+}
+
+/** The same, with how long a lease may be held; or a sentence. */
+export const withMaxHold = (options: LeaseOptions, maxHold: number): LeaseOptions | string => {
+  const { ttlMillis } = options
+  if (!Number.isFinite(maxHold) || maxHold < ttlMillis) {
+    const least = `at least the ttl, which is ${ttlMillis} ms`
+    return impossible("maxHold", maxHold, `It must be finite, and ${least}.`)
+  }
+  const maxHoldMillis = Math.floor(maxHold)
+  return Number.isSafeInteger(maxHoldMillis * 1_000)
+    ? { ...options, maxHoldMillis }
+    : impossible("maxHold", maxHold, "It must be at most 9007199254740 ms (some 285 years).")
 }
 
 const checkText = (option: string, value: unknown): string | undefined =>

@@ -81,6 +81,10 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+  get maxHoldMillis(): number | undefined {
+    return this.options.maxHoldMillis
+  }
+
   get tick(): number | undefined {
     return this.asks.tick
   }
@@ -133,6 +137,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
+      maxHoldMillis: this.maxHoldMillis,
       tick: this.tick,
       tickKeptMillis: this.tickKeptMillis,
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),

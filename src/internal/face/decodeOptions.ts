@@ -3,7 +3,13 @@ import type * as Duration from "effect/Duration"
 import type { Options, WaitOptions } from "../../Lease.js"
 import type { Defaults } from "../../LockStore.js"
 import { toMillis } from "./millis.js"
-import { checkKey, type LeaseOptions, notADuration, resolveOptions } from "../common/options.js"
+import {
+  checkKey,
+  type LeaseOptions,
+  notADuration,
+  resolveOptions,
+  withMaxHold
+} from "../common/options.js"
 
 /** A sentence where one of them is impossible. */
 export const decodeOptions = (
@@ -27,7 +33,7 @@ export const decodeOptions = (
   if (typeof warnAfter === "string") return warnAfter
   const wait = millis("waitAtMost", or(waitAtMost, defaults?.waitAtMost))
   if (typeof wait === "string") return wait
-  return resolveOptions({
+  const resolved = resolveOptions({
     ttl,
     renewEvery,
     margin,
@@ -36,6 +42,9 @@ export const decodeOptions = (
     owner: options?.owner,
     name: or(options?.name, defaults?.name)
   })
+  if (options?.maxHold === undefined || typeof resolved === "string") return resolved
+  const maxHold = millis("maxHold", options.maxHold) as number | string
+  return typeof maxHold === "string" ? maxHold : withMaxHold(resolved, maxHold)
 }
 
 /** (Not for `null`, which is impossible.) */

@@ -114,7 +114,7 @@ export class AdaptedSource implements Source {
 }
 
 const publicClaim = (claim: Claim): Public.Claim => {
-  const { key, kind, limit, owner, share, ttlMillis, waitMillis } = claim
+  const { key, kind, limit, maxHoldMillis, owner, share, ttlMillis, waitMillis } = claim
   return {
     key,
     kind,
@@ -123,6 +123,7 @@ const publicClaim = (claim: Claim): Public.Claim => {
     ttlMillis,
     waitMillis,
     owner,
+    maxHoldMillis,
     whenWaiting:
       waitMillis === 0
         ? undefined
@@ -153,6 +154,10 @@ export class BoundGrant implements Grant {
     this.fencingFloor = this.grant.fencingFloor
     this.validUntil = this.grant.validUntil
     this.contention = this.grant.contention
+  }
+
+  get holdUntil(): number | undefined {
+    return this.grant.holdUntil
   }
 
   /** As a holder has it, whose fiber it is that asks. */

@@ -32,6 +32,7 @@ export interface Terms {
   readonly ttlMillis: number
   readonly renewEveryMillis: number
   readonly marginMillis: number
+  readonly maxHoldMillis?: number
 }
 
 /** What a lease tells its face, in place. */
@@ -105,9 +106,7 @@ export class LeaseCore {
 
   /** The first thing that a lease does whenever it runs again: compare clocks. */
   checkHeld(): boolean {
-    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) {
-      this.lose("Unreachable")
-    }
+    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) this.onExpiry()
     return this.ended === undefined
   }
 
@@ -116,7 +115,8 @@ export class LeaseCore {
    * somebody else can have the key; giving it back does.
    */
   get provenMillis(): number {
-    if (this.ended !== undefined && this.ended !== "Unreachable") return 0
+    const { ended } = this
+    if (ended !== undefined && ended !== "Unreachable" && ended !== "MaxHold") return 0
     if (this.isReleasing) return 0
     return Math.max(0, this.validUntil - this.clock.unsafeNow())
   }
@@ -210,6 +210,27 @@ export class LeaseCore {
     const share = (until - now) / (ttlMillis - drift(ttlMillis))
     this.validUntil = until
     this.giveUpAt = until - marginMillis * Math.min(1, Math.max(0, share))
+    if (this.terms.maxHoldMillis !== undefined) this.endAtMaxHold(this.terms.maxHoldMillis)
+  }
+
+  /** Nothing is proven beyond that, and the margin before it is not shorter than usual. */
+  private endAtMaxHold(maxHoldMillis: number): void {
+    const { marginMillis, ttlMillis } = this.terms
+    const { holdUntil = this.grantedAt + maxHoldMillis } = this.grant
+    const share = (holdUntil - this.grantedAt) / (ttlMillis - drift(ttlMillis))
+    this.validUntil = Math.min(this.validUntil, holdUntil)
+    this.giveUpAt = Math.min(
+      this.giveUpAt,
+      holdUntil - marginMillis * Math.min(1, Math.max(0, share))
+    )
+  }
+
+  /** Whether a renewal proves no more: but for the drift, the proof reaches to `maxHold`. */
+  private get isAtMaxHold(): boolean {
+    const { maxHoldMillis, ttlMillis } = this.terms
+    if (maxHoldMillis === undefined) return false
+    const { holdUntil = this.grantedAt + maxHoldMillis } = this.grant
+    return this.validUntil + drift(ttlMillis) >= holdUntil
   }
 
   /** By an answer, which can be older than what is known already. */
@@ -232,7 +253,9 @@ export class LeaseCore {
     const due = sentAt(this.validUntil, ttlMillis) + renewEveryMillis
     // a proof of less than the full ttl, or one that came late, is renewed early in what is left of it
     const soon = now + Math.min(renewEveryMillis, (this.giveUpAt - now) / 4)
-    this.nextRenewal = this.clock.unsafeSchedule(due > now ? due : soon, this.onDue)
+    const at = due > now ? due : soon
+    if (this.isAtMaxHold) this.expiry = this.clock.unsafeSchedule(this.giveUpAt, this.onExpiry)
+    else this.nextRenewal = this.clock.unsafeSchedule(at, this.onDue)
   }
 
   private readonly onDue = (): void => {
@@ -242,7 +265,7 @@ export class LeaseCore {
     this.face.renewalDue()
   }
 
-  private readonly onExpiry = (): void => this.lose("Unreachable")
+  private readonly onExpiry = (): void => this.lose(this.isAtMaxHold ? "MaxHold" : "Unreachable")
 
   /**
    * Renews it, as is due, and calls back when the answer has been judged: with a failure, where the

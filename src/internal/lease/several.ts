@@ -61,6 +61,7 @@ class Asked implements Claim {
   readonly limit: number
   readonly ttlMillis: number
   readonly owner: string | undefined
+  readonly maxHoldMillis: number | undefined
   cancel: Cancel | undefined = undefined
   exit: SeveralExit | undefined = undefined
 
@@ -74,6 +75,7 @@ class Asked implements Claim {
     this.limit = claim.limit
     this.ttlMillis = claim.ttlMillis
     this.owner = claim.owner
+    this.maxHoldMillis = claim.maxHoldMillis
   }
 
   whenWaiting(contention: () => Contention): void {

@@ -34,9 +34,20 @@ export class Holding extends Link implements Ranked {
     readonly since: number
   ) {
     super()
-    this.rank = since + claim.ttlMillis
+    this.rank = this.expiryAt(since)
     this.share = claim.share
     this.limit = { rank: claim.limit, slot: 0 }
+  }
+
+  /** Until when renewals can reach; `undefined`: as far as one likes. */
+  get holdUntil(): number | undefined {
+    const { maxHoldMillis } = this.claim
+    return maxHoldMillis === undefined ? undefined : this.since + maxHoldMillis
+  }
+
+  /** When it expires, renewed then. */
+  expiryAt(now: number): number {
+    return Math.min(now + this.claim.ttlMillis, this.holdUntil ?? Number.POSITIVE_INFINITY)
   }
 }
 

@@ -39,6 +39,10 @@ export class MemoryGrant implements Returnable {
     this.fencingToken = holding.fencingToken
   }
 
+  get holdUntil(): number | undefined {
+    return this.holding.holdUntil
+  }
+
   renew(onExit: (exit: RenewExit) => void): Forget {
     return this.reshare(this.holding.share, onExit)
   }
@@ -61,14 +65,14 @@ export class MemoryGrant implements Returnable {
     } else if (mistake !== undefined) {
       onExit(mistake)
     } else {
-      const { ttlMillis } = holding.claim
       const now = store.clock.unsafeNow()
-      entry.renew(holding, now + ttlMillis)
+      const expiresAt = holding.expiryAt(now)
+      entry.renew(holding, expiresAt)
       if (share < holding.share) {
         entry.reshare(holding, share)
         store.serve(entry)
       }
-      onExit(new Renewed(validUntil(now, ttlMillis)))
+      onExit(new Renewed(validUntil(now, expiresAt - now)))
     }
     return nothing
   }

@@ -36,6 +36,7 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "look",
   "keys",
   "revoke",
+  "maxHold",
   "tick"
 ])
 
@@ -251,7 +252,7 @@ export class MemoryStore implements Store, Keeper {
       entry,
       holding,
       entry.holders.first!.fencingToken,
-      validUntil(now, claim.ttlMillis),
+      validUntil(now, holding.rank - now),
       contention
     )
   }

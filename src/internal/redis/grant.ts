@@ -85,18 +85,26 @@ export class RedisGrant implements Grant {
     return this.askForLess("reshare", undefined, onExit)
   }
 
-  private askForLess(
+  /** The ttl of a renewal, and what it has more than that of a plain claim. */
+  protected get askedMillis(): number {
+    return this.turn.claim.ttlMillis
+  }
+
+  protected get bounds(): ReadonlyArray<string> {
+    return none
+  }
+
+  protected askForLess(
     operation: "renew" | "reshare",
     patienceMillis: number | undefined,
     onExit: (exit: RenewExit) => void
   ): Forget {
-    const { commands, line, token } = this
-    const { claim, tenure } = this.turn
-    const { ttlMillis } = claim
+    const { askedMillis: ttlMillis, commands, line, token } = this
+    const { tenure } = this.turn
     const call = commands.call(
       line.protocol.reshare!,
       line.keys,
-      [token, String(ttlMillis), String(tenure.share)],
+      [token, String(ttlMillis), String(tenure.share), ...this.bounds],
       patienceMillis
     )
     const onOutcome = (outcome: Outcome): void =>
@@ -108,7 +116,7 @@ export class RedisGrant implements Grant {
   }
 
   /** `askedMillis`: the ttl that was asked for, of the tenure. */
-  private renewed(
+  protected renewed(
     operation: "renew" | "reshare",
     call: Call,
     outcome: Outcome,
@@ -123,7 +131,7 @@ export class RedisGrant implements Grant {
     return this.knows(validUntil(call.sentAt, Math.min(askedMillis, claim.ttlMillis)))
   }
 
-  private knows(until: number): Renewed {
+  protected knows(until: number): Renewed {
     this.turn.knownUntil = Math.max(this.turn.knownUntil, until)
     return new Renewed(until)
   }
@@ -289,3 +297,4 @@ class Release {
 }
 
 const nothing = (): void => {}
+const none: ReadonlyArray<string> = []

@@ -38,15 +38,15 @@ export const hashed = (key: string): string => {
 
 /**
  * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
- * client itself puts before every key; `several`: of a lock that several can hold; `ticks`: of one that is
- * granted for ticks.
+ * client itself puts before every key; `several`: of a lock that several can hold; `bound`: of claims with
+ * bounds.
  */
 export const lockKeys = (
   clientPrefix: string,
   prefix: string,
   key: string,
   several = false,
-  ticks = false
+  bound = false
 ): LockKeys | string => {
   const stored = clientPrefix + prefix + key
   for (const suffix of suffixes) {
@@ -58,23 +58,23 @@ export const lockKeys = (
   const beside = hashed(stored) === stored ? `${prefix}{${stored}}` : `${prefix}${key}:`
   const lock = prefix + key
   if (hashed(clientPrefix + beside + suffixes[0]) === hashed(stored)) {
-    return allKeys(lock, several, ticks, (suffix) => beside + suffix)
+    return allKeys(lock, several, bound, (suffix) => beside + suffix)
   }
   const name = withComputedTag(clientPrefix + prefix, stored, key)
-  return allKeys(lock, several, ticks, (suffix) => prefix + name(suffix))
+  return allKeys(lock, several, bound, (suffix) => prefix + name(suffix))
 }
 
 const allKeys = (
   lock: string,
   several: boolean,
-  ticks: boolean,
+  bound: boolean,
   beside: (suffix: string) => string
 ): LockKeys => {
   const [record, queue, waiters, holders, index, tick] = suffixes
   if (several) {
     return [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
   }
-  return ticks
+  return bound
     ? [lock, beside(record), beside(queue), beside(waiters), beside(tick)]
     : [lock, beside(record), beside(queue), beside(waiters)]
 }

@@ -315,6 +315,7 @@ export class Line extends Tenures implements PlaceEvents {
         pending
       )
       tenure.reservedUntil = told.lastToken ?? fencingToken
+      tenure.mayBeHeld(sentAt, told.holdMillis)
       losers = this.begin(tenure)
       this.giveTo(head, tenure, now)
       this.shareWithFirst(tenure)

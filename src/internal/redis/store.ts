@@ -19,6 +19,7 @@ import { Fifo, Link } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
+  readBound,
   readBusy,
   readFence,
   readFloor,
@@ -27,6 +28,7 @@ import {
   readLimit,
   replyOf
 } from "./answers.js"
+import { RedisBoundGrant } from "./boundGrant.js"
 import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
 import type { Call, Outcome } from "./call.js"
@@ -71,6 +73,7 @@ export class RedisStore implements Store {
     "readWriteLock",
     "reshare",
     "look",
+    "maxHold",
     "tick"
   ])
   /** Of each kind: the server says which of them a key is of. */
@@ -138,8 +141,7 @@ export class RedisStore implements Store {
     const { keyPrefix = "" } = this.around.commands.transport.options
     const needed = lacking(claim, this.capabilities)
     const protocol = boundProtocol(claim)
-    const { several, ticks } = protocol
-    const keys = lockKeys(keyPrefix, this.prefix, key, several, ticks)
+    const keys = lockKeys(keyPrefix, this.prefix, key, protocol.several, true)
     if (this.closed || needed !== undefined || typeof keys === "string") {
       onExit(
         needed !== undefined
@@ -164,9 +166,7 @@ export class RedisStore implements Store {
     const line = this.line(claim.key, protocol, keys)
     const waiter = new Waiter(claim, this.clock.unsafeNow())
     const resume = (exit: Turn | Unavailable | StoreFailure): void =>
-      onExit(
-        exit instanceof Turn ? new Granted(new RedisGrant(this.around.commands, line, exit)) : exit
-      )
+      onExit(exit instanceof Turn ? new Granted(this.grantOf(line, exit)) : exit)
     line.join(waiter)
     if (waiter.exit === undefined) waiter.resume = resume
     else resume(waiter.exit)
@@ -194,6 +194,13 @@ export class RedisStore implements Store {
     }
   }
 
+  private grantOf(line: Line, turn: Turn): RedisGrant {
+    const { commands } = this.around
+    return line.protocol.bounds === undefined
+      ? new RedisGrant(commands, line, turn)
+      : new RedisBoundGrant(commands, line, turn)
+  }
+
   private attempted(attempt: Attempt, outcome: Outcome): AcquireExit {
     const { commands } = this.around
     const { call, claim, keys, protocol, token } = attempt
@@ -202,8 +209,10 @@ export class RedisStore implements Store {
     const reply = replyOf(outcome)
     const now = this.clock.unsafeNow()
     const fencingToken = readFence(reply)
+    const bound = protocol.bounds === undefined ? undefined : readBound(reply)
+    const ttlMillis = bound === undefined ? claim.ttlMillis : bound.leftMillis
     if (fencingToken !== undefined) {
-      if (now >= validUntil(call.sentAt, claim.ttlMillis)) {
+      if (now >= validUntil(call.sentAt, ttlMillis)) {
         this.undo(attempt)
         return tooLate(claim, now - call.sentAt)
       }
@@ -216,13 +225,14 @@ export class RedisStore implements Store {
         fencingToken,
         readFloor(reply, fencingToken),
         call.sentAt,
-        claim.ttlMillis,
+        ttlMillis,
         now,
         undefined
       )
+      tenure.mayBeHeld(call.sentAt, bound?.holdMillis)
       attempt.turn = line.adopt(tenure, claim, readLast(reply))
       tellLimit(claim, readLimit(reply))
-      return new Granted(new RedisGrant(commands, line, attempt.turn))
+      return new Granted(this.grantOf(line, attempt.turn))
     }
     const lastTick = readLastTick(reply)
     if (lastTick !== undefined) {

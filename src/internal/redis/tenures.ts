@@ -63,8 +63,8 @@ export abstract class Tenures {
    * come before that one until a share is given back, and it need not stand in the queue.
    */
   protected waitsForOwn(claim: Claim): boolean {
-    // (who comes for a tick that was granted here is told so by the server)
-    if (this.protocol.ticks) return false
+    // (of what has bounds, nothing is passed on)
+    if (this.protocol.bounds !== undefined) return false
     let inUse = 0
     for (const tenure of this.tenures) {
       if (!tenure.isFor(claim)) return false
