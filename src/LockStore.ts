@@ -76,7 +76,12 @@ export interface Claim {
    * `ttlMillis`. An integer.
    */
   readonly maxHoldMillis?: number | undefined
-  /** A release before that time after the grant leaves the key held until then, by nobody. */
+  /**
+   * A release before that time after the grant, in milliseconds, leaves the key held until then, by
+   * nobody: no renewal finds it, and the next waiter is served then. Without a release it is held for
+   * that time as well, if that is longer than the ttl: from the moment in which the grant is answered.
+   * At most `maxHoldMillis`. An integer.
+   */
   readonly holdAtLeastMillis?: number | undefined
   /** Takes over the lease that was handed over with this token. */
   readonly adopt?: string | undefined

@@ -111,6 +111,10 @@ export const lacking = (
   return undefined
 }
 
+/** How long a store keeps what the claim is granted, if nobody renews it. */
+export const keptMillis = ({ holdAtLeastMillis = 0, ttlMillis }: Claim): number =>
+  Math.max(ttlMillis, holdAtLeastMillis)
+
 /** For how long the tick of a claim is remembered. Where it does not say: as long as a fencing token. */
 export const tickKeptMillis = (claim: Claim): number => claim.tickKeptMillis ?? 86_400_000
 
@@ -170,8 +174,11 @@ export interface Grant {
   readonly contention: Contention | undefined
   renew(onExit: (exit: RenewExit) => void): Forget
   verify(onExit: (exit: OwnershipExit) => void): Forget
-  /** `since`: when the close began that this release belongs to. */
-  release(since: number, onExit: (exit: OwnershipExit) => void): void
+  /**
+   * `since`: when the close began that this release belongs to. `unused`: nothing was done under the
+   * lease, so the key need not be held for as long as the claim says (`holdAtLeastMillis`).
+   */
+  release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void
   readonly reshare?: ((share: number, onExit: (exit: RenewExit) => void) => Forget) | undefined
   handOver?(onExit: (exit: RenewExit) => void): Forget
   whenLost(listener: (reason: NotOurs) => void): void

@@ -215,11 +215,11 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHol
     const send = (server: Server, script: Script, ...args: ReadonlyArray<string | number>) =>
       server.command("EVAL", script.lua, keys.length, ...keys, ...args)
     const acquire = (server: Server, token: string, maxHold: number | "" = 5_000) =>
-      send(server, scripts.acquire, token, 5_000, claim, "", "", "", "", maxHold)
+      send(server, scripts.acquire, token, 5_000, claim, "", "", "", "", maxHold, "")
     const stand = (server: Server, token: string, maxHold = 5_000) =>
-      send(server, scripts.acquire, token, 5_000, claim, 3_000, 3_000, "", "", maxHold)
+      send(server, scripts.acquire, token, 5_000, claim, 3_000, 3_000, "", "", maxHold, "")
     const beat = (server: Server, token: string, maxHold = 5_000) =>
-      send(server, scripts.heartbeat, token, 5_000, claim, 3_000, 3_000, "", "", maxHold)
+      send(server, scripts.heartbeat, token, 5_000, claim, 3_000, 3_000, "", "", maxHold, "")
     const renew = (server: Server, token: string, fence: number, maxHold = 5_000) =>
       send(server, scripts.renew, token, 5_000, fence, maxHold)
     const fenceOf = (reply: unknown) =>
@@ -299,7 +299,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHol
           ])
           expect(yield* left(server, ours)).toBeLessThanOrEqual(before)
           expect(yield* renew(server, theirs, fence)).toBe(kind === "lock" ? 2 : 0)
-          yield* send(server, scripts.release, ours, 1)
+          yield* send(server, scripts.release, ours, 0, 0)
           expect(yield* renew(server, ours, fence)).toBe(0)
         })
     )

@@ -223,12 +223,12 @@ const send = (server: Server, script: Script, ...args: ReadonlyArray<string | nu
   server.command("EVAL", script.lua, keys.length, ...keys, ...args)
 const claim = `lock/1 ${ttl} me`
 const acquire = (server: Server, token: string, tick = 5) =>
-  send(server, lockScripts.acquire, token, ttl, claim, "", "", tick, ttl, "")
+  send(server, lockScripts.acquire, token, ttl, claim, "", "", tick, ttl, "", "")
 const stand = (server: Server, token: string, tick = 5) =>
-  send(server, lockScripts.acquire, token, ttl, claim, window, window, tick, ttl, "")
+  send(server, lockScripts.acquire, token, ttl, claim, window, window, tick, ttl, "", "")
 const beat = (server: Server, token: string, tick = 5) =>
-  send(server, lockScripts.heartbeat, token, ttl, claim, window, window, tick, ttl, "")
-const release = (server: Server, token: string) => send(server, lockScripts.release, token, 1)
+  send(server, lockScripts.heartbeat, token, ttl, claim, window, window, tick, ttl, "", "")
+const release = (server: Server, token: string) => send(server, lockScripts.release, token, 0, 0)
 const undo = (server: Server, token: string) => send(server, lockScripts.release, token)
 const free = (server: Server) => server.command("DEL", lock)
 const done = (server: Server) => server.command("SET", tickKey, "5 somebody ", "PX", ttl)

@@ -85,6 +85,10 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     return this.options.maxHoldMillis
   }
 
+  get holdAtLeastMillis(): number | undefined {
+    return this.options.holdAtLeastMillis
+  }
+
   get tick(): number | undefined {
     return this.asks.tick
   }
@@ -138,6 +142,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       waitMillis,
       owner,
       maxHoldMillis: this.maxHoldMillis,
+      holdAtLeastMillis: this.holdAtLeastMillis,
       tick: this.tick,
       tickKeptMillis: this.tickKeptMillis,
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
@@ -237,7 +242,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 const nothing = (): void => {}
 
 const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
-  Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void)))
+  Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void), true))
 
 /**
  * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless

@@ -8,7 +8,7 @@ import {
   type LeaseOptions,
   notADuration,
   resolveOptions,
-  withMaxHold
+  withHolds
 } from "../common/options.js"
 
 /** A sentence where one of them is impossible. */
@@ -42,9 +42,12 @@ export const decodeOptions = (
     owner: options?.owner,
     name: or(options?.name, defaults?.name)
   })
-  if (options?.maxHold === undefined || typeof resolved === "string") return resolved
-  const maxHold = millis("maxHold", options.maxHold) as number | string
-  return typeof maxHold === "string" ? maxHold : withMaxHold(resolved, maxHold)
+  if (options?.maxHold === undefined && options?.holdAtLeast === undefined) return resolved
+  const maxHold = millis("maxHold", options.maxHold)
+  if (typeof maxHold === "string") return maxHold
+  const holdAtLeast = millis("holdAtLeast", options.holdAtLeast)
+  if (typeof holdAtLeast === "string") return holdAtLeast
+  return typeof resolved === "string" ? resolved : withHolds(resolved, maxHold, holdAtLeast)
 }
 
 /** (Not for `null`, which is impossible.) */

@@ -114,7 +114,17 @@ export class AdaptedSource implements Source {
 }
 
 const publicClaim = (claim: Claim): Public.Claim => {
-  const { key, kind, limit, maxHoldMillis, owner, share, ttlMillis, waitMillis } = claim
+  const {
+    holdAtLeastMillis,
+    key,
+    kind,
+    limit,
+    maxHoldMillis,
+    owner,
+    share,
+    ttlMillis,
+    waitMillis
+  } = claim
   return {
     key,
     kind,
@@ -124,6 +134,7 @@ const publicClaim = (claim: Claim): Public.Claim => {
     waitMillis,
     owner,
     maxHoldMillis,
+    holdAtLeastMillis,
     whenWaiting:
       waitMillis === 0
         ? undefined

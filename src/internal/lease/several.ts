@@ -62,6 +62,7 @@ class Asked implements Claim {
   readonly ttlMillis: number
   readonly owner: string | undefined
   readonly maxHoldMillis: number | undefined
+  readonly holdAtLeastMillis: number | undefined
   cancel: Cancel | undefined = undefined
   exit: SeveralExit | undefined = undefined
 
@@ -76,6 +77,7 @@ class Asked implements Claim {
     this.ttlMillis = claim.ttlMillis
     this.owner = claim.owner
     this.maxHoldMillis = claim.maxHoldMillis
+    this.holdAtLeastMillis = claim.holdAtLeastMillis
   }
 
   whenWaiting(contention: () => Contention): void {
@@ -273,7 +275,7 @@ export class Several {
 
   private giveBack(grant: Grant): void {
     this.returning++
-    grant.release(this.source.clock.unsafeNow(), this.returned)
+    grant.release(this.source.clock.unsafeNow(), this.returned, true)
   }
 
   private readonly returned = (): void => {

@@ -173,8 +173,8 @@ export class SeveralGrant implements Grant {
     }
   }
 
-  release(since: number, onExit: (exit: OwnershipExit) => void): void {
-    this.allOf((key, tell) => key.grant.release(since, tell), onExit)
+  release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void {
+    this.allOf((key, tell) => key.grant.release(since, tell, unused), onExit)
   }
 
   /** Asks for each, and answers when all have answered: a loss first of all, then a failure. */

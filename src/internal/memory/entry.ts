@@ -14,6 +14,7 @@ import type {
 } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
+import { validUntil } from "../common/timing.js"
 import { Heap, type Ranked } from "./heap.js"
 
 /** A holder. Its rank is when it expires. */
@@ -23,6 +24,8 @@ export class Holding extends Link implements Ranked {
   share: number
   /** Its limit, among those of the others. */
   readonly limit: Ranked
+  /** Its holder has left it: nobody has it, until it expires. */
+  isLeft?: boolean
   /** Who freed the key by force has said so here. */
   lost: NotOurs | undefined = undefined
   whenLost: ((reason: NotOurs) => void) | undefined = undefined
@@ -45,15 +48,26 @@ export class Holding extends Link implements Ranked {
     return maxHoldMillis === undefined ? undefined : this.since + maxHoldMillis
   }
 
+  /** Until when it is held, also if it is given back before that. */
+  get leastUntil(): number {
+    return this.since + (this.claim.holdAtLeastMillis ?? 0)
+  }
+
   /** When it expires, renewed then. */
   expiryAt(now: number): number {
-    return Math.min(now + this.claim.ttlMillis, this.holdUntil ?? Number.POSITIVE_INFINITY)
+    const expiry = Math.max(now + this.claim.ttlMillis, this.leastUntil)
+    return Math.min(expiry, this.holdUntil ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** Until when that proves it: no longer than for a ttl, so that it is renewed as any other. */
+  provenAt(now: number): number {
+    return validUntil(now, Math.min(this.rank - now, this.claim.ttlMillis))
   }
 }
 
 /** A grant that can be given back by those who made it, before anybody has used it. */
 export interface Returnable extends Grant {
-  giveBack(): void
+  giveBack(): "Ours" | NotOurs
 }
 
 /** A claim that waits. */

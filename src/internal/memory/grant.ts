@@ -9,7 +9,6 @@ import {
   Renewed,
   type RenewExit
 } from "../engine.js"
-import { validUntil } from "../common/timing.js"
 import type { Entry, Holding, Returnable, TimedEntry } from "./entry.js"
 
 /** The store, as far as its grants know it. */
@@ -52,8 +51,8 @@ export class MemoryGrant implements Returnable {
     return nothing
   }
 
-  release(_: number, onExit: (exit: OwnershipExit) => void): void {
-    onExit(this.end())
+  release(_: number, onExit: (exit: OwnershipExit) => void, unused = false): void {
+    onExit(unused ? this.giveBack() : this.leave())
   }
 
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
@@ -66,13 +65,12 @@ export class MemoryGrant implements Returnable {
       onExit(mistake)
     } else {
       const now = store.clock.unsafeNow()
-      const expiresAt = holding.expiryAt(now)
-      entry.renew(holding, expiresAt)
+      entry.renew(holding, holding.expiryAt(now))
       if (share < holding.share) {
         entry.reshare(holding, share)
         store.serve(entry)
       }
-      onExit(new Renewed(validUntil(now, expiresAt - now)))
+      onExit(new Renewed(holding.provenAt(now)))
     }
     return nothing
   }
@@ -83,9 +81,22 @@ export class MemoryGrant implements Returnable {
     else listener(lost)
   }
 
-  giveBack(): void {
+  giveBack(): "Ours" | NotOurs {
     this.store.undoTick(this.entry, this.token)
-    this.end()
+    return this.end()
+  }
+
+  /** Before its time is over, it stays where it is. */
+  private leave(): "Ours" | NotOurs {
+    const { entry, holding, store } = this
+    const { leastUntil } = holding
+    if (holding.isLeft) return "Ours"
+    const found = store.ownership(entry, holding)
+    if (found !== "Ours" || store.clock.unsafeNow() >= leastUntil) return this.end()
+    holding.isLeft = true
+    entry.renew(holding, leastUntil)
+    store.serve(entry)
+    return found
   }
 
   private end(): "Ours" | NotOurs {

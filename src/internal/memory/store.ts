@@ -23,7 +23,6 @@ import {
   Unavailable
 } from "../engine.js"
 import { isolated } from "../common/isolated.js"
-import { validUntil } from "../common/timing.js"
 import { makeStoreId, makeToken } from "../common/token.js"
 import { type Entry, Holding, TimedEntry, Waiter } from "./entry.js"
 import { type Keeper, MemoryGrant } from "./grant.js"
@@ -37,6 +36,7 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "keys",
   "revoke",
   "maxHold",
+  "holdAtLeast",
   "tick"
 ])
 
@@ -135,7 +135,7 @@ export class MemoryStore implements Store, Keeper {
   /** Whether a grant is still held. */
   ownership({ key }: Entry, holding: Holding): "Ours" | NotOurs {
     const now = this.clock.unsafeNow()
-    if (holding.stands && holding.rank > now) return "Ours"
+    if (holding.stands && holding.rank > now && !holding.isLeft) return "Ours"
     if (holding.lost !== undefined) return holding.lost
     // of a semaphore there may be others as well as ours
     const isTaken = holding.claim.kind === "lock" && (this.present(key, now)?.inUse ?? 0) > 0
@@ -252,7 +252,7 @@ export class MemoryStore implements Store, Keeper {
       entry,
       holding,
       entry.holders.first!.fencingToken,
-      validUntil(now, holding.rank - now),
+      holding.provenAt(now),
       contention
     )
   }

@@ -1,13 +1,28 @@
 /** The lease of a claim with bounds. */
-import type { Forget, RenewExit } from "../engine.js"
+import type { Forget, OwnershipExit, RenewExit } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import { readBound, replyOf } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
+import type { Commands } from "./commands.js"
 import { RedisGrant } from "./grant.js"
+import type { Line } from "./line.js"
+import type { Turn } from "./tenure.js"
 
-export class RedisBoundGrant extends RedisGrant {
+class RedisBoundGrant extends RedisGrant {
+  private isUnused = false
+
   get holdUntil(): number | undefined {
     return this.turn.tenure.holdUntil
+  }
+
+  override get ending(): ReadonlyArray<string> | undefined {
+    const { holdAtLeastMillis = 0 } = this.turn.claim
+    return this.isUnused ? undefined : [String(holdAtLeastMillis), String(this.fencingToken)]
+  }
+
+  override release(since: number, onExit: (exit: OwnershipExit) => void, unused = false): void {
+    this.isUnused = unused
+    super.release(since, onExit)
   }
 
   override renew(onExit: (exit: RenewExit) => void): Forget {
@@ -54,3 +69,9 @@ export class RedisBoundGrant extends RedisGrant {
     return this.knows(validUntil(call.sentAt, Math.min(bound.leftMillis, claim.ttlMillis)))
   }
 }
+
+/** A turn, as its caller is granted it. */
+export const grantOf = (commands: Commands, line: Line, turn: Turn): RedisGrant =>
+  line.protocol.bounds === undefined
+    ? new RedisGrant(commands, line, turn)
+    : new RedisBoundGrant(commands, line, turn)

@@ -6,7 +6,8 @@
  * KEYS: those of the kind; of a lock also
  * KEYS[5]  the last tick that was granted: `<tick> <token of that grant> <the tick before it>`
  */
-import { script, type Script } from "./lua.js"
+import { holders, time } from "./holders.js"
+import { clock, isOurs, record, script, type Script } from "./lua.js"
 import * as lock from "./scripts.js"
 import * as semaphore from "./semaphoreScripts.js"
 
@@ -15,7 +16,7 @@ const as = (name: string, { lua }: Script): string => `local function ${name}()\
 
 /**
  * When the lease of the asker ends, of a lock and of what several can hold: in how many ms, and sooner. And
- * when it does at the latest: that long after the server's time that is in its fencing token.
+ * what is left of so many ms after its grant, whose time is in its fencing token.
  */
 const ending = `
 local function millis()
@@ -23,8 +24,8 @@ local function millis()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function untilMaxHold(fence, maxHold)
-  return math.floor(tonumber(fence) / 1000) + tonumber(maxHold) - millis()
+local function leftOf(hold, fence)
+  return math.floor(tonumber(fence) / 1000) + tonumber(hold) - millis()
 end
 `
 
@@ -59,14 +60,14 @@ end
 
 /**
  * ARGV: those of the plain script, with a window and a ttl by handoff that may be empty; then a tick and
- * for how long it is kept, and maxHold (ms): each may be empty.
+ * for how long it is kept, maxHold and holdAtLeast (ms): each may be empty.
  *
  * As the plain script does, unless the claim's tick is not later than the last one: then it leaves the
  * queue, or gives back what it was granted by handoff, and answers { 'tick', last tick }. The tick of a
  * grant is noted with its token, so that a command that is sent again finds that it is its own.
  *
  * A grant is { as the plain script answers, what is left of the ttl, what is left of maxHold or -1 }: the
- * grant can have been made by an earlier command, or by handoff.
+ * grant can have been made by an earlier command, or by handoff. With holdAtLeast its ttl is that at least.
  */
 const granting = (plain: Script, release: Script, ending: string): Script =>
   script(
@@ -76,6 +77,7 @@ const granting = (plain: Script, release: Script, ending: string): Script =>
     ending,
     lastTick,
     `
+if ARGV[9] ~= '' and tonumber(ARGV[9]) > tonumber(ARGV[2]) then ARGV[2] = ARGV[9] end
 local last, by
 if ARGV[6] ~= '' then
   last, by = lastTick()
@@ -91,7 +93,7 @@ if ARGV[6] ~= '' and by ~= ARGV[1] then
 end
 local rest, most = left(), -1
 if ARGV[8] ~= '' then
-  most = math.max(0, untilMaxHold(string.match(answer, '^%d+'), ARGV[8]))
+  most = math.max(0, leftOf(ARGV[8], string.match(answer, '^%d+')))
   if most < rest then
     shorten(math.max(1, most))
     rest = most
@@ -115,7 +117,7 @@ const renewing = (plain: Script, at: number, ending: string): Script =>
 local fence, maxHold = ARGV[${at + 1}], ARGV[${at + 2}]
 -- (an argument more would mean something to the plain script)
 ARGV[${at + 1}], ARGV[${at + 2}] = nil, nil
-local most = maxHold and math.max(0, untilMaxHold(fence, maxHold)) or -1
+local most = maxHold and math.max(0, leftOf(maxHold, fence)) or -1
 if maxHold and most < tonumber(ARGV[2]) then ARGV[2] = string.format('%.0f', math.max(1, most)) end
 local answer = plain()
 if answer ~= 1 then return answer end
@@ -124,12 +126,19 @@ return { 1, left(), most }
   )
 
 /**
- * ARGV: token, and `1` if its lease was used. Otherwise its grant did not come to its caller: its tick
- * can be granted again.
+ * ARGV: token; and where its lease was used, holdAtLeast (ms, or 0) and the fencing token. Otherwise its
+ * grant did not come to its caller: its tick can be granted again, and the key is not held.
+ *
+ * Where the time of holdAtLeast is not over, the key is held until then, by the token with a mark: so it is
+ * nobody's, and a release that is sent again finds that it was its own. It is never held for longer than
+ * that from the release on (the server's clock can have been set back).
  */
+const mark = "!"
+
 const releasing = script(
   lock.release.name,
   as("plain", lock.release),
+  ending,
   lastTick,
   `
 if not ARGV[2] then
@@ -139,23 +148,63 @@ if not ARGV[2] then
   elseif by == ARGV[1] then
     redis.call('SET', KEYS[5], before .. ' - ', 'KEEPTTL')
   end
+elseif ARGV[2] ~= '0' then
+  local token = redis.pcall('GET', KEYS[1])
+  if token == ARGV[1] .. '${mark}' then return 1 end
+  local rest = math.min(tonumber(ARGV[2]), leftOf(ARGV[2], ARGV[3]))
+  if token == ARGV[1] and rest > 0 then
+    redis.call('SET', KEYS[1], ARGV[1] .. '${mark}', 'PX', string.format('%.0f', rest))
+    return 1
+  end
 end
 return plain()
 `
 )
 
-const ofSeveral = ({
-  acquire,
-  heartbeat,
-  release,
-  renew,
-  reshare
-}: Record<"acquire" | "heartbeat" | "release" | "renew" | "reshare", Script>) => ({
+/** The same, of what several can hold: the holder's entry is that of the token with the mark. */
+const releasingSeveral = (plain: Script, kind: string): Script =>
+  script(
+    plain.name,
+    clock,
+    time,
+    isOurs,
+    record(kind),
+    holders(kind),
+    as("plain", plain),
+    `
+if not ARGV[2] or ARGV[2] == '0' then return plain() end
+local left = ARGV[1] .. '${mark}'
+local ok, there = pcall(endOf, left)
+if not ok then return plain() end
+if there then return 1 end
+local hold = tonumber(ARGV[2])
+local rest = math.min(hold, math.floor(tonumber(ARGV[3]) / 1000) + hold - millis)
+local known = rest > 0 and endOf(ARGV[1]) and redis.call('HGET', KEYS[5], ARGV[1])
+if not known then return plain() end
+local fence, claim = string.match(known, '^(%d+) (.*)$')
+drop({ ARGV[1] })
+all()
+put(left, fence, claim, rest)
+keep()
+return 1
+`
+  )
+
+const ofSeveral = (
+  {
+    acquire,
+    heartbeat,
+    release,
+    renew,
+    reshare
+  }: Record<"acquire" | "heartbeat" | "release" | "renew" | "reshare", Script>,
+  kind: string
+) => ({
   acquire: granting(acquire, release, endingOfSeveral),
   heartbeat: granting(heartbeat, release, endingOfSeveral),
   renew: renewing(renew, 2, endingOfSeveral),
   reshare: renewing(reshare, 3, endingOfSeveral),
-  release
+  release: releasingSeveral(release, kind)
 })
 
 export const lockScripts = {
@@ -166,6 +215,6 @@ export const lockScripts = {
   release: releasing
 }
 
-export const semaphoreScripts = ofSeveral(semaphore)
+export const semaphoreScripts = ofSeveral(semaphore, "semaphore/1 ")
 
-export const readWriteScripts = ofSeveral(semaphore.readWrite)
+export const readWriteScripts = ofSeveral(semaphore.readWrite, "rwlock/1 ")

@@ -4,6 +4,7 @@ import {
   type Contention,
   type Forget,
   type Grant,
+  keptMillis,
   type LockStoreOperation,
   notCapable,
   type NotOurs,
@@ -47,7 +48,7 @@ export class RedisGrant implements Grant {
 
   /** What its release has more than that of what was not used. */
   get ending(): ReadonlyArray<string> | undefined {
-    return this.line.protocol.ending?.(this.fencingToken)
+    return undefined
   }
 
   /** Renews it, where its share was made smaller so that it is that small from then on. */
@@ -274,7 +275,7 @@ class Release {
     const { claim } = turn
     const found = readOwnership(outcome)
     if (found === undefined) {
-      const longest = Math.max(claim.ttlMillis, passedMillis)
+      const longest = Math.max(keptMillis(claim), passedMillis)
       commands.giveBack(call, line.protocol, line.keys, token, longest, ending)
       return this.grant.failure("release", outcome)
     }

@@ -5,7 +5,7 @@
  * A place belongs to a line of callers; the first of them that asks for as much, when the grant comes, gets
  * it. It comes to the queue by an acquire, or in the call in which its process gives the key to another one.
  */
-import type { Claim, ScheduledCall } from "../engine.js"
+import { type Claim, keptMillis, type ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
@@ -156,7 +156,7 @@ export class Place {
   /** It is about to ask as such a claim does. */
   private asks(claim: Claim): Shape {
     this.sent = shapeOf(claim, this.around.heartbeatMillis)
-    this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
+    this.longestTtl = Math.max(this.longestTtl, keptMillis(claim))
     this.longestHandoff = Math.max(this.longestHandoff, this.sent.handoff)
     return this.sent
   }

@@ -23,8 +23,6 @@ export interface Protocol {
   readonly verifiedKeys: number
   /** Of claims with bounds (`bounds.ts`): what their acquires and heartbeats have more. */
   readonly bounds: ReadonlyArray<string> | undefined
-  /** Of those: what the release of a lease has more, where the lease was used. */
-  readonly ending: ((fencingToken: number) => ReadonlyArray<string>) | undefined
   /** What a claim is in the record, and among the waiters. */
   readonly claimOf: (claim: Claim, owner: string) => string
 }
@@ -38,7 +36,6 @@ export const lockProtocol: Protocol = {
   renewedKeys: 2,
   verifiedKeys: 1,
   bounds: undefined,
-  ending: undefined,
   claimOf: ({ owner, ttlMillis }, defaultOwner) => `lock/1 ${ttlMillis} ${owner ?? defaultOwner}`
 }
 
@@ -52,7 +49,6 @@ export const semaphoreProtocol: Protocol = {
   renewedKeys: 6,
   verifiedKeys: 1,
   bounds: undefined,
-  ending: undefined,
   claimOf: ({ limit, owner, share, ttlMillis }, defaultOwner) =>
     `semaphore/1 ${ttlMillis} ${share} ${limit} ${owner ?? defaultOwner}`
 }

@@ -7,6 +7,7 @@ import {
   Granted,
   type Forget,
   Impossible,
+  keptMillis,
   lacking,
   type LockClock,
   type Look,
@@ -28,7 +29,7 @@ import {
   readLimit,
   replyOf
 } from "./answers.js"
-import { RedisBoundGrant } from "./boundGrant.js"
+import { grantOf } from "./boundGrant.js"
 import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
 import type { Call, Outcome } from "./call.js"
@@ -74,6 +75,7 @@ export class RedisStore implements Store {
     "reshare",
     "look",
     "maxHold",
+    "holdAtLeast",
     "tick"
   ])
   /** Of each kind: the server says which of them a key is of. */
@@ -166,7 +168,7 @@ export class RedisStore implements Store {
     const line = this.line(claim.key, protocol, keys)
     const waiter = new Waiter(claim, this.clock.unsafeNow())
     const resume = (exit: Turn | Unavailable | StoreFailure): void =>
-      onExit(exit instanceof Turn ? new Granted(this.grantOf(line, exit)) : exit)
+      onExit(exit instanceof Turn ? new Granted(grantOf(this.around.commands, line, exit)) : exit)
     line.join(waiter)
     if (waiter.exit === undefined) waiter.resume = resume
     else resume(waiter.exit)
@@ -192,13 +194,6 @@ export class RedisStore implements Store {
       if (attempt.turn === undefined) this.undo(attempt)
       else attempt.line!.leaveTurn(attempt.turn)
     }
-  }
-
-  private grantOf(line: Line, turn: Turn): RedisGrant {
-    const { commands } = this.around
-    return line.protocol.bounds === undefined
-      ? new RedisGrant(commands, line, turn)
-      : new RedisBoundGrant(commands, line, turn)
   }
 
   private attempted(attempt: Attempt, outcome: Outcome): AcquireExit {
@@ -232,7 +227,7 @@ export class RedisStore implements Store {
       tenure.mayBeHeld(call.sentAt, bound?.holdMillis)
       attempt.turn = line.adopt(tenure, claim, readLast(reply))
       tellLimit(claim, readLimit(reply))
-      return new Granted(this.grantOf(line, attempt.turn))
+      return new Granted(grantOf(commands, line, attempt.turn))
     }
     const lastTick = readLastTick(reply)
     if (lastTick !== undefined) {
@@ -284,7 +279,7 @@ export class RedisStore implements Store {
   private undo(attempt: Attempt): void {
     if (!this.attempts.delete(attempt)) return
     const { call, claim, keys, protocol, token } = attempt
-    this.around.commands.giveBack(call, protocol, keys, token, claim.ttlMillis)
+    this.around.commands.giveBack(call, protocol, keys, token, keptMillis(claim))
   }
 
   private onGrant(told: GrantMessage): void {

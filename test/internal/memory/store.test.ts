@@ -320,7 +320,6 @@ describe("the memory store", () => {
   it("refuses what it has not: and says what", () => {
     const { store } = makeStore()
     const wants: ReadonlyArray<readonly [Partial<Claim>, string]> = [
-      [{ holdAtLeastMillis: 1 }, "holdAtLeast"],
       [{ adopt: "token" }, "handOver"],
       // (of locks alone; the claims here are of semaphores)
       [{ tick: 0 }, "tick"]
