@@ -38,6 +38,21 @@ export interface Options {
    * ttl (after a handoff, until the first renewal), the margin is shorter in proportion.
    */
   readonly margin?: Duration.DurationInput | undefined
+  /**
+   * The longest time for which a lease is held, counted from its grant. No renewal reaches beyond it, so
+   * the key is free then, whatever the protected code does; the lease is lost `margin` before that, with
+   * the reason `MaxHold`, and guarded code is interrupted. For work that may hang. At least `ttl`.
+   * Default: no limit. A lease with `maxHold` is not passed on within the process.
+   */
+  readonly maxHold?: Duration.DurationInput | undefined
+  /**
+   * The shortest time for which the key is held, counted from the grant. A release before that leaves
+   * the key held until then, by nobody: it is not renewed, and the next waiter enters when that time is
+   * over. So is a crash. For jobs that hosts with different clocks start at about the same time. At most
+   * `maxHold`, if that is given. Default: none. A lease with `holdAtLeast` is not passed on within the
+   * process.
+   */
+  readonly holdAtLeast?: Duration.DurationInput | undefined
   /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
   readonly owner?: string | undefined
   /**

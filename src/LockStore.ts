@@ -71,9 +71,17 @@ export interface Claim {
   readonly waitMillis: number
   /** A description of the caller, for people who inspect the lock. */
   readonly owner: string | undefined
-  /** Until how long after the grant renewals may reach, in milliseconds. */
+  /**
+   * Until how long after the grant renewals may reach, in milliseconds: the key is free then. At least
+   * `ttlMillis`. An integer.
+   */
   readonly maxHoldMillis?: number | undefined
-  /** A release before that time after the grant leaves the key held until then, by nobody. */
+  /**
+   * A release before that time after the grant, in milliseconds, leaves the key held until then, by
+   * nobody: no renewal finds it, and the next waiter is served then. Without a release it is held for
+   * that time as well, if that is longer than the ttl: from the moment in which the grant is answered.
+   * At most `maxHoldMillis`. An integer.
+   */
   readonly holdAtLeastMillis?: number | undefined
   /**
    * Takes over a lease that was handed over, in place of what the claim asks for otherwise: with its share
@@ -149,6 +157,11 @@ export interface Grant {
    * grant), less what clocks may differ.
    */
   readonly validUntil: number
+  /**
+   * Of a claim with `maxHoldMillis`: until when renewals can reach, in milliseconds on the store's
+   * `clock`. Absent: that long after the grant came.
+   */
+  readonly holdUntil?: number | undefined
   /** Who had the key when the claim began to wait; `undefined` if it did not wait. */
   readonly contention: Contention | undefined
   /**

@@ -679,6 +679,8 @@ describe.concurrent("keeps the contract of stores", () => {
     "keys",
     "revoke",
     "tick",
+    "maxHold",
+    "holdAtLeast",
     "handOver"
   ] as const
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {

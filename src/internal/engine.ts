@@ -113,6 +113,10 @@ export const lacking = (
   return undefined
 }
 
+/** How long a store keeps what the claim is granted, if nobody renews it. */
+export const keptMillis = ({ holdAtLeastMillis = 0, ttlMillis }: Claim): number =>
+  Math.max(ttlMillis, holdAtLeastMillis)
+
 /** For how long the tick of a claim is remembered. Where it does not say: as long as a fencing token. */
 export const tickKeptMillis = (claim: Claim): number => claim.tickKeptMillis ?? 86_400_000
 
@@ -130,6 +134,10 @@ export const notCapable = (
 
 export const cannotHandOver = (key: string, why: string): StoreFailure =>
   new StoreFailure("hand over", key, `The lease cannot be handed over. ${why}`, false)
+
+/** Why a lease with bounds cannot be handed over. */
+export const boundsStay =
+  "What is left of maxHold or holdAtLeast, or the tick of a job, cannot be handed over with it."
 
 /** Why a holder's share cannot become that, where it cannot. */
 export const badShare = (key: string, share: number, present: number): StoreFailure | undefined =>
@@ -180,11 +188,16 @@ export interface Grant {
   readonly fencingToken: number
   readonly fencingFloor: number
   readonly validUntil: number
+  /** Of a claim with `maxHoldMillis`: until when renewals can reach. */
+  readonly holdUntil?: number | undefined
   readonly contention: Contention | undefined
   renew(onExit: (exit: RenewExit) => void): Forget
   verify(onExit: (exit: OwnershipExit) => void): Forget
-  /** `since`: when the close began that this release belongs to. */
-  release(since: number, onExit: (exit: OwnershipExit) => void): void
+  /**
+   * `since`: when the close began that this release belongs to. `unused`: nothing was done under the
+   * lease, so the key need not be held for as long as the claim says (`holdAtLeastMillis`).
+   */
+  release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void
   readonly reshare?: ((share: number, onExit: (exit: RenewExit) => void) => Forget) | undefined
   /** Calls back in its time, also where there is no answer. */
   readonly handOver?: ((onExit: (exit: RenewExit) => void) => Forget) | undefined

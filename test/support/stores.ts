@@ -211,10 +211,35 @@ export const stores: ReadonlyArray<
         [
           "memory",
           memory,
-          ["semaphore", "readWriteLock", "reshare", "look", "keys", "revoke", "tick", "handOver"]
+          [
+            "semaphore",
+            "readWriteLock",
+            "reshare",
+            "look",
+            "keys",
+            "revoke",
+            "tick",
+            "maxHold",
+            "holdAtLeast",
+            "handOver"
+          ]
         ] as const
       ]),
-  ["redis", redis, ["semaphore", "readWriteLock", "reshare", "look", "tick", "revoke", "handOver"]]
+  [
+    "redis",
+    redis,
+    [
+      "semaphore",
+      "readWriteLock",
+      "reshare",
+      "look",
+      "tick",
+      "maxHold",
+      "holdAtLeast",
+      "revoke",
+      "handOver"
+    ]
+  ]
 ]
 
 /** What a store with those capabilities keeps claims of. */

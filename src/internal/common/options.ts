@@ -27,6 +27,9 @@ export interface LeaseOptions {
   readonly marginMillis: number
   readonly owner: string | undefined
   readonly name: string | undefined
+  /** (Where it is given: a member that is not there costs nothing.) */
+  readonly maxHoldMillis?: number
+  readonly holdAtLeastMillis?: number
 }
 
 /** A sentence that names an impossible option, and its value. */
@@ -41,7 +44,9 @@ const durations: ReadonlySet<string> = new Set([
   "margin",
   "waitAtMost",
   "warnAfter",
-  "every"
+  "every",
+  "maxHold",
+  "holdAtLeast"
 ])
 
 export const show = (value: unknown): string => {
@@ -183,6 +188,33 @@ export const resolveOptions = (raw: RawOptions): LeaseOptions | string => {
     owner: raw.owner,
     name: raw.name
   }
+}
+
+/** The same, with how long a lease may be held, and must be; or a sentence. */
+export const withHolds = (
+  options: LeaseOptions,
+  maxHold: number | undefined,
+  holdAtLeast: number | undefined
+): LeaseOptions | string => {
+  const { ttlMillis } = options
+  if (maxHold !== undefined && !(Number.isFinite(maxHold) && maxHold >= ttlMillis)) {
+    const least = `at least the ttl, which is ${ttlMillis} ms`
+    return impossible("maxHold", maxHold, `It must be finite, and ${least}.`)
+  }
+  if (holdAtLeast !== undefined && !(Number.isFinite(holdAtLeast) && holdAtLeast >= 0)) {
+    return impossible("holdAtLeast", holdAtLeast, "It must be finite, and cannot be negative.")
+  }
+  if (maxHold !== undefined && holdAtLeast !== undefined && holdAtLeast > maxHold) {
+    const most = `It must be at most maxHold, which is ${maxHold} ms.`
+    return impossible("holdAtLeast", holdAtLeast, most)
+  }
+  for (const [option, value] of Object.entries({ maxHold, holdAtLeast })) {
+    if (value === undefined || Number.isSafeInteger(Math.ceil(value) * 1_000)) continue
+    return impossible(option, value, "It must be at most 9007199254740 ms (some 285 years).")
+  }
+  const most = maxHold === undefined ? {} : { maxHoldMillis: Math.floor(maxHold) }
+  const least = holdAtLeast ? { holdAtLeastMillis: Math.ceil(holdAtLeast) } : {}
+  return { ...options, ...most, ...least }
 }
 
 const checkText = (option: string, value: unknown): string | undefined =>

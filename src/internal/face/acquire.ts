@@ -83,6 +83,14 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.askedAt = store.clock.unsafeNow()
   }
 
+  get maxHoldMillis(): number | undefined {
+    return this.options.maxHoldMillis
+  }
+
+  get holdAtLeastMillis(): number | undefined {
+    return this.options.holdAtLeastMillis
+  }
+
   get tick(): number | undefined {
     return this.asks.tick
   }
@@ -139,6 +147,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       ttlMillis,
       waitMillis,
       owner,
+      maxHoldMillis: this.maxHoldMillis,
+      holdAtLeastMillis: this.holdAtLeastMillis,
       tick: this.tick,
       tickKeptMillis: this.tickKeptMillis,
       direct,
@@ -239,7 +249,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 const nothing = (): void => {}
 
 const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
-  Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void)))
+  Effect.async((resume) => grant.release(unsafeNow(), () => resume(Effect.void), true))
 
 /**
  * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless

@@ -45,6 +45,10 @@ export class AdaptedGrant implements Grant {
     return this.grant.validUntil
   }
 
+  get holdUntil(): number | undefined {
+    return this.grant.holdUntil
+  }
+
   get contention(): Contention | undefined {
     const { contention } = this.grant
     if (contention === undefined) return undefined

@@ -102,6 +102,12 @@ export const adopted = <L extends HeldLease>(
     (store): Effect.Effect<L, LockLost | LockStoreError, LockStore | Scope.Scope> => {
       const share = shareIn(handle, kind, shareOf)
       if (typeof share === "string") return Effect.die(new Cause.IllegalArgumentException(share))
+      for (const option of ["maxHold", "holdAtLeast"] as const) {
+        const given = options?.[option]
+        if (given === undefined) continue
+        const why = "A lease that is adopted cannot have one."
+        return Effect.die(new Cause.IllegalArgumentException(impossible(option, given, why)))
+      }
       const { fencingToken, key, store: origin, token } = handle
       const adopt = { token: Redacted.value(token), fencingToken }
       const needed = lacking({ kind, adopt }, store.capabilities)

@@ -8,7 +8,8 @@ import {
   checkKey,
   type LeaseOptions,
   notADuration,
-  resolveOptions
+  resolveOptions,
+  withHolds
 } from "../common/options.js"
 
 /** A sentence where one of them is impossible. */
@@ -35,7 +36,7 @@ export const decodeOptions = (
   if (typeof warnAfter === "string") return warnAfter
   const wait = millis("waitAtMost", or(waitAtMost, defaults?.waitAtMost))
   if (typeof wait === "string") return wait
-  return resolveOptions({
+  const resolved = resolveOptions({
     ttl,
     renewEvery,
     margin,
@@ -44,6 +45,12 @@ export const decodeOptions = (
     owner: options?.owner,
     name: or(options?.name, defaults?.name)
   })
+  if (options?.maxHold === undefined && options?.holdAtLeast === undefined) return resolved
+  const maxHold = millis("maxHold", options.maxHold)
+  if (typeof maxHold === "string") return maxHold
+  const holdAtLeast = millis("holdAtLeast", options.holdAtLeast)
+  if (typeof holdAtLeast === "string") return holdAtLeast
+  return typeof resolved === "string" ? resolved : withHolds(resolved, maxHold, holdAtLeast)
 }
 
 /** (Not for `null`, which is impossible.) */

@@ -2,7 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { LockLost, LockStoreError } from "../../LockError.js"
-import type { Failure } from "../lease/core.js"
+import type { Failure } from "../lease/terms.js"
 import { causeOf } from "./answers.js"
 
 export const logWarning = (

@@ -53,6 +53,7 @@ class PublicGrant implements Public.Grant {
   readonly fencingToken: number
   readonly fencingFloor: number
   readonly validUntil: number
+  readonly holdUntil?: number
   readonly contention: Public.Contention | undefined
   readonly renew: Public.Grant["renew"]
   readonly verify: Public.Grant["verify"]
@@ -67,6 +68,7 @@ class PublicGrant implements Public.Grant {
     this.fencingFloor = grant.fencingFloor
     this.validUntil = grant.validUntil
     this.contention = grant.contention && publicContention(grant.contention)
+    if (grant.holdUntil !== undefined) this.holdUntil = grant.holdUntil
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = asked((onExit) => {

@@ -5,7 +5,8 @@
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
-import type { Failure, LeaseCore } from "../lease/core.js"
+import type { LeaseCore } from "../lease/core.js"
+import type { Failure } from "../lease/terms.js"
 import type { AsyncContext } from "./asyncContext.js"
 import { startRenewal, takeRefs } from "./fork.js"
 

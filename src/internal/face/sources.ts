@@ -127,7 +127,18 @@ class AdaptedSource implements Source {
 }
 
 const publicClaim = (claim: Claim): Public.Claim => {
-  const { adopt, key, kind, limit, owner, share, ttlMillis, waitMillis } = claim
+  const {
+    adopt,
+    holdAtLeastMillis,
+    key,
+    kind,
+    limit,
+    maxHoldMillis,
+    owner,
+    share,
+    ttlMillis,
+    waitMillis
+  } = claim
   return {
     adopt,
     key,
@@ -137,6 +148,8 @@ const publicClaim = (claim: Claim): Public.Claim => {
     ttlMillis,
     waitMillis,
     owner,
+    maxHoldMillis,
+    holdAtLeastMillis,
     whenWaiting:
       waitMillis === 0
         ? undefined
@@ -167,6 +180,10 @@ export class BoundGrant implements Grant {
     this.fencingFloor = this.grant.fencingFloor
     this.validUntil = this.grant.validUntil
     this.contention = this.grant.contention
+  }
+
+  get holdUntil(): number | undefined {
+    return this.grant.holdUntil
   }
 
   /** As a holder has it, whose fiber it is that asks. */

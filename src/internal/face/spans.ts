@@ -9,7 +9,7 @@ import { type LockLost, type LockStoreError, LockUnavailable } from "../../LockE
 import type { Contention, Kind } from "../../LockStore.js"
 import type { LeaseOptions } from "../common/options.js"
 import type * as Engine from "../engine.js"
-import type { ReleaseExit } from "../lease/core.js"
+import type { ReleaseExit } from "../lease/terms.js"
 import { causeOf, publicContention } from "./answers.js"
 
 type AcquireError = LockUnavailable | LockLost | LockStoreError

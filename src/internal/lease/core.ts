@@ -16,51 +16,15 @@ import { Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
 import { drift, retryDelay, sentAt } from "../common/timing.js"
 import type {
-  Died,
   Forget,
   Grant,
   LockClock,
   LossReason,
   OwnershipExit,
   RenewExit,
-  ScheduledCall,
-  StoreFailure
+  ScheduledCall
 } from "../engine.js"
-
-/** Of the options of a lock, those that shape a lease's life. */
-export interface Terms {
-  readonly ttlMillis: number
-  readonly renewEveryMillis: number
-  readonly marginMillis: number
-}
-
-/** What a lease tells its face, in place. */
-export interface LeaseFace {
-  /** A renewal is due: the face asks for it, where it was asked for the lease. */
-  renewalDue(): void
-  /** It was lost: it ends now, or its release has found it out. */
-  lost(reason: LossReason): void
-  /** It ends, after so long: before those who watch are told. */
-  ending(heldMillis: number): void
-  /** It has ended, and those who watch know it. */
-  hasEnded(): void
-  /** A release was not confirmed of a lease that was held, as far as we knew. */
-  releaseFailed(): void
-}
-
-/** Somebody else had the lease, or could have had it, when it was released. */
-export class Loss {
-  readonly _tag = "Loss"
-  constructor(
-    readonly reason: LossReason,
-    /** Whether it had ended as lost before. */
-    readonly isKnown: boolean,
-    readonly answer: OwnershipExit
-  ) {}
-}
-
-export type Failure = StoreFailure | Died
-export type ReleaseExit = "Confirmed" | Loss | Failure
+import { type Failure, type LeaseFace, Loss, type ReleaseExit, type Terms } from "./terms.js"
 
 type OnRelease = (exit: ReleaseExit) => void
 
@@ -105,9 +69,7 @@ export class LeaseCore {
 
   /** The first thing that a lease does whenever it runs again: compare clocks. */
   checkHeld(): boolean {
-    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) {
-      this.lose("Unreachable")
-    }
+    if (this.ended === undefined && this.clock.unsafeNow() >= this.giveUpAt) this.onExpiry()
     return this.ended === undefined
   }
 
@@ -116,7 +78,8 @@ export class LeaseCore {
    * somebody else can have the key; giving it back does.
    */
   get provenMillis(): number {
-    if (this.ended !== undefined && this.ended !== "Unreachable") return 0
+    const { ended } = this
+    if (ended !== undefined && ended !== "Unreachable" && ended !== "MaxHold") return 0
     if (this.isReleasing) return 0
     return Math.max(0, this.validUntil - this.clock.unsafeNow())
   }
@@ -241,6 +204,27 @@ export class LeaseCore {
     const share = (until - now) / (ttlMillis - drift(ttlMillis))
     this.validUntil = until
     this.giveUpAt = until - marginMillis * Math.min(1, Math.max(0, share))
+    if (this.terms.maxHoldMillis !== undefined) this.endAtMaxHold(this.terms.maxHoldMillis)
+  }
+
+  /** Nothing is proven beyond that, and the margin before it is not shorter than usual. */
+  private endAtMaxHold(maxHoldMillis: number): void {
+    const { marginMillis, ttlMillis } = this.terms
+    const { holdUntil = this.grantedAt + maxHoldMillis } = this.grant
+    const share = (holdUntil - this.grantedAt) / (ttlMillis - drift(ttlMillis))
+    this.validUntil = Math.min(this.validUntil, holdUntil)
+    this.giveUpAt = Math.min(
+      this.giveUpAt,
+      holdUntil - marginMillis * Math.min(1, Math.max(0, share))
+    )
+  }
+
+  /** Whether a renewal proves no more: but for the drift, the proof reaches to `maxHold`. */
+  private get isAtMaxHold(): boolean {
+    const { maxHoldMillis, ttlMillis } = this.terms
+    if (maxHoldMillis === undefined) return false
+    const { holdUntil = this.grantedAt + maxHoldMillis } = this.grant
+    return this.validUntil + drift(ttlMillis) >= holdUntil
   }
 
   /** By an answer, which can be older than what is known already. */
@@ -263,7 +247,9 @@ export class LeaseCore {
     const due = sentAt(this.validUntil, ttlMillis) + renewEveryMillis
     // a proof of less than the full ttl, or one that came late, is renewed early in what is left of it
     const soon = now + Math.min(renewEveryMillis, (this.giveUpAt - now) / 4)
-    this.nextRenewal = this.clock.unsafeSchedule(due > now ? due : soon, this.onDue)
+    const at = due > now ? due : soon
+    if (this.isAtMaxHold) this.expiry = this.clock.unsafeSchedule(this.giveUpAt, this.onExpiry)
+    else this.nextRenewal = this.clock.unsafeSchedule(at, this.onDue)
   }
 
   private readonly onDue = (): void => {
@@ -273,7 +259,7 @@ export class LeaseCore {
     this.face.renewalDue()
   }
 
-  private readonly onExpiry = (): void => this.lose("Unreachable")
+  private readonly onExpiry = (): void => this.lose(this.isAtMaxHold ? "MaxHold" : "Unreachable")
 
   /**
    * Renews it, as is due, and calls back when the answer has been judged: with a failure, where the

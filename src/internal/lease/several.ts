@@ -26,7 +26,8 @@ import {
   StoreFailure,
   Unavailable
 } from "../engine.js"
-import { LeaseCore, type LeaseFace, type Terms } from "./core.js"
+import { LeaseCore } from "./core.js"
+import type { LeaseFace, Terms } from "./terms.js"
 import { SeveralGrant } from "./severalGrant.js"
 
 /** Cancels, and calls back when what had to be undone for that is undone, or sure to be. */
@@ -61,6 +62,8 @@ class Asked implements Claim {
   readonly limit: number
   readonly ttlMillis: number
   readonly owner: string | undefined
+  readonly maxHoldMillis: number | undefined
+  readonly holdAtLeastMillis: number | undefined
   cancel: Cancel | undefined = undefined
   exit: SeveralExit | undefined = undefined
 
@@ -74,6 +77,8 @@ class Asked implements Claim {
     this.limit = claim.limit
     this.ttlMillis = claim.ttlMillis
     this.owner = claim.owner
+    this.maxHoldMillis = claim.maxHoldMillis
+    this.holdAtLeastMillis = claim.holdAtLeastMillis
   }
 
   whenWaiting(contention: () => Contention): void {
@@ -271,7 +276,7 @@ export class Several {
 
   private giveBack(grant: Grant): void {
     this.returning++
-    grant.release(this.source.clock.unsafeNow(), this.returned)
+    grant.release(this.source.clock.unsafeNow(), this.returned, true)
   }
 
   private readonly returned = (): void => {

@@ -70,6 +70,7 @@ export class SeveralGrant implements Grant {
   /** The key that ended it: the one that was lost, or, by the clock, the one with the shortest proof. */
   culprit(reason: LossReason): GrantedKey {
     if (this.lost !== undefined && this.lostBy === reason) return this.lost
+    if (reason === "MaxHold") return this.firstToEnd ?? this.shortest
     return reason === "Unreachable" ? this.shortest : this.keys[0]!
   }
 
@@ -79,6 +80,18 @@ export class SeveralGrant implements Grant {
 
   private get shortest(): GrantedKey {
     return this.keys.reduce((least, one) => (one.validUntil < least.validUntil ? one : least))
+  }
+
+  /** Of the first that comes to its `maxHold`. */
+  get holdUntil(): number | undefined {
+    return this.firstToEnd?.grant.holdUntil
+  }
+
+  private get firstToEnd(): GrantedKey | undefined {
+    return this.keys.reduce<GrantedKey | undefined>((least, one) => {
+      const { holdUntil = Number.POSITIVE_INFINITY } = one.grant
+      return holdUntil < (least?.grant.holdUntil ?? Number.POSITIVE_INFINITY) ? one : least
+    }, undefined)
   }
 
   /** (Of the first one: who needs those of all asks for `keys`.) */
@@ -164,8 +177,8 @@ export class SeveralGrant implements Grant {
     }
   }
 
-  release(since: number, onExit: (exit: OwnershipExit) => void): void {
-    this.allOf((key, tell) => key.grant.release(since, tell), onExit)
+  release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void {
+    this.allOf((key, tell) => key.grant.release(since, tell, unused), onExit)
   }
 
   /** Asks for each, and answers when all have answered: a loss first of all, then a failure. */

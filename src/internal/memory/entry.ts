@@ -16,6 +16,7 @@ import {
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
 import { incarnationOf } from "../common/token.js"
+import { validUntil } from "../common/timing.js"
 import { Heap, type Ranked } from "./heap.js"
 
 /** A holder. Its rank is when it expires. */
@@ -27,6 +28,8 @@ export class Holding extends Link implements Ranked {
   readonly limit: Ranked
   /** Another process goes on with it. */
   isAdopted = false
+  /** Its holder has left it: nobody has it, until it expires. */
+  isLeft?: boolean
   /** Who freed the key by force has said so here. */
   lost: NotOurs | undefined = undefined
   whenLost: ((reason: NotOurs) => void) | undefined = undefined
@@ -38,7 +41,7 @@ export class Holding extends Link implements Ranked {
     readonly since: number
   ) {
     super()
-    this.rank = since + claim.ttlMillis
+    this.rank = this.expiryAt(since)
     this.share = claim.share
     this.limit = { rank: claim.limit, slot: 0 }
   }
@@ -47,11 +50,33 @@ export class Holding extends Link implements Ranked {
   left(now: number): number | undefined {
     return this.rank === Number.POSITIVE_INFINITY ? undefined : Math.round(this.rank - now)
   }
+
+  /** Until when renewals can reach; `undefined`: as far as one likes. */
+  get holdUntil(): number | undefined {
+    const { maxHoldMillis } = this.claim
+    return maxHoldMillis === undefined ? undefined : this.since + maxHoldMillis
+  }
+
+  /** Until when it is held, also if it is given back before that. */
+  get leastUntil(): number {
+    return this.since + (this.claim.holdAtLeastMillis ?? 0)
+  }
+
+  /** When it expires, renewed then. */
+  expiryAt(now: number): number {
+    const expiry = Math.max(now + this.claim.ttlMillis, this.leastUntil)
+    return Math.min(expiry, this.holdUntil ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** Until when that proves it: no longer than for a ttl, so that it is renewed as any other. */
+  provenAt(now: number): number {
+    return validUntil(now, Math.min(this.rank - now, this.claim.ttlMillis))
+  }
 }
 
 /** A grant that can be given back by those who made it, before anybody has used it. */
 export interface Returnable extends Grant {
-  giveBack(): void
+  giveBack(): "Ours" | NotOurs
 }
 
 /** A claim that waits. */

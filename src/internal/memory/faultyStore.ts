@@ -232,6 +232,10 @@ class FaultyGrant implements Grant {
     this.contention = grant.contention
   }
 
+  get holdUntil(): number | undefined {
+    return this.grant.holdUntil
+  }
+
   renew(onExit: (exit: RenewExit) => void): Forget {
     return this.store.ask<RenewExit>("renew", this.key, (tell) => this.grant.renew(tell), onExit)
   }
@@ -251,9 +255,9 @@ class FaultyGrant implements Grant {
     return this.store.ask<RenewExit>("hand over", this.key, ask, onExit)
   }
 
-  release(since: number, onExit: (exit: OwnershipExit) => void): void {
+  release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void {
     const ask = (tell: (exit: OwnershipExit) => void) => {
-      this.grant.release(since, tell)
+      this.grant.release(since, tell, unused)
       return nothing
     }
     this.store.ask<OwnershipExit>("release", this.key, ask, onExit, since)

@@ -1,6 +1,8 @@
 /** A lease of the store in memory, as its holder uses it. */
 import {
   badShare,
+  boundsStay,
+  cannotHandOver,
   type Contention,
   type Forget,
   type LockClock,
@@ -9,7 +11,6 @@ import {
   Renewed,
   type RenewExit
 } from "../engine.js"
-import { validUntil } from "../common/timing.js"
 import type { Entry, Holding, Returnable, TimedEntry } from "./entry.js"
 
 /** The store, as far as its grants know it. */
@@ -41,6 +42,10 @@ export class MemoryGrant implements Returnable {
     this.fencingToken = holding.fencingToken
   }
 
+  get holdUntil(): number | undefined {
+    return this.holding.holdUntil
+  }
+
   renew(onExit: (exit: RenewExit) => void): Forget {
     return this.reshare(this.holding.share, onExit)
   }
@@ -50,8 +55,8 @@ export class MemoryGrant implements Returnable {
     return nothing
   }
 
-  release(_: number, onExit: (exit: OwnershipExit) => void): void {
-    onExit(this.store.giveBack(this.entry, this.holding))
+  release(_: number, onExit: (exit: OwnershipExit) => void, unused = false): void {
+    onExit(unused ? this.giveBack() : this.leave())
   }
 
   reshare(share: number, onExit: (exit: RenewExit) => void): Forget {
@@ -63,21 +68,25 @@ export class MemoryGrant implements Returnable {
     } else if (mistake !== undefined) {
       onExit(mistake)
     } else {
-      const { ttlMillis } = holding.claim
       const now = store.clock.unsafeNow()
-      entry.renew(holding, now + ttlMillis)
+      entry.renew(holding, holding.expiryAt(now))
       if (share < holding.share) {
         entry.reshare(holding, share)
         store.serve(entry)
       }
-      onExit(new Renewed(validUntil(now, ttlMillis)))
+      onExit(new Renewed(holding.provenAt(now)))
     }
     return nothing
   }
 
   /** The token stands where it stood, for whoever adopts it. */
   handOver(onExit: (exit: RenewExit) => void): Forget {
-    return this.renew(onExit)
+    const { holdAtLeastMillis, key, maxHoldMillis, tick } = this.holding.claim
+    if (holdAtLeastMillis === undefined && maxHoldMillis === undefined && tick === undefined) {
+      return this.renew(onExit)
+    }
+    onExit(cannotHandOver(key, boundsStay))
+    return nothing
   }
 
   whenLost(listener: (reason: NotOurs) => void): void {
@@ -86,9 +95,26 @@ export class MemoryGrant implements Returnable {
     else listener(lost)
   }
 
-  giveBack(): void {
+  giveBack(): "Ours" | NotOurs {
     this.store.undoTick(this.entry, this.token)
-    this.store.giveBack(this.entry, this.holding)
+    return this.end()
+  }
+
+  /** Before its time is over, it stays where it is. */
+  private leave(): "Ours" | NotOurs {
+    const { entry, holding, store } = this
+    const { leastUntil } = holding
+    if (holding.isLeft) return "Ours"
+    const found = store.ownership(entry, holding)
+    if (found !== "Ours" || store.clock.unsafeNow() >= leastUntil) return this.end()
+    holding.isLeft = true
+    entry.renew(holding, leastUntil)
+    store.serve(entry)
+    return found
+  }
+
+  private end(): "Ours" | NotOurs {
+    return this.store.giveBack(this.entry, this.holding)
   }
 }
 

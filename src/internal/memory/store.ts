@@ -25,7 +25,6 @@ import {
   Unavailable
 } from "../engine.js"
 import { isolated } from "../common/isolated.js"
-import { validUntil } from "../common/timing.js"
 import { makeStoreId, makeToken } from "../common/token.js"
 import { closed, type Entry, free, Holding, tellLimit, TimedEntry, Waiter } from "./entry.js"
 import { type Keeper, MemoryGrant } from "./grant.js"
@@ -38,6 +37,8 @@ const capabilities: ReadonlySet<Capability> = new Set([
   "look",
   "keys",
   "revoke",
+  "maxHold",
+  "holdAtLeast",
   "tick",
   "handOver"
 ])
@@ -139,7 +140,7 @@ export class MemoryStore implements Store, Keeper {
   /** Whether a grant is still held. */
   ownership({ key }: Entry, holding: Holding): "Ours" | NotOurs {
     const now = this.clock.unsafeNow()
-    if (holding.stands && holding.rank > now) return "Ours"
+    if (holding.stands && holding.rank > now && !holding.isLeft) return "Ours"
     if (holding.lost !== undefined) return holding.lost
     // of a semaphore there may be others as well as ours
     const isTaken = holding.claim.kind === "lock" && (this.present(key, now)?.inUse ?? 0) > 0
@@ -274,7 +275,7 @@ export class MemoryStore implements Store, Keeper {
     tellLimit(entry, claim)
     const holding = this.hold(entry, claim)
     const floor = entry.holders.first!.fencingToken
-    const until = validUntil(holding.since, claim.ttlMillis)
+    const until = holding.provenAt(holding.since)
     return new MemoryGrant(this, entry, holding, floor, until, contention)
   }
 

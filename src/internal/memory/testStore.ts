@@ -105,6 +105,7 @@ export class TestStore extends MemoryStore {
     if (end !== undefined) return end
     if (holding.lost === "Revoked") return "revoked"
     if (holding.isAdopted) return "adopted"
+    if (holding.isLeft === true) return "released"
     return holding.stands && holding.rank > now ? "held" : "expired"
   }
 }

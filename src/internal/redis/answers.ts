@@ -41,8 +41,10 @@ const asFence = (reply: unknown): number | undefined => {
  * and limit of all holders, and where it was kept the last of the fencing tokens that come with it.
  */
 const partOf = (reply: unknown, index: number): unknown => {
-  if (typeof reply !== "string" || !reply.includes(":")) return index === 0 ? reply : undefined
-  return reply.split(":")[index]
+  if (typeof reply === "string" && reply.includes(":")) return reply.split(":")[index]
+  // (of a claim with bounds, see `readBound`)
+  const grant: unknown = Array.isArray(reply) && reply.length === 3 ? reply[0] : reply
+  return grant !== reply ? partOf(grant, index) : index === 0 ? reply : undefined
 }
 
 /** Of a grant. */
@@ -74,6 +76,8 @@ export interface Told {
   readonly lastToken?: number | undefined
   /** How many come before it. */
   readonly earlierTokens?: number
+  /** Of a claim with `maxHold`: what is left of it. */
+  readonly holdMillis?: number | undefined
 }
 
 /** Of a grant with that fencing token. */
@@ -83,6 +87,21 @@ export const toldBy = (reply: unknown, fencingToken: number): Told => ({
   leastLimit: readLimit(reply),
   lastToken: readLast(reply)
 })
+
+/** Of a claim with bounds: what is left of its lease, beside the answer to a plain one. */
+export interface BoundAnswer {
+  /** Of its ttl. */
+  readonly leftMillis: number
+  /** Of `maxHold`; `undefined` where it has none. */
+  readonly holdMillis: number | undefined
+}
+
+export const readBound = (reply: unknown): BoundAnswer | undefined => {
+  if (!Array.isArray(reply) || reply.length !== 3) return undefined
+  const [leftMillis, holdMillis] = [readNumber(reply[1]), readNumber(reply[2])]
+  if (leftMillis === undefined || holdMillis === undefined) return undefined
+  return { leftMillis, holdMillis: holdMillis < 0 ? undefined : holdMillis }
+}
 
 /** Of a claim with a tick: the last one that was granted, where the claim's is not later. */
 export const readLastTick = (reply: unknown): number | undefined =>

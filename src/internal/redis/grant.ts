@@ -5,6 +5,7 @@ import {
   type Contention,
   type Forget,
   type Grant,
+  keptMillis,
   type LockStoreOperation,
   notCapable,
   type NotOurs,
@@ -48,7 +49,7 @@ export class RedisGrant implements Grant {
 
   /** What its release has more than that of what was not used. */
   get ending(): ReadonlyArray<string> | undefined {
-    return this.line.protocol.ending?.(this.fencingToken)
+    return undefined
   }
 
   /** Renews it, where its share was made smaller so that it is that small from then on. */
@@ -119,18 +120,26 @@ export class RedisGrant implements Grant {
     return this.askForLess("reshare", undefined, onExit)
   }
 
-  private askForLess(
+  /** The ttl of a renewal, and what it has more than that of a plain claim. */
+  protected get askedMillis(): number {
+    return this.turn.claim.ttlMillis
+  }
+
+  protected get bounds(): ReadonlyArray<string> {
+    return none
+  }
+
+  protected askForLess(
     operation: "renew" | "reshare" | "hand over",
     patienceMillis: number | undefined,
     onExit: (exit: RenewExit) => void
   ): Forget {
-    const { commands, line, token } = this
-    const { claim, tenure } = this.turn
-    const { ttlMillis } = claim
+    const { askedMillis: ttlMillis, commands, line, token } = this
+    const { tenure } = this.turn
     const call = commands.call(
       line.protocol.reshare!,
       line.firstKeys(line.protocol.renewedKeys),
-      [token, String(ttlMillis), String(tenure.share)],
+      [token, String(ttlMillis), String(tenure.share), ...this.bounds],
       patienceMillis
     )
     const onOutcome = (outcome: Outcome): void =>
@@ -142,7 +151,7 @@ export class RedisGrant implements Grant {
   }
 
   /** `askedMillis`: the ttl that was asked for, of the tenure. */
-  private renewed(
+  protected renewed(
     operation: "renew" | "reshare" | "hand over",
     call: Call,
     outcome: Outcome,
@@ -157,7 +166,7 @@ export class RedisGrant implements Grant {
     return this.knows(validUntil(call.sentAt, Math.min(askedMillis, claim.ttlMillis)))
   }
 
-  private knows(until: number): Renewed {
+  protected knows(until: number): Renewed {
     this.turn.knownUntil = Math.max(this.turn.knownUntil, until)
     return new Renewed(until)
   }
@@ -304,7 +313,7 @@ class Release {
     const { claim } = turn
     const found = readOwnership(outcome)
     if (found === undefined) {
-      const longest = Math.max(claim.ttlMillis, passedMillis)
+      const longest = Math.max(keptMillis(claim), passedMillis)
       commands.giveBack(call, line.protocol, line.keys, token, longest, ending)
       return this.grant.failure("release", outcome)
     }
@@ -327,3 +336,4 @@ class Release {
 }
 
 const nothing = (): void => {}
+const none: ReadonlyArray<string> = []

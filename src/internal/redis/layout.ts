@@ -41,15 +41,15 @@ type Beside = (suffix: string) => string
 
 /**
  * The keys to send, or a sentence that says why there can be none. `clientPrefix` is what the
- * client itself puts before every key; `several`: of a lock that several can hold; `ticks`: of one that is
- * granted for ticks.
+ * client itself puts before every key; `several`: of a lock that several can hold; `bound`: of claims with
+ * bounds.
  */
 export const lockKeys = (
   clientPrefix: string,
   prefix: string,
   key: string,
   several = false,
-  ticks = false
+  bound = false
 ): LockKeys | string => {
   const stored = clientPrefix + prefix + key
   for (const suffix of suffixes) {
@@ -57,7 +57,7 @@ export const lockKeys = (
       return `Impossible lock key: ${show(key)}. Keys that end in ${suffix} are used by the library itself.`
     }
   }
-  return allKeys(prefix + key, several, ticks, companions(clientPrefix, prefix, key))
+  return allKeys(prefix + key, several, bound, companions(clientPrefix, prefix, key))
 }
 
 /** Where it stands which holders of the key have been revoked of late. */
@@ -75,12 +75,12 @@ const companions = (clientPrefix: string, prefix: string, key: string): Beside =
   return (suffix) => prefix + name(suffix)
 }
 
-const allKeys = (lock: string, several: boolean, ticks: boolean, beside: Beside): LockKeys => {
+const allKeys = (lock: string, several: boolean, bound: boolean, beside: Beside): LockKeys => {
   const [record, queue, waiters, holders, index, tick] = suffixes
   if (several) {
     return [lock, beside(record), beside(queue), beside(waiters), beside(holders), beside(index)]
   }
-  return ticks
+  return bound
     ? [lock, beside(record), beside(queue), beside(waiters), beside(tick)]
     : [lock, beside(record), beside(queue), beside(waiters)]
 }

@@ -2,16 +2,16 @@
  * A place in the queue in Redis: a token that was sent to be granted or queued, and is kept alive by
  * a heartbeat until it is granted, given up, or found to stand nowhere.
  *
- * A place belongs to a line of callers; the first of them that asks for as much, when the grant comes,
- * gets it. It comes to the queue by an acquire; or, where its process gives the key back for another one,
- * in the same call.
+ * A place belongs to a line of callers; the first of them that asks for as much, when the grant comes, gets
+ * it. It comes to the queue by an acquire, or in the call in which its process gives the key to another one.
  */
-import type { Claim, ScheduledCall } from "../engine.js"
+import { type Claim, keptMillis, type ScheduledCall } from "../engine.js"
 import { retryDelay, validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
   type Busy,
   isNowhere,
+  readBound,
   readBusy,
   readFence,
   readLastTick,
@@ -131,13 +131,16 @@ export class Place {
 
   /** The first caller has changed. */
   reshape(claim: Claim): void {
-    if (this.shape(claim).handoff !== this.sent.handoff) this.wake()
+    if (shapeOf(claim, this.around.heartbeatMillis).handoff !== this.sent.handoff) this.wake()
   }
 
   /** Until when a caller waits for heartbeats to be answered again: its own claim window, at least. */
   patientUntil(claim: Claim): number {
     const { timeoutMillis } = this.around.commands
-    return (this.askingSince ?? this.now) + Math.max(this.shape(claim).window, timeoutMillis)
+    return (
+      (this.askingSince ?? this.now) +
+      Math.max(shapeOf(claim, this.around.heartbeatMillis).window, timeoutMillis)
+    )
   }
 
   private end(): void {
@@ -150,38 +153,28 @@ export class Place {
     return this.around.commands.clock.unsafeNow()
   }
 
-  private shape(claim: Claim): Shape {
-    return shapeOf(claim, this.around.heartbeatMillis)
-  }
-
   /** It is about to ask as such a claim does. */
   private asks(claim: Claim): Shape {
-    this.sent = this.shape(claim)
-    this.longestTtl = Math.max(this.longestTtl, claim.ttlMillis)
+    this.sent = shapeOf(claim, this.around.heartbeatMillis)
+    this.longestTtl = Math.max(this.longestTtl, keptMillis(claim))
     this.longestHandoff = Math.max(this.longestHandoff, this.sent.handoff)
     return this.sent
   }
 
-  /** As arguments: the claim window, and the ttl of a grant by handoff. */
+  /** As arguments: the claim window, and the ttl of a grant by handoff; then the bounds, if it has any. */
   private get waits(): ReadonlyArray<string> {
-    return [String(this.sent.window), String(this.sent.handoff)]
+    const shape = [String(this.sent.window), String(this.sent.handoff)]
+    return this.protocol.bounds === undefined ? shape : shape.concat(this.protocol.bounds)
   }
 
   private send(script: Script, claim: Claim, contended = false): Call {
     const { around, protocol } = this
     const { commands, owner } = around
     this.asks(claim)
-    const args = [
-      this.token,
-      String(claim.ttlMillis),
-      protocol.claimOf(claim, owner),
-      ...this.waits
-    ]
-    if (protocol.bounds !== undefined) args.push(...protocol.bounds)
     return commands.call(
       script,
       this.keys,
-      args,
+      [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
       script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
       contended
     )
@@ -213,9 +206,12 @@ export class Place {
   /** Whether the answer says what becomes of it: granted, queued, or refused. */
   private takes(reply: unknown, call: Call, ttlMillis: number): boolean {
     const fencingToken = readFence(reply)
-    const busy = fencingToken === undefined ? readBusy(reply) : undefined
+    const busy = readBusy(reply)
     if (fencingToken !== undefined) {
-      this.granted(toldBy(reply, fencingToken), call.sentAt, ttlMillis)
+      const told = toldBy(reply, fencingToken)
+      const bound = this.protocol.bounds && readBound(reply)
+      if (!bound) this.granted(told, call.sentAt, ttlMillis)
+      else this.granted({ ...told, ...bound }, call.sentAt, bound.leftMillis)
     } else if (busy !== undefined) {
       this.queued(busy, call)
     } else {
@@ -285,9 +281,9 @@ export class Place {
       this.end()
       return this.events.onGone(this, call.sentAt)
     }
-    // (where a message told of it, and was not believed, none is missing)
-    const isTold = this.calmUntil > Number.NEGATIVE_INFINITY
-    if (readFence(reply) !== undefined && !isTold) this.around.messages.missed()
+    // (if none came that was not believed)
+    const wasTold = this.calmUntil > Number.NEGATIVE_INFINITY
+    if (!wasTold && readFence(reply) !== undefined) this.around.messages.missed()
     if (this.takes(reply, call, ttlMillis)) return
     const next = this.events.onUnanswered(this, outcome)
     // (nobody is left, or another first caller has already asked)

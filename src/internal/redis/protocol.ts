@@ -24,10 +24,6 @@ export interface Protocol {
   readonly verifiedKeys: number
   /** Of claims with bounds (`bounds.ts`): what their acquires and heartbeats have more. */
   readonly bounds: ReadonlyArray<string> | undefined
-  /** Of those: what the release of a lease has more, where the lease was used. */
-  readonly ending: ((fencingToken: number) => ReadonlyArray<string>) | undefined
-  /** Whether they are for a tick, and so have the key of the last one. */
-  readonly ticks: boolean
   /** What a claim is in the record, and among the waiters. */
   readonly claimOf: (claim: Claim, owner: string) => string
 }
@@ -41,8 +37,6 @@ export const lockProtocol: Protocol = {
   renewedKeys: 2,
   verifiedKeys: 1,
   bounds: undefined,
-  ending: undefined,
-  ticks: false,
   claimOf: ({ owner, ttlMillis }, defaultOwner) => `lock/1 ${ttlMillis} ${owner ?? defaultOwner}`
 }
 
@@ -56,8 +50,6 @@ export const semaphoreProtocol: Protocol = {
   renewedKeys: 6,
   verifiedKeys: 1,
   bounds: undefined,
-  ending: undefined,
-  ticks: false,
   claimOf: ({ limit, owner, share, ttlMillis }, defaultOwner) =>
     `semaphore/1 ${ttlMillis} ${share} ${limit} ${owner ?? defaultOwner}`
 }

@@ -7,6 +7,7 @@ import {
   Granted,
   type Forget,
   Impossible,
+  keptMillis,
   lacking,
   type LockClock,
   type Look,
@@ -20,6 +21,7 @@ import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
+  readBound,
   readBusy,
   readFence,
   readFloor,
@@ -30,6 +32,7 @@ import {
   replyOf
 } from "./answers.js"
 import { Attempt } from "./attempt.js"
+import { grantOf } from "./boundGrant.js"
 import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
 import type { Outcome } from "./call.js"
@@ -41,12 +44,10 @@ import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
 import { Inspection } from "./inspection.js"
 import { type Protocol, protocols } from "./protocol.js"
+import { Strays } from "./strays.js"
 import type { Surroundings } from "./surroundings.js"
 import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, Waiter } from "./waiter.js"
-
-/** So many grants that nobody waits for are given back in a heartbeat: who sends more has made them up. */
-const mostStrays = 16
 
 type OnExit = (exit: AcquireExit) => void
 
@@ -57,6 +58,8 @@ export class RedisStore implements Store {
     "readWriteLock",
     "reshare",
     "look",
+    "maxHold",
+    "holdAtLeast",
     "tick",
     "revoke",
     "handOver"
@@ -69,7 +72,7 @@ export class RedisStore implements Store {
   }
   private readonly boundLines = new BoundLines()
   private readonly attempts = new Fifo<Attempt>()
-  private strays = 0
+  private readonly strays: Strays
   private closed = false
   private readonly around: Surroundings
   private readonly inspection: Inspection
@@ -86,6 +89,7 @@ export class RedisStore implements Store {
       handedOver: new Set(),
       revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
     }
+    this.strays = new Strays(this.around)
     this.inspection = new Inspection(this.around, (key) =>
       lockKeys(this.clientPrefix, prefix, key, true)
     )
@@ -135,8 +139,7 @@ export class RedisStore implements Store {
       return nothing
     }
     const protocol = boundProtocol(claim)
-    const { several, ticks } = protocol
-    const keys = lockKeys(this.clientPrefix, this.prefix, claim.key, several, ticks)
+    const keys = lockKeys(this.clientPrefix, this.prefix, claim.key, protocol.several, true)
     return this.ask(claim, protocol, keys, onExit)
   }
 
@@ -168,9 +171,7 @@ export class RedisStore implements Store {
     const line = this.line(claim.key, protocol, keys)
     const waiter = new Waiter(claim, this.clock.unsafeNow())
     const resume = (exit: Turn | Unavailable | StoreFailure): void =>
-      onExit(
-        exit instanceof Turn ? new Granted(new RedisGrant(this.around.commands, line, exit)) : exit
-      )
+      onExit(exit instanceof Turn ? new Granted(grantOf(this.around.commands, line, exit)) : exit)
     line.join(waiter)
     if (waiter.exit === undefined) waiter.resume = resume
     else resume(waiter.exit)
@@ -214,8 +215,10 @@ export class RedisStore implements Store {
     const reply = replyOf(outcome)
     const now = this.clock.unsafeNow()
     const fencingToken = readFence(reply)
+    const bound = protocol.bounds === undefined ? undefined : readBound(reply)
+    const ttlMillis = bound === undefined ? claim.ttlMillis : bound.leftMillis
     if (fencingToken !== undefined) {
-      if (now >= validUntil(call.sentAt, claim.ttlMillis)) {
+      if (now >= validUntil(call.sentAt, ttlMillis)) {
         this.undo(attempt)
         return tooLate(claim, now - call.sentAt)
       }
@@ -228,13 +231,14 @@ export class RedisStore implements Store {
         fencingToken,
         readFloor(reply, fencingToken),
         call.sentAt,
-        claim.ttlMillis,
+        ttlMillis,
         now,
         undefined
       )
+      tenure.mayBeHeld(call.sentAt, bound?.holdMillis)
       attempt.turn = line.adopt(tenure, claim, readLast(reply))
       tellLimit(claim, readLimit(reply))
-      return new Granted(new RedisGrant(commands, line, attempt.turn))
+      return new Granted(grantOf(commands, line, attempt.turn))
     }
     const lastTick = readLastTick(reply)
     if (lastTick !== undefined) {
@@ -289,7 +293,7 @@ export class RedisStore implements Store {
   private undo(attempt: Attempt): void {
     if (!this.attempts.delete(attempt)) return
     const { call, claim, keys, protocol, token } = attempt
-    this.around.commands.giveBack(call, protocol, keys, token, claim.ttlMillis)
+    this.around.commands.giveBack(call, protocol, keys, token, keptMillis(claim))
   }
 
   private onGrant(told: GrantMessage): void {
@@ -304,7 +308,7 @@ export class RedisStore implements Store {
       if (this.linesOf[kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
     }
     if (this.boundLines.of(key).some((line) => line.onGrant(token, told, ttlMillis))) return
-    if (this.strays >= mostStrays) return
+    if (this.strays.areMany) return
     // (under another name: behind a proxy that changes names)
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
     if (this.attempts.all.some((attempt) => attempt.token === token)) return
@@ -312,18 +316,7 @@ export class RedisStore implements Store {
     const keys = lockKeys(this.clientPrefix, this.prefix, key, told.several)
     if (typeof keys === "string") return
     // (of which kind the key is, the server knows)
-    for (const protocol of possible) this.onStray(protocol, keys, token, ttlMillis)
-  }
-
-  /**
-   * A grant for a token that nobody here has any more: an acquire can come to the server behind the
-   * release that was to undo it, from a connection that was given up.
-   */
-  private onStray(protocol: Protocol, keys: LockKeys, token: string, ttlMillis: number): void {
-    const { commands, heartbeatMillis } = this.around
-    this.strays++
-    this.clock.unsafeSchedule(this.clock.unsafeNow() + heartbeatMillis, () => this.strays--)
-    commands.giveBack(undefined, protocol, keys, token, Math.min(ttlMillis, 3 * heartbeatMillis))
+    for (const protocol of possible) this.strays.giveBack(protocol, keys, token, ttlMillis)
   }
 
   private closedError(key: string): StoreFailure {

@@ -39,6 +39,8 @@ export class Tenure {
   check: Call | undefined = undefined
   watch: Watch | undefined = undefined
   reshared = false
+  /** Of a claim with `maxHold`: until when renewals can reach. (Elsewhere it is no field.) */
+  holdUntil?: number
   /** The last renewal that was sent for all who share it. */
   renewal: Call | undefined = undefined
   /** Those who share it with its holder. */
@@ -97,6 +99,11 @@ export class Tenure {
     this.provenAt = sentAt
     this.validUntil = this.share < this.limit ? Math.max(this.validUntil, until) : until
     this.ttlMillis = ttlMillis
+  }
+
+  /** What is left of `maxHold`, as an answer said that is not older than `sentAt`. */
+  mayBeHeld(sentAt: number, holdMillis: number | undefined): void {
+    if (holdMillis !== undefined) this.holdUntil = sentAt + holdMillis
   }
 
   /**

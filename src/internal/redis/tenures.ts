@@ -59,8 +59,8 @@ export abstract class Tenures {
    * come before that one until a share is given back, and it need not stand in the queue.
    */
   protected waitsForOwn(claim: Claim): boolean {
-    // (who comes for a tick that was granted here is told so by the server)
-    if (this.protocol.ticks) return false
+    // (of what has bounds, nothing is passed on)
+    if (this.protocol.bounds !== undefined) return false
     let inUse = 0
     for (const tenure of this.tenures) {
       if (!tenure.isFor(claim)) return false
@@ -73,7 +73,7 @@ export abstract class Tenures {
   protected newTenure(
     { limit, share, token }: Place,
     { direct }: Claim,
-    { earlierTokens = 0, fencingFloor, fencingToken, lastToken }: Told,
+    { earlierTokens = 0, fencingFloor, fencingToken, holdMillis, lastToken }: Told,
     sentAt: number,
     ttlMillis: number,
     pending: Call | undefined
@@ -87,6 +87,7 @@ export abstract class Tenures {
     const tenure = new Tenure(token, share, limit, first, floor, sentAt, ttlMillis, now, pending)
     tenure.reservedUntil = lastToken ?? fencingToken
     tenure.entryToken = fencingToken
+    tenure.mayBeHeld(sentAt, holdMillis)
     return tenure
   }
 

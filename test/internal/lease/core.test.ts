@@ -9,13 +9,13 @@ import {
   type RenewExit,
   StoreFailure
 } from "../../../src/internal/engine.js"
+import { LeaseCore } from "../../../src/internal/lease/core.js"
 import {
   type Failure,
-  LeaseCore,
   type LeaseFace,
   Loss,
   type ReleaseExit
-} from "../../../src/internal/lease/core.js"
+} from "../../../src/internal/lease/terms.js"
 import { ManualClock } from "../manualClock.js"
 
 const ttlMillis = 10_000

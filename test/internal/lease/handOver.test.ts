@@ -9,12 +9,8 @@ import {
   type RenewExit,
   StoreFailure
 } from "../../../src/internal/engine.js"
-import {
-  type Failure,
-  LeaseCore,
-  type LeaseFace,
-  type ReleaseExit
-} from "../../../src/internal/lease/core.js"
+import { LeaseCore } from "../../../src/internal/lease/core.js"
+import type { Failure, LeaseFace, ReleaseExit } from "../../../src/internal/lease/terms.js"
 import { ManualClock } from "../manualClock.js"
 
 const ttlMillis = 10_000

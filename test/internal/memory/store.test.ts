@@ -321,8 +321,6 @@ describe("the memory store", () => {
   it("refuses what it has not: and says what", () => {
     const { store } = makeStore()
     const wants: ReadonlyArray<readonly [Partial<Claim>, string]> = [
-      [{ maxHoldMillis: 1 }, "maxHold"],
-      [{ holdAtLeastMillis: 1 }, "holdAtLeast"],
       // (of locks alone; the claims here are of semaphores)
       [{ tick: 0 }, "tick"]
     ]

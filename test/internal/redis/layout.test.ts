@@ -25,7 +25,7 @@ const keysOf = (
   prefix: string,
   key: string
 ): ReadonlyArray<string> | string => {
-  const keys = lockKeys(clientPrefix, prefix, key)
+  const keys = lockKeys(clientPrefix, prefix, key, false, true)
   return typeof keys === "string"
     ? keys
     : [...Object.values(keys), revokedKey(clientPrefix, prefix, key)]

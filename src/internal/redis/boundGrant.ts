@@ -1,0 +1,88 @@
+/** The lease of a claim with bounds. */
+import {
+  boundsStay,
+  cannotHandOver,
+  type Forget,
+  type OwnershipExit,
+  type RenewExit
+} from "../engine.js"
+import { validUntil } from "../common/timing.js"
+import { readBound, replyOf } from "./answers.js"
+import type { Call, Outcome } from "./call.js"
+import type { Commands } from "./commands.js"
+import { RedisGrant } from "./grant.js"
+import type { Line } from "./line.js"
+import type { Turn } from "./tenure.js"
+
+class RedisBoundGrant extends RedisGrant {
+  private isUnused = false
+
+  get holdUntil(): number | undefined {
+    return this.turn.tenure.holdUntil
+  }
+
+  override get ending(): ReadonlyArray<string> | undefined {
+    const { holdAtLeastMillis = 0 } = this.turn.claim
+    return this.isUnused ? undefined : [String(holdAtLeastMillis), String(this.fencingToken)]
+  }
+
+  override release(since: number, onExit: (exit: OwnershipExit) => void, unused = false): void {
+    this.isUnused = unused
+    super.release(since, onExit)
+  }
+
+  override handOver(onExit: (exit: RenewExit) => void): Forget {
+    onExit(cannotHandOver(this.turn.claim.key, boundsStay))
+    return () => {}
+  }
+
+  override renew(onExit: (exit: RenewExit) => void): Forget {
+    const { commands, line, token } = this
+    const { claim, tenure } = this.turn
+    const patience = commands.patience(claim.ttlMillis)
+    if (tenure.reshared) return this.askForLess("renew", patience, onExit)
+    const { protocol } = line
+    const ttlMillis = this.askedMillis
+    const call = commands.call(
+      protocol.renew,
+      line.firstKeys(protocol.renewedKeys),
+      [token, String(ttlMillis), ...this.bounds],
+      patience
+    )
+    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
+  }
+
+  /** Less, where `maxHold` is near. (The server says so as well, by its own clock.) */
+  protected override get askedMillis(): number {
+    const { holdUntil } = this
+    const { ttlMillis } = this.turn.claim
+    if (holdUntil === undefined) return ttlMillis
+    return Math.max(1, Math.min(ttlMillis, Math.ceil(holdUntil - this.commands.clock.unsafeNow())))
+  }
+
+  protected override get bounds(): ReadonlyArray<string> {
+    const { maxHoldMillis } = this.turn.claim
+    return maxHoldMillis === undefined ? [] : [String(this.fencingToken), String(maxHoldMillis)]
+  }
+
+  /** The answer says for how long. */
+  protected override renewed(
+    operation: "renew" | "reshare",
+    call: Call,
+    outcome: Outcome,
+    askedMillis: number
+  ): RenewExit {
+    const bound = readBound(replyOf(outcome))
+    if (bound === undefined) return super.renewed(operation, call, outcome, askedMillis)
+    const { claim, tenure } = this.turn
+    tenure.prove(call.sentAt, bound.leftMillis)
+    tenure.mayBeHeld(call.sentAt, bound.holdMillis)
+    return this.knows(validUntil(call.sentAt, Math.min(bound.leftMillis, claim.ttlMillis)))
+  }
+}
+
+/** A turn, as its caller is granted it. */
+export const grantOf = (commands: Commands, line: Line, turn: Turn): RedisGrant =>
+  line.protocol.bounds === undefined
+    ? new RedisGrant(commands, line, turn)
+    : new RedisBoundGrant(commands, line, turn)
