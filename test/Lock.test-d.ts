@@ -71,6 +71,8 @@ describe("acquire and tryAcquire", () => {
       ttl: undefined,
       renewEvery: undefined,
       margin: undefined,
+      maxHold: undefined,
+      holdAtLeast: undefined,
       owner: undefined,
       name: undefined,
       waitAtMost: undefined

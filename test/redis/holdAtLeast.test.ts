@@ -190,16 +190,20 @@ layer(RedisServer.layer(), { excludeTestServices: true })("holdAtLeast in Redis"
     quietly(
       Effect.gen(function* () {
         const { proxy, server, use } = yield* environment({ ...strict, commandTimeout: 300 })
-        for (const ask of [job, waiting]) {
+        // (a connection is there)
+        yield* (yield* use(ask("other"))).release
+        for (const one of [job, waiting]) {
+          proxy.forget()
           proxy.holdReplies()
-          const asked = yield* Effect.fork(Effect.flip(use(ask())))
-          yield* proxy.heldReplies
+          const asked = yield* Effect.fork(Effect.flip(use(one({ holdAtLeastMillis: 600_000 }))))
+          yield* proxy.awaitReply(touching(lock))
           expect(yield* Fiber.join(asked)).toMatchObject({ _tag: "LockStoreError" })
           // its answer comes, and the release that follows it is lost, for longer than the ttl: it is tried
           // again for as long as the key can live
           proxy.holdRequests()
           proxy.releaseReplies()
           yield* Effect.sleep(1_500)
+          expect(yield* server.command("EXISTS", lock)).toBe(1)
           proxy.cutAll()
           proxy.releaseRequests()
           yield* nothingLeft(server)

@@ -76,7 +76,8 @@ class RedisBoundGrant extends RedisGrant {
     if (bound === undefined) return super.renewed(operation, call, outcome, askedMillis)
     const { claim, tenure } = this.turn
     tenure.prove(call.sentAt, bound.leftMillis)
-    tenure.mayBeHeld(call.sentAt, bound.holdMillis)
+    // (it can have been executed just now: an answer that took long does not end it earlier)
+    tenure.mayBeHeld(this.commands.clock.unsafeNow(), bound.holdMillis)
     return this.knows(validUntil(call.sentAt, Math.min(bound.leftMillis, claim.ttlMillis)))
   }
 }

@@ -101,9 +101,13 @@ export class Tenure {
     this.ttlMillis = ttlMillis
   }
 
-  /** What is left of `maxHold`, as an answer said that is not older than `sentAt`. */
-  mayBeHeld(sentAt: number, holdMillis: number | undefined): void {
-    if (holdMillis !== undefined) this.holdUntil = sentAt + holdMillis
+  /**
+   * What is left of `maxHold`, as was answered, counted from that moment. It never ends later than it was
+   * known to: if an answer says so, the server's clock was set back.
+   */
+  mayBeHeld(from: number, holdMillis: number | undefined): void {
+    if (holdMillis === undefined) return
+    this.holdUntil = Math.min(this.holdUntil ?? Number.POSITIVE_INFINITY, from + holdMillis)
   }
 
   /**
