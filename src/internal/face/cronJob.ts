@@ -91,6 +91,8 @@ export const everyTick = <A, E, R>(
     const settle = (tick: number) => {
       settled = Math.max(settled, tick)
     }
+    /** The last tick of the future that was warned about. */
+    let strange = 0
     const step = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const { latest, upcoming } = timetable.at(now)
       if (latest <= settled || now - latest > skipIfOlderThanMillis) {
@@ -98,6 +100,18 @@ export const everyTick = <A, E, R>(
       }
       const claim = (waitMillis: number) =>
         claimed(key, options, latest, keptMillis(upcoming - latest), waitMillis, work)
+      const ended = (outcome: Outcome): Effect.Effect<void> => {
+        if (outcome === "busy") return Effect.void
+        settle(latest)
+        if (outcome !== "ran" && outcome.lastTick > upcoming && outcome.lastTick !== strange) {
+          strange = outcome.lastTick
+          return tellClocks(key, options, latest, strange)
+        }
+        // what has come while it ran
+        return waits
+          ? Effect.void
+          : Effect.map(Clock.currentTimeMillis, (now) => settle(timetable.at(now).latest))
+      }
       // (whoever waits stands in a queue: mostly there is nothing to wait for)
       return Effect.flatMap(claim(0), (outcome) => {
         if (outcome !== "busy") return ended(outcome)
@@ -108,19 +122,11 @@ export const everyTick = <A, E, R>(
         )
       })
     })
-    const ended = (outcome: Outcome): Effect.Effect<void> => {
-      if (outcome === "busy") return Effect.void
-      settle(outcome)
-      // what has come while it ran
-      return waits
-        ? Effect.void
-        : Effect.map(Clock.currentTimeMillis, (now) => settle(timetable.at(now).latest))
-    }
     return Effect.forever(throughOutages(key, options, step))
   })
 
-/** The last tick that is known to have been granted, or that somebody has the key. */
-type Outcome = number | "busy"
+/** `busy`: somebody has the key. Otherwise the tick was run, or is not later than the last that was. */
+type Outcome = "ran" | "busy" | { readonly lastTick: number }
 
 /** Claims a tick, and runs it if it is granted. */
 const claimed = <A, E, R>(
@@ -151,15 +157,14 @@ const claimed = <A, E, R>(
     return Effect.flatMap(Effect.exit(run), (exit): Effect.Effect<Outcome, LockStoreError> => {
       if (isGranted) {
         return Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
-          ? Effect.succeed(tick)
-          : Effect.as(tellFailure(key, options, tick, exit.cause), tick)
+          ? Effect.succeed("ran")
+          : Effect.as(tellFailure(key, options, tick, exit.cause), "ran")
       }
       const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
       const error = Option.getOrUndefined(Cause.failureOption(cause))
       if (error instanceof LockUnavailable) {
-        return Effect.succeed(
-          error.lastTick === undefined ? "busy" : Math.max(tick, error.lastTick)
-        )
+        const { lastTick } = error
+        return Effect.succeed(lastTick === undefined ? "busy" : { lastTick })
       }
       return error instanceof LockStoreError
         ? Effect.fail(error)
@@ -179,6 +184,21 @@ const tellFailure = (
     Effect.logError(
       `The job ${show(key)} has failed for ${new Date(tick).toISOString()}. It is not run again for that time.`,
       cause
+    )
+  )
+
+/** A process whose clock is right, and a tick that one has run whose clock is not. */
+const tellClocks = (
+  key: string,
+  { owner }: JobOptions,
+  tick: number,
+  lastTick: number
+): Effect.Effect<void> =>
+  quietly(
+    key,
+    owner,
+    Effect.logWarning(
+      `The job ${show(key)} is not run for ${new Date(tick).toISOString()}, nor until then: a process has run it for ${new Date(lastTick).toISOString()}. The clocks of its processes differ by more than the time between two ticks.`
     )
   )
 

@@ -77,10 +77,12 @@ const term = <A, E, R>(
       )
       return comparingFirst(given, noted)
     })
-    return Effect.flatMap(Effect.exit(led), (exit) => {
+    type Ended = Effect.Effect<Exit.Exit<A, E> | undefined, LockStoreError>
+    return Effect.flatMap(Effect.exit(led), (exit): Ended => {
       if (lease === undefined) return notElected(exit)
-      if (Exit.isSuccess(exit) || !isLossOf(lease, exit.cause)) {
-        return Effect.succeed(exit as Exit.Exit<A, E>)
+      if (Exit.isSuccess(exit)) return Effect.succeed(Exit.succeed(exit.value))
+      if (!isLossOf(lease, exit.cause)) {
+        return Effect.succeed(Exit.failCause(exit.cause as Cause.Cause<E>))
       }
       // a defect is a mistake of the program, whoever leads
       const defects = own === undefined ? Option.none() : defectsIn(own)
