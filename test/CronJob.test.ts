@@ -18,7 +18,7 @@ import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import { CronJob, Lock, LockError, LockStore, MemoryLockStore, Semaphore } from "effect-redis-lock"
 import { it as vitest } from "vitest"
-import { controlled, freshKey, lose, quiet, storesOf } from "./support/stores.js"
+import { controlled, freshKey, lateAtFirst, lose, quiet, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -443,6 +443,27 @@ describe("by a clock of its own", () => {
           {
             text: expect.stringMatching(/"job" has failed for 1970-01-01T00:00:01[^]*bug/) as string
           }
+        ])
+      }),
+      logger
+    )
+  })
+
+  vitest("a run whose lease was lost before it could begin is told as one that has failed", () => {
+    const { layer: logger, lines } = collecting()
+    return underTestClock(
+      Effect.gen(function* () {
+        const late = lateAtFirst(yield* LockStore.LockStore)
+        const runs: Array<number> = []
+        yield* Effect.forkScoped(
+          CronJob.run("job", { cron: everySecond })((tick) =>
+            Effect.sync(() => void runs.push(secondsOf(tick)))
+          ).pipe(Effect.provideService(LockStore.LockStore, late))
+        )
+        yield* TestClock.adjust("2 seconds")
+        expect(runs).toEqual([1, 2])
+        expect(lines.filter(({ level }) => level === "ERROR")).toMatchObject([
+          { text: expect.stringMatching(/has failed for 1970-01-01T00:00:00[^]*lost/) as string }
         ])
       }),
       logger
