@@ -18,7 +18,7 @@ import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import { CronJob, Lock, LockError, LockStore, MemoryLockStore, Semaphore } from "effect-redis-lock"
 import { it as vitest } from "vitest"
-import { controlled, freshKey, lose, quiet, storesOf } from "./support/stores.js"
+import { controlled, freshKey, lateAtFirst, lose, quiet, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -368,6 +368,39 @@ describe("by a clock of its own", () => {
     )
   )
 
+  vitest("a tick of the future keeps the job from being run until then, and that is told", () => {
+    const { layer: logger, lines } = collecting()
+    const warnings = () => lines.filter(({ level }) => level === "WARN").map(({ text }) => text)
+    return underTestClock(
+      Effect.gen(function* () {
+        const runs: Array<string> = []
+        const job = (who: string) =>
+          CronJob.run("job", { cron: "*/10 * * * *" })((tick) =>
+            Effect.sync(() => void runs.push(`${who} ${secondsOf(tick) / 60}`))
+          )
+        const wrong = yield* Effect.forkScoped(withSkew(() => 25 * 60_000)(job("wrong")))
+        yield* TestClock.adjust(1)
+        yield* Fiber.interrupt(wrong)
+        // (less than a period is no reason)
+        yield* TestClock.adjust("9 minutes")
+        yield* Effect.forkScoped(withSkew(() => 2 * 60_000)(job("right")))
+        yield* TestClock.adjust(1)
+        expect(warnings()).toEqual([])
+        yield* Effect.forkScoped(job("behind"))
+        yield* TestClock.adjust(1)
+        expect(warnings()).toMatchObject([
+          expect.stringMatching(/"job" is not run for 1970-01-01T00:00:00.*for 1970-01-01T00:20:00/)
+        ])
+        yield* TestClock.adjust("12 minutes")
+        expect(runs).toEqual(["wrong 20"])
+        yield* TestClock.adjust("10 minutes")
+        expect(runs).toEqual(["wrong 20", "right 30"])
+        expect(warnings()).toHaveLength(1)
+      }),
+      logger
+    )
+  })
+
   vitest("a clock that is set forward while all sleep is seen within a minute", () =>
     underTestClock(
       Effect.gen(function* () {
@@ -410,6 +443,27 @@ describe("by a clock of its own", () => {
           {
             text: expect.stringMatching(/"job" has failed for 1970-01-01T00:00:01[^]*bug/) as string
           }
+        ])
+      }),
+      logger
+    )
+  })
+
+  vitest("a run whose lease was lost before it could begin is told as one that has failed", () => {
+    const { layer: logger, lines } = collecting()
+    return underTestClock(
+      Effect.gen(function* () {
+        const late = lateAtFirst(yield* LockStore.LockStore)
+        const runs: Array<number> = []
+        yield* Effect.forkScoped(
+          CronJob.run("job", { cron: everySecond })((tick) =>
+            Effect.sync(() => void runs.push(secondsOf(tick)))
+          ).pipe(Effect.provideService(LockStore.LockStore, late))
+        )
+        yield* TestClock.adjust("2 seconds")
+        expect(runs).toEqual([1, 2])
+        expect(lines.filter(({ level }) => level === "ERROR")).toMatchObject([
+          { text: expect.stringMatching(/has failed for 1970-01-01T00:00:00[^]*lost/) as string }
         ])
       }),
       logger

@@ -25,10 +25,11 @@ import {
   LockError,
   LockStore,
   MemoryLockStore,
+  ReadWriteLock,
   Semaphore
 } from "effect-redis-lock"
 import { blockEventLoop } from "./redis/support.js"
-import { freshKey, lose, quiet, StoreControls, storesOf } from "./support/stores.js"
+import { freshKey, lateAtFirst, lose, quiet, StoreControls, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -285,6 +286,18 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
       })
     )
 
+    it.scoped("that has lost its lead before its work could begin stands again", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const late = lateAtFirst(yield* LockStore.LockStore)
+        let runs = 0
+        const led = yield* Leader.run(key)(Effect.sync(() => ++runs)).pipe(
+          Effect.provideService(LockStore.LockStore, late)
+        )
+        expect(led).toBe(1)
+      })
+    )
+
     it.scoped("goes on through an outage of the store, which it tells once", () => {
       const { layer: logger, lines } = collecting()
       return Effect.gen(function* () {
@@ -431,6 +444,29 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
           Effect.map(Leader.current(key), (none) => expect(none).toEqual(Option.none()))
         )
         expect(impossible(yield* Effect.exit(Leader.current("")))).toContain('key: ""')
+      })
+    )
+
+    it.scoped("of a key of any kind are told which store has it, of each holder", () =>
+      Effect.gen(function* () {
+        const { look } = yield* LockStore.LockStore
+        for (const held of [
+          Effect.map(Lock.acquire(freshKey()), (one) => [one]),
+          Effect.flatMap(Effect.sync(freshKey), (key) =>
+            Effect.all([1, 2].map(() => Semaphore.acquire(key, { limit: 3 })))
+          ),
+          Effect.flatMap(Effect.sync(freshKey), (key) =>
+            Effect.all([1, 2].map(() => ReadWriteLock.readLock(key)))
+          )
+        ]) {
+          const leases: ReadonlyArray<Lease.Lease> = yield* held
+          const [{ key, token }] = leases as [Lease.Lease]
+          const found = yield* look!(key, 10)
+          expect(found.held.length).toBeGreaterThan(0)
+          for (const { incarnation } of found.held) {
+            expect(incarnation).toBe(token.slice("erl1:".length).split(".")[0])
+          }
+        }
       })
     )
 

@@ -25,6 +25,8 @@ export type Event =
       readonly token: string
       readonly fence: number
       readonly until: number
+      /** Of a job: which tick it is for. */
+      readonly tick?: number | undefined
     }
   /** The critical section ran, and looked at its lease. */
   | {

@@ -2,9 +2,15 @@
  * The kinds of lock and the stores that are put under faults. Another one joins as a value here: a
  * kind says how a critical section is taken, a row says where.
  */
+import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import {
+  CronJob,
+  Leader,
   type Lease,
   Lock,
   type LockStore,
@@ -46,9 +52,14 @@ export interface Way {
     options: Lock.Options,
     /** In milliseconds, for those who do not wait for ever. */
     patience: number,
-    /** A second time, it is the rest of a section that goes on with less: a part of its own. */
-    body: (lease: AnyLease) => Effect.Effect<void, Tagged>
+    /**
+     * A second time, it is the rest of a section that goes on with less: a part of its own. Of a job it is
+     * told the tick.
+     */
+    body: (lease: AnyLease, tick?: number) => Effect.Effect<void, Tagged>
   ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
+  /** It waits for a time, and only then for the key: it asks when its section begins. */
+  readonly timed?: boolean
 }
 
 export interface Kind {
@@ -356,6 +367,90 @@ export const several: Kind = {
   ]
 }
 
+/**
+ * One section of what goes on for ever: it ends when that has ended, or with the loss of its lease, or if it
+ * has not begun in time. What is begun after it does nothing.
+ */
+const once = (
+  body: (lease: AnyLease, tick?: number) => Effect.Effect<void, Tagged>,
+  patience: number,
+  runs: (
+    section: (lease: Lease.Lease, tick?: number) => Effect.Effect<void>
+  ) => Effect.Effect<unknown, Tagged, LockStore.LockStore>
+): Effect.Effect<unknown, Tagged, LockStore.LockStore> =>
+  Effect.gen(function* () {
+    const begun = yield* Deferred.make<Lease.Lease>()
+    const done = yield* Deferred.make<void, Tagged>()
+    const section = (lease: Lease.Lease, tick?: number) =>
+      Effect.flatMap(Deferred.succeed(begun, lease), (isFirst) =>
+        isFirst
+          ? Effect.flatMap(Effect.either(body(lease, tick)), (ended) =>
+              Effect.zipRight(Deferred.complete(done, ended), Effect.interruptible(Effect.never))
+            )
+          : Effect.never
+      )
+    const lost = Effect.flatMap(Deferred.await(begun), ({ awaitLost }) => awaitLost)
+    const late = Effect.flatMap(Effect.delay(Deferred.isDone(begun), patience), (isBegun) =>
+      isBegun ? Effect.never : new Cause.TimeoutException()
+    )
+    return yield* Effect.raceFirst(
+      Effect.raceFirst(runs(section), Deferred.await(done)),
+      Effect.raceFirst(lost, late)
+    )
+  })
+
+/** Leaders, among locks of the same key. */
+export const leader: Kind = {
+  name: "leader",
+  capacity: 1,
+  ways: [
+    { ...mutex.ways[0]!, share: 3 },
+    {
+      name: "Leader.run",
+      share: 4,
+      patient: true,
+      weight: 1,
+      limit: 1,
+      run: (key, options, _, body) =>
+        once(body, Number.POSITIVE_INFINITY, (section) =>
+          Leader.run(key, { ...options, retry: Schedule.stop })(section)
+        )
+    },
+    {
+      name: "Leader.run, through outages",
+      share: 2,
+      patient: false,
+      weight: 1,
+      limit: 1,
+      run: (key, options, patience, body) =>
+        once(body, 5 * patience, (section) => Leader.run(key, options)(section))
+    }
+  ]
+}
+
+/** Jobs of every second, among locks of the same key. */
+export const job: Kind = {
+  name: "job",
+  capacity: 1,
+  ways: [
+    { ...mutex.ways[0]!, share: 1 },
+    ...(["wait", "skip"] as const).map((whenRunning): Way => ({
+      name: `CronJob.run, ${whenRunning}`,
+      share: 2,
+      patient: false,
+      weight: 1,
+      limit: 1,
+      timed: true,
+      run: (key, options, patience, body) =>
+        once(body, 1_000 + patience, (section) =>
+          CronJob.run(key, { ...options, cron: "* * * * * *", whenRunning })(
+            ({ lease, scheduledAt }) => section(lease, DateTime.toEpochMillis(scheduledAt))
+          )
+        )
+    }))
+  ]
+}
+
 // -----------------------------------------------------------------------------
 // rows
 // -----------------------------------------------------------------------------
@@ -499,6 +594,20 @@ const ofSeveral = (row: Row): Row => ({
   inOrder: false
 })
 
+const ofLeaders = (row: Row): Row => ({
+  ...row,
+  kind: leader,
+  name: row.name.replace("mutex", "leader")
+})
+
+const ofJobs = (row: Row): Row => ({
+  ...row,
+  kind: job,
+  name: row.name.replace("mutex", "job"),
+  // (the locks among them are few)
+  inOrder: false
+})
+
 export const rows: ReadonlyArray<Row> = [
   proxied,
   strict,
@@ -509,7 +618,9 @@ export const rows: ReadonlyArray<Row> = [
   memory,
   ...[proxied, strict, direct, cluster, memory].map(withPermits),
   ...[proxied, strict, direct, cluster, sentinel, memory].map(withReaders),
-  ...[proxied, direct, cluster, memory].map(ofSeveral)
+  ...[proxied, direct, cluster, memory].map(ofSeveral),
+  ...[proxied, strict, direct, cluster, memory].map(ofLeaders),
+  ...[proxied, direct, cluster, memory].map(ofJobs)
 ]
 
 export const rowNamed = (name: string): Row => {

@@ -478,7 +478,7 @@ const leftIn = (
   Effect.gen(function* () {
     const left: Array<string> = []
     for (const key of yield* server.dump) {
-      if (key.endsWith(":lock-record")) continue
+      if (/:lock-(record|tick)$/.test(key)) continue
       const tokens = yield* tokensIn(server, key)
       const living = tokens.filter((token) => !crew.dead.has(storeOf(token)))
       if (living.length > 0) left.push(`${key} with ${living.join(", ")}`)

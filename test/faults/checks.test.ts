@@ -33,6 +33,7 @@ interface Turn {
   readonly weight?: number
   readonly limit?: number
   readonly seen?: ReadonlyArray<readonly [at: number, until: number]>
+  readonly tick?: number
 }
 
 let last = 0
@@ -51,13 +52,14 @@ const turn = ({
   seen = [],
   until = at + 990,
   endedUntil = until,
+  tick,
   weight = 1,
   worker = "a"
 }: Turn): Array<Event> => {
   const section = `${worker}/${++last}`
   return [
     { _tag: "Asked", at: asked ?? at - 5, worker, section, key, way: "withLock", weight, limit },
-    { _tag: "Granted", at, section, token: section, fence, until },
+    { _tag: "Granted", at, section, token: section, fence, until, tick },
     { _tag: "Write", at: at + 1, key, section, phase: "enter", fence, floor, accepted: true },
     ...seen.map(([at, until]): Event => ({ _tag: "Seen", at, section, until })),
     { _tag: "Ended", at: ended, section, how, until: endedUntil },
@@ -174,6 +176,22 @@ describe("exclusion", () => {
     expect(found([...overlap(300), fault("restart", 200, 210, false)])).toEqual(["exclusion"])
     const elsewhere = { ...fault("flushall", 200, 210), forgets: ["other"] } as Event
     expect(found([...overlap(300), elsewhere])).toEqual(["exclusion"])
+  })
+})
+
+describe("no tick twice", () => {
+  it("is violated by two runs of a tick, whenever", () => {
+    expect(found(two({ at: 100, tick: 5 }, { at: 200, tick: 6 }))).toEqual([])
+    expect(found(two({ at: 100, tick: 5 }, { at: 200, tick: 5, key: "other" }))).toEqual([])
+    expect(found(two({ at: 100 }, { at: 200 }))).toEqual([])
+    expect(found(two({ at: 100, tick: 5 }, { at: 200, tick: 5 }))).toEqual(["no tick twice"])
+  })
+
+  it("is excused where the store forgot the first before it granted the second, only", () => {
+    const both = two({ at: 100, tick: 5 }, { at: 300, tick: 5 })
+    expect(found([...both, fault("flushall", 200, 210, true)])).toEqual([])
+    expect(found([...both, fault("restart", 200, 210, false)])).toEqual(["no tick twice"])
+    expect(found([...both, fault("flushall", 50, 60, true)])).toEqual(["no tick twice"])
   })
 })
 

@@ -89,6 +89,31 @@ const exclusion: Check = (history) => {
   return violations
 }
 
+/** A tick of a job is run once, unless the store forgot the first run before it granted the second one. */
+const ticks: Check = (history) => {
+  const forgets = forgettings(history)
+  return byKey(sectionsOf(history)).flatMap((ofKey) => {
+    const first = new Map<number, Section>()
+    return ofKey
+      .filter(({ granted }) => granted?.tick !== undefined)
+      .sort((one, other) => grantOf(one) - grantOf(other))
+      .flatMap((section) => {
+        const tick = section.granted!.tick!
+        const earlier = first.get(tick)
+        first.set(tick, section)
+        return earlier === undefined ||
+          forgets.some(
+            ({ forgets: keys, wallAt, wallUntil }) =>
+              keys.includes(section.asked.key) &&
+              grantOf(earlier) <= wallUntil + clockSlack &&
+              grantOf(section) >= wallAt - clockSlack
+          )
+          ? []
+          : [`${show(earlier)} and ${show(section)} both ran the tick ${tick}`]
+      })
+  })
+}
+
 /** It asked for its lease, and has not got it from a part before it. */
 const isAsked = ({ asked }: Section): boolean => asked.restOf === undefined
 
@@ -658,6 +683,7 @@ export const slope = (points: ReadonlyArray<readonly [number, number]>): number 
 
 export const checks = {
   exclusion,
+  "no tick twice": ticks,
   fencing,
   "growing tokens": growing,
   interruption,

@@ -123,7 +123,21 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: [5]
   },
-  { row: "several, one Redis", scripts: ["killed: one after the other"], crews: 1, seeds: [] }
+  { row: "several, one Redis", scripts: ["killed: one after the other"], crews: 1, seeds: [] },
+  {
+    row: "leader, one Redis through proxies",
+    scripts: ["calm", "stopped: the holder", "black hole: the holder", "flushall"],
+    crews: 1,
+    seeds: [5]
+  },
+  { row: "leader, one Redis", scripts: ["killed: the holder"], crews: 1, seeds: [] },
+  {
+    row: "job, one Redis through proxies",
+    scripts: ["calm", "stopped: the holder", "reset after", "restart: the holder"],
+    crews: 1,
+    seeds: [3]
+  },
+  { row: "job, one Redis", scripts: ["killed: the holder"], crews: 1, seeds: [] }
 ]
 
 describe.concurrent("the short form", () => {

@@ -37,6 +37,8 @@ const inMemory = "semaphore in memory"
 const readers = "read-write lock, one Redis through proxies"
 const strictReaders = "read-write lock without local handoff, through proxies"
 const readersInMemory = "read-write lock in memory"
+const leaders = "leader, one Redis through proxies"
+const jobs = "job, one Redis through proxies"
 const several = "several, one Redis through proxies"
 
 export const bugs: ReadonlyArray<Bug> = [
@@ -56,6 +58,23 @@ export const bugs: ReadonlyArray<Bug> = [
     ],
     row: several,
     scripts: ["calm and patient", "calm"]
+  },
+  {
+    name: "a leader that is not interrupted at a loss",
+    file: "internal/face/leader.ts",
+    find: `return comparingFirst(given, noted)`,
+    replace: `return Effect.uninterruptible(noted)`,
+    row: leaders,
+    scripts: ["flushall", "black hole: the holder", "stopped: the holder"]
+  },
+  {
+    name: "a job that is claimed for no tick",
+    file: "internal/face/cronJob.ts",
+    find: `...wholeLockAt(tick, keptMillis),`,
+    replace: `...wholeLockAt(tick, keptMillis),
+      tick: undefined as never,`,
+    row: jobs,
+    scripts: ["calm"]
   },
   {
     name: "a release does not check the token",

@@ -153,7 +153,8 @@ const criticalSection = (
     section: string,
     lease: AnyLease,
     weight: number,
-    hold: number
+    hold: number,
+    tick?: number
   ): Effect.Effect<void, Refused> =>
     Effect.gen(function* () {
       const { fencingToken: fence, token } = lease
@@ -161,7 +162,7 @@ const criticalSection = (
       const reads = row.kind.hasReaders === true && !alone
       const floor = reads ? 0 : "fencingFloor" in lease ? lease.fencingFloor : fence
       const granted = yield* look(lease)
-      record({ _tag: "Granted", section, token, fence, ...granted })
+      record({ _tag: "Granted", section, token, fence, tick, ...granted })
       const writing = (phase: "enter" | "middle" | "exit") =>
         Effect.flatMap(
           write({ key, section, worker: name, phase, fence, floor, alone, hold }),
@@ -195,14 +196,16 @@ const criticalSection = (
   const asked = { worker: name, key, way: way.name, limit }
   let rest: string | undefined
   let parts = 0
-  const body = (lease: AnyLease): Effect.Effect<void, Refused> =>
+  const isAsked = () => record({ _tag: "Asked", at: now(), ...asked, section, weight })
+  const body = (lease: AnyLease, tick?: number): Effect.Effect<void, Refused> =>
     Effect.suspend(() => {
-      if (parts++ === 0) return part(section, lease, weight, hold)
+      if (parts === 0 && way.timed === true) isAsked()
+      if (parts++ === 0) return part(section, lease, weight, hold, tick)
       rest = `${section}+`
       record({ _tag: "Asked", at: now(), ...asked, section: rest, weight: 1, restOf: section })
       return part(rest, lease, 1, hold)
     })
-  record({ _tag: "Asked", at: now(), ...asked, section, weight })
+  if (way.timed !== true) isAsked()
   return way.run(key, { ttl: running.ttl }, patience, body).pipe(
     Effect.exit,
     Effect.map((exit) => {

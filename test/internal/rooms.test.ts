@@ -89,6 +89,7 @@ const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
   "unsafePoll|inheritAll": ["face/guard"],
   unsafeInterruptAsFork: ["face/adaptedGrant", "face/guard", "face/effectClock", "face/sources"],
   "Scheduler\\.make|updateFiberRefs": ["face/fork"],
+  "currentScheduler|withScheduler": ["face/fork", "face/comparingFirst"],
   "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
   "FiberRef\\.unsafeMake": ["face/holds"],
   "currentPreResponseHandlers|Scope\\.extend": ["face/httpLock"],

@@ -1,11 +1,12 @@
 /** A leader among processes of the operating system, under what happens to processes and servers. */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
-import { Leader, RedisLockStore } from "effect-redis-lock"
+import { Leader, Lock, RedisLockStore } from "effect-redis-lock"
 import { eventsOf, now } from "../faults/History.js"
 import * as Register from "../faults/Register.js"
 import type { News } from "../support/candidateWorker.js"
@@ -335,5 +336,32 @@ layer(RedisServer.layer(), { excludeTestServices: true })("those who observe a l
         yield* RedisServer.eventually(Effect.map(leftovers(server), (left) => left.length === 0))
       })
     )
+  )
+
+  it.scoped("are told of no leader where another program has the key, or the record is gone", () =>
+    Effect.gen(function* () {
+      const { server, use } = yield* environment()
+      const current = Effect.either(Leader.current(key)).pipe(use)
+      yield* server.command("SET", key, "a program's own value", "PX", 60_000)
+      expect(yield* current).toEqual(Either.right(Option.none()))
+      yield* server.command("DEL", key)
+
+      const lease = yield* Lock.acquire(key).pipe(use)
+      expect(yield* current).toMatchObject(Either.right(Option.some({ term: lease.fencingToken })))
+      yield* server.command("DEL", `{${key}}:lock-record`)
+      expect(yield* current).toMatchObject(
+        Either.left({ _tag: "LockStoreError", operation: "look", transient: true })
+      )
+      // nothing is told until the next term
+      const next = yield* Leader.changes(key, { every: 10 }).pipe(
+        Stream.runHead,
+        use,
+        Effect.forkScoped
+      )
+      yield* Effect.sleep(50)
+      expect(Option.isNone(yield* Fiber.poll(next))).toBe(true)
+      yield* lease.release
+      expect(Option.flatten(yield* Fiber.join(next))).toEqual(Option.none())
+    })
   )
 })

@@ -278,6 +278,20 @@ export const claimOf = (key: string, more?: Partial<LockStore.Claim>): LockStore
   ...more
 })
 
+/** That store; the proof of the first lease of it is over when its holder has it. */
+export const lateAtFirst = (store: LockStore.LockStore): LockStore.LockStore => {
+  let isFirst = true
+  return {
+    ...store,
+    acquire: (claim, restore) =>
+      Effect.map(store.acquire(claim, restore), (grant) => {
+        if (!isFirst) return grant
+        isFirst = false
+        return { ...grant, validUntil: store.clock.unsafeNow() }
+      })
+  }
+}
+
 /** A grant, asked of the store itself. */
 export const ask = (key: string, more?: Partial<LockStore.Claim>) =>
   Effect.flatMap(LockStore.LockStore, (store) =>

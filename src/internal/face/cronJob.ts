@@ -7,12 +7,12 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Lease, Options as LeaseOptions } from "../../Lease.js"
-import { LockStoreError, LockUnavailable } from "../../LockError.js"
+import { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import { LockStore } from "../../LockStore.js"
 import { impossible, notADuration, show } from "../common/options.js"
+import { errorIn } from "./answers.js"
 import { inBackground } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
 import { comparingFirst } from "./comparingFirst.js"
@@ -74,6 +74,11 @@ const decode = (options: JobOptions): Terms | string => {
 /** A wall clock can be set: it is looked at so often. */
 const longestSleep = 60_000
 
+const sleepUntil = (moment: number): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.sleep(Duration.millis(Math.max(0, Math.min(moment - now, longestSleep))))
+  )
+
 /** A tick is claimed while it is the latest, by clocks that differ by less than a period. */
 const keptMillis = (period: number): number => Math.max(86_400_000, 2 * period)
 
@@ -91,36 +96,46 @@ export const everyTick = <A, E, R>(
     const settle = (tick: number) => {
       settled = Math.max(settled, tick)
     }
+    /** The last tick of the future that was warned about. */
+    let strange = 0
     const step = Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const { latest, upcoming } = timetable.at(now)
       if (latest <= settled || now - latest > skipIfOlderThanMillis) {
-        return Effect.sleep(Duration.millis(Math.min(upcoming - now, longestSleep)))
+        return sleepUntil(upcoming)
       }
       const claim = (waitMillis: number) =>
         claimed(key, options, latest, keptMillis(upcoming - latest), waitMillis, work)
+      const ended = (outcome: Exclude<Outcome, "busy">): Effect.Effect<void> => {
+        settle(latest)
+        if (outcome !== "ran" && outcome.lastTick > upcoming && outcome.lastTick !== strange) {
+          strange = outcome.lastTick
+          return tellClocks(key, options, latest, strange)
+        }
+        // what has come while it ran
+        return waits
+          ? Effect.void
+          : Effect.map(Clock.currentTimeMillis, (now) => settle(timetable.at(now).latest))
+      }
       // (whoever waits stands in a queue: mostly there is nothing to wait for)
       return Effect.flatMap(claim(0), (outcome) => {
         if (outcome !== "busy") return ended(outcome)
         if (!waits) return Effect.sync(() => settle(latest))
+        // the next tick takes the place of this one
         return Effect.flatMap(Clock.currentTimeMillis, (asked) =>
-          // the next tick takes the place of this one
-          upcoming <= asked ? Effect.void : Effect.flatMap(claim(upcoming - asked), ended)
+          upcoming <= asked
+            ? Effect.void
+            : Effect.flatMap(claim(upcoming - asked), (outcome) =>
+                // (its deadline may come a few milliseconds early)
+                outcome === "busy" ? sleepUntil(upcoming) : ended(outcome)
+              )
         )
       })
     })
-    const ended = (outcome: Outcome): Effect.Effect<void> => {
-      if (outcome === "busy") return Effect.void
-      settle(outcome)
-      // what has come while it ran
-      return waits
-        ? Effect.void
-        : Effect.map(Clock.currentTimeMillis, (now) => settle(timetable.at(now).latest))
-    }
     return Effect.forever(throughOutages(key, options, step))
   })
 
-/** The last tick that is known to have been granted, or that somebody has the key. */
-type Outcome = number | "busy"
+/** `busy`: somebody has the key. Otherwise the tick was run, or is not later than the last that was. */
+type Outcome = "ran" | "busy" | { readonly lastTick: number }
 
 /** Claims a tick, and runs it if it is granted. */
 const claimed = <A, E, R>(
@@ -149,17 +164,17 @@ const claimed = <A, E, R>(
       }
     )
     return Effect.flatMap(Effect.exit(run), (exit): Effect.Effect<Outcome, LockStoreError> => {
-      if (isGranted) {
-        return Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
-          ? Effect.succeed(tick)
-          : Effect.as(tellFailure(key, options, tick, exit.cause), tick)
-      }
       const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
-      const error = Option.getOrUndefined(Cause.failureOption(cause))
+      const error = errorIn(cause)
+      // (also where it was lost before it could begin)
+      if (isGranted || error instanceof LockLost) {
+        return Exit.isSuccess(exit) || Cause.isInterruptedOnly(cause)
+          ? Effect.succeed("ran")
+          : Effect.as(tellFailure(key, options, tick, cause), "ran")
+      }
       if (error instanceof LockUnavailable) {
-        return Effect.succeed(
-          error.lastTick === undefined ? "busy" : Math.max(tick, error.lastTick)
-        )
+        const { lastTick } = error
+        return Effect.succeed(lastTick === undefined ? "busy" : { lastTick })
       }
       return error instanceof LockStoreError
         ? Effect.fail(error)
@@ -179,6 +194,21 @@ const tellFailure = (
     Effect.logError(
       `The job ${show(key)} has failed for ${new Date(tick).toISOString()}. It is not run again for that time.`,
       cause
+    )
+  )
+
+/** A process whose clock is right, and a tick that one has run whose clock is not. */
+const tellClocks = (
+  key: string,
+  { owner }: JobOptions,
+  tick: number,
+  lastTick: number
+): Effect.Effect<void> =>
+  quietly(
+    key,
+    owner,
+    Effect.logWarning(
+      `The job ${show(key)} is not run for ${new Date(tick).toISOString()}, nor until then: a process has run it for ${new Date(lastTick).toISOString()}. The clocks of its processes differ by more than the time between two ticks.`
     )
   )
 

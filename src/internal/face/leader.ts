@@ -15,6 +15,7 @@ import type { Lease, Options as LeaseOptions } from "../../Lease.js"
 import { LockLost, LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { checkEvery, notADuration, show } from "../common/options.js"
+import { errorIn } from "./answers.js"
 import { inBackground } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
 import { comparingFirst } from "./comparingFirst.js"
@@ -77,10 +78,12 @@ const term = <A, E, R>(
       )
       return comparingFirst(given, noted)
     })
-    return Effect.flatMap(Effect.exit(led), (exit) => {
-      if (lease === undefined) return notElected(exit)
-      if (Exit.isSuccess(exit) || !isLossOf(lease, exit.cause)) {
-        return Effect.succeed(exit as Exit.Exit<A, E>)
+    type Ended = Effect.Effect<Exit.Exit<A, E> | undefined, LockStoreError>
+    return Effect.flatMap(Effect.exit(led), (exit): Ended => {
+      if (lease === undefined) return notBegun(exit)
+      if (Exit.isSuccess(exit)) return Effect.succeed(Exit.succeed(exit.value))
+      if (!isLossOf(lease, exit.cause)) {
+        return Effect.succeed(Exit.failCause(exit.cause as Cause.Cause<E>))
       }
       // a defect is a mistake of the program, whoever leads
       const defects = own === undefined ? Option.none() : defectsIn(own)
@@ -92,14 +95,15 @@ const term = <A, E, R>(
 const defectsIn = (exit: Exit.Exit<unknown, unknown>): Option.Option<Cause.Cause<never>> =>
   Exit.isFailure(exit) ? Cause.keepDefects(exit.cause) : Option.none()
 
-const notElected = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<never, LockStoreError> => {
+/** Not elected, or the lead was lost before the work could begin. */
+const notBegun = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<undefined, LockStoreError> => {
   const cause = Exit.isFailure(exit) ? exit.cause : Cause.empty
+  const error = errorIn(cause)
+  if (error instanceof LockLost) return Effect.succeed(undefined)
   // (a store that keeps its contract lets it wait for ever)
-  return Effect.failCause(
-    Cause.flatMap(cause, (error) =>
-      error instanceof LockStoreError ? Cause.fail(error) : Cause.die(error)
-    )
-  )
+  return error === undefined || error instanceof LockStoreError
+    ? Effect.failCause(cause as Cause.Cause<LockStoreError>)
+    : Effect.die(error)
 }
 
 const isLossOf = ({ fencingToken, key }: HeldLease, cause: Cause.Cause<unknown>): boolean =>
