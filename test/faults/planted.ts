@@ -70,8 +70,8 @@ export const bugs: ReadonlyArray<Bug> = [
   {
     name: "a job that is claimed for no tick",
     file: "internal/face/cronJob.ts",
-    find: `...wholeLockAt(tick, keptMillis),`,
-    replace: `...wholeLockAt(tick, keptMillis),
+    find: `...ownLockAt(tick, keptMillis),`,
+    replace: `...ownLockAt(tick, keptMillis),
       tick: undefined as never,`,
     row: jobs,
     scripts: ["calm"]
