@@ -6,6 +6,7 @@ import { expect, layer } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { Lock, LockError, type LockStore } from "effect-redis-lock"
+import { revokedKey } from "../../src/internal/redis/layout.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import {
   awaitQueued,
@@ -32,6 +33,7 @@ type Server = RedisServer.RedisProcess
 
 const key = "k"
 const [lock, record, queue, waiters] = keysOf(key)
+const revoked = revokedKey("", "", key)
 const hour = 3_600_000
 
 /** What a key has left when the server's clock was set back by an hour. */
@@ -47,7 +49,7 @@ const healed = (server: Server, most: number, name = lock) =>
   )
 
 const renew = (server: Server, token: string, ttl: number, ...mustRecord: ReadonlyArray<"1">) =>
-  server.command("EVAL", scripts.renew.lua, 2, lock, record, token, ttl, ...mustRecord)
+  server.command("EVAL", scripts.renew.lua, 3, lock, record, revoked, token, ttl, ...mustRecord)
 
 const recordOf = (server: Server) => Effect.map(server.command("GET", record), String)
 
