@@ -282,6 +282,8 @@ export interface HeldEntry extends Holder {
    * not tell it.
    */
   readonly incarnation?: string | undefined
+  /** Whether its holder has given it back, and `holdAtLeast` keeps it held: by nobody. */
+  readonly isLeft?: boolean
   /** What is left of its ttl; `undefined` if it has none. */
   readonly ttlLeft: Duration.Duration | undefined
 }

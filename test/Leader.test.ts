@@ -439,6 +439,10 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
         expect(age + way).toBeGreaterThanOrEqual(20)
         expect(age).toBeLessThan(5_000)
         yield* one.resign
+        // who has resigned, and keeps the lead vacant
+        const vacant = freshKey()
+        yield* Leader.run(vacant, { holdAtLeast: "1 minute" })(Effect.void)
+        expect(yield* Leader.current(vacant)).toEqual(Option.none())
         // what is no leader
         yield* Semaphore.withPermits(key, { limit: 2 })(
           Effect.map(Leader.current(key), (none) => expect(none).toEqual(Option.none()))

@@ -105,16 +105,23 @@ describe.each(stores)("%s", (_, store) => {
             (yield* LockStore.LockStore).clock.unsafeNow() + 300
           )
           const grantedAt = now()
+          const look = (yield* LockStore.LockStore).look!
+          expect((yield* look(key, 5)).held).toMatchObject([{ isLeft: false }])
           expect(yield* grant.release).toBe("Ours")
           // a release that is sent again
           expect(yield* grant.release).toBe("Ours")
           expect((yield* grant.renew)._tag).toBe("NotOurs")
           expect(yield* grant.verify).not.toBe("Ours")
-          const look = (yield* LockStore.LockStore).look!
+          const left = {
+            owner: "me",
+            fencingToken: grant.fencingToken,
+            share: share.share,
+            isLeft: true
+          }
           expect(yield* look(key, 5)).toMatchObject({
             inUse: share.share,
             heldCount: 1,
-            held: [{ owner: "me", fencingToken: grant.fencingToken, share: share.share }]
+            held: [left]
           })
           const busy = yield* Effect.flip(ask(key, other))
           expect(busy).toMatchObject({ _tag: "LockUnavailable", holder: { owner: "me" } })

@@ -223,6 +223,7 @@ export interface HeldEntry {
   readonly limit: number
   readonly fencingToken: number | undefined
   readonly incarnation: string | undefined
+  readonly isLeft: boolean
   readonly ttlLeftMillis: number | undefined
 }
 

@@ -224,8 +224,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHol
       send(server, scripts.acquire, token, 5_000, claim, 3_000, 3_000, "", "", maxHold, "")
     const beat = (server: Server, token: string, maxHold = 5_000) =>
       send(server, scripts.heartbeat, token, 5_000, claim, 3_000, 3_000, "", "", maxHold, "")
-    const renew = (server: Server, token: string, fence: number, maxHold = 5_000) =>
-      send(server, scripts.renew, token, 5_000, fence, maxHold)
+    const renew = (server: Server, token: string, fence: number, maxHold = 5_000, record = "") =>
+      kind === "lock"
+        ? send(server, scripts.renew, token, 5_000, record, fence, maxHold)
+        : send(server, scripts.renew, token, 5_000, fence, maxHold)
     const fenceOf = (reply: unknown) =>
       Number(/^\d+/.exec(String((reply as Array<unknown>)[0]))![0])
     const left = (server: Server, token: string) =>
@@ -308,6 +310,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHol
         })
     )
 
+    if (kind === "lock") {
+      it.scoped("a renewal that is told to keeps the record for another day", () =>
+        Effect.gen(function* () {
+          const server = yield* RedisServer.RedisServer
+          yield* server.flush
+          const fence = fenceOf(yield* acquire(server, ours, 7_000))
+          yield* server.command("PEXPIRE", record, 60_000)
+          yield* renew(server, ours, fence, 7_000)
+          expect(yield* pttl(server, record)).toBeLessThanOrEqual(60_000)
+          yield* renew(server, ours, fence, 7_000, "1")
+          expect(yield* pttl(server, record)).toBeGreaterThan(23 * 3_600_000)
+        })
+      )
+    }
+
     it.scoped(
       `a fencing token ahead of the server's time makes nothing last longer (${kind})`,
       () =>
@@ -317,12 +334,13 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHol
           // as after a clock that was set back by an hour
           const ahead = (yield* serverMicros(server)) + 3_600e6
           yield* server.command("SET", record, `${ahead} ${claim}`)
-          const grant = yield* acquire(server, ours)
+          const grant = yield* acquire(server, ours, 7_000)
           const fence = fenceOf(grant)
           expect(fence).toBe(ahead + 1)
-          expect(((yield* renew(server, ours, fence)) as Array<number>)[1]).toBeLessThanOrEqual(
-            5_000
-          )
+          expect((grant as Array<number>)[2]).toBeLessThanOrEqual(7_000)
+          const [, rest, most] = (yield* renew(server, ours, fence, 7_000)) as Array<number>
+          expect(rest).toBeLessThanOrEqual(5_000)
+          expect(most).toBeLessThanOrEqual(7_000)
           expect(yield* left(server, ours)).toBeLessThanOrEqual(5_000)
         })
     )

@@ -26,7 +26,8 @@ import {
   quietly,
   RedisServer,
   timed,
-  touching
+  touching,
+  undisturbed
 } from "./support.js"
 
 type Server = RedisServer.RedisProcess
@@ -113,19 +114,22 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a tick in Redis", (it
   )
 
   it.scoped("the connection for messages is not doubted because of that", () =>
-    Effect.gen(function* () {
-      const [a, b] = yield* environments([strict, strict])
-      const first = yield* a.use(attempt(1))
-      const next = yield* Effect.fork(b.use(waiting(2)))
-      yield* queued(a, 1)
-      yield* subscribed(b)
-      const { opened } = b.proxy
-      yield* first.release
-      const second = yield* Fiber.join(next)
-      yield* Effect.sleep(800)
-      yield* second.release
-      expect(b.proxy.opened).toBe(opened)
-    })
+    undisturbed(
+      50,
+      Effect.gen(function* () {
+        const [a, b] = yield* environments([strict, strict])
+        const first = yield* a.use(attempt(1))
+        const next = yield* Effect.fork(b.use(waiting(2)))
+        yield* queued(a, 1)
+        yield* subscribed(b)
+        const { opened } = b.proxy
+        yield* first.release
+        const second = yield* Fiber.join(next)
+        yield* Effect.sleep(800)
+        yield* second.release
+        expect(b.proxy.opened).toBe(opened)
+      })
+    )
   )
 
   it.scoped("where the message is lost, a heartbeat finds the grant", () =>

@@ -173,7 +173,8 @@ const leaderIn = (
 ): Effect.Effect<Option.Option<LeaderInfo>, LockStoreError> => {
   const [leader] = held
   if (leader === undefined || leader.foreign || kind !== "lock") return Effect.succeedNone
-  const { fencingToken, heldFor, incarnation, owner } = leader
+  const { fencingToken, heldFor, incarnation, isLeft, owner } = leader
+  if (isLeft === true) return Effect.succeedNone
   if (fencingToken === undefined || heldFor === undefined) {
     return Effect.fail(
       new LockStoreError({

@@ -195,6 +195,7 @@ export class Entry {
         limit: holding.claim.limit,
         fencingToken: holding.fencingToken,
         incarnation: incarnationOf(holding.token),
+        isLeft: holding.isLeft === true,
         ttlLeftMillis: holding.left(now)
       })),
       pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({

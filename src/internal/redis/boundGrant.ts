@@ -43,10 +43,14 @@ class RedisBoundGrant extends RedisGrant {
     if (tenure.reshared) return this.askForLess("renew", patience, onExit)
     const { protocol } = line
     const ttlMillis = this.askedMillis
+    const args = [token, String(ttlMillis)]
+    // (what several can hold stands in no record)
+    if (!protocol.several)
+      args.push(tenure.mustRecord(ttlMillis, commands.clock.unsafeNow()) ? "1" : "")
     const call = commands.call(
       protocol.renew,
       line.firstKeys(protocol.renewedKeys),
-      [token, String(ttlMillis), ...this.bounds],
+      [...args, ...this.bounds],
       patience
     )
     return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))

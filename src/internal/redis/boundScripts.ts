@@ -24,8 +24,9 @@ local function millis()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- (a fencing token can be ahead of the clock, where that was set back)
 local function leftOf(hold, fence)
-  return math.floor(tonumber(fence) / 1000) + tonumber(hold) - millis()
+  return math.min(tonumber(hold), math.floor(tonumber(fence) / 1000) + tonumber(hold) - millis())
 end
 `
 
@@ -104,8 +105,8 @@ return { answer, rest, most }
   )
 
 /**
- * ARGV: those of the plain script, the last of which is the `at`th; then, where the claim has a maxHold,
- * the fencing token and that. It asks for no more than is left of it, and answers { 1, what is left of the
+ * ARGV: those of the plain script, the last of which is the `at`th, or empty; then, where the claim has a
+ * maxHold, the fencing token and that. It asks for no more than is left of it, and answers { 1, what is left of the
  * ttl, what is left of maxHold or -1 }, or as the plain script does.
  */
 const renewing = (plain: Script, at: number, ending: string): Script =>
@@ -117,6 +118,7 @@ const renewing = (plain: Script, at: number, ending: string): Script =>
 local fence, maxHold = ARGV[${at + 1}], ARGV[${at + 2}]
 -- (an argument more would mean something to the plain script)
 ARGV[${at + 1}], ARGV[${at + 2}] = nil, nil
+if ARGV[${at}] == '' then ARGV[${at}] = nil end
 local most = maxHold and math.max(0, leftOf(maxHold, fence)) or -1
 if maxHold and most < tonumber(ARGV[2]) then ARGV[2] = string.format('%.0f', math.max(1, most)) end
 local answer = plain()
@@ -151,7 +153,7 @@ if not ARGV[2] then
 elseif ARGV[2] ~= '0' then
   local token = redis.pcall('GET', KEYS[1])
   if token == ARGV[1] .. '${mark}' then return 1 end
-  local rest = math.min(tonumber(ARGV[2]), leftOf(ARGV[2], ARGV[3]))
+  local rest = leftOf(ARGV[2], ARGV[3])
   if token == ARGV[1] and rest > 0 then
     redis.call('SET', KEYS[1], ARGV[1] .. '${mark}', 'PX', string.format('%.0f', rest))
     return 1
@@ -210,7 +212,7 @@ const ofSeveral = (
 export const lockScripts = {
   acquire: granting(lock.acquire, lock.release, endingOfLock),
   heartbeat: granting(lock.heartbeat, lock.release, endingOfLock),
-  renew: renewing(lock.renew, 2, endingOfLock),
+  renew: renewing(lock.renew, 3, endingOfLock),
   reshare: undefined,
   release: releasing
 }

@@ -132,3 +132,6 @@ const mayPass = (error: unknown): boolean =>
 export const isTransient = (error: unknown): boolean =>
   (!isServerError(error) && messageOf(error) !== closedMessage) ||
   /^(LOADING|READONLY|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY )/.test(messageOf(error))
+
+export const closedError = (key: string): StoreFailure =>
+  new StoreFailure("acquire", key, "The store is closed: its layer's scope has ended.", false)

@@ -41,7 +41,8 @@ const readHeld = (entry: unknown, isForeign: boolean, micros: number): HeldEntry
     share,
     limit,
     fencingToken: isForeign || fence === undefined ? undefined : Number(fence),
-    incarnation: store === undefined ? undefined : incarnationOf(store),
+    incarnation: store === undefined ? undefined : incarnationOf(store.replace("!", "")),
+    isLeft: store?.endsWith("!") === true,
     ttlLeftMillis: Number(left) < 0 ? undefined : Number(left)
   }
 }

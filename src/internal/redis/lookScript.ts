@@ -19,8 +19,9 @@ export const look = script(
   clock,
   isOurs,
   `
+-- (and the mark of a token whose holder has left it)
 local function storeOf(token)
-  return string.match(token, '^[^.]*')
+  return string.match(token, '^[^.]*') .. string.match(token, '!?$')
 end
 
 local most, now = tonumber(ARGV[1]), micros()

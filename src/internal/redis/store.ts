@@ -37,7 +37,7 @@ import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
 import type { Outcome } from "./call.js"
 import { Doubts } from "./doubts.js"
-import { storeError, tooLate } from "./errors.js"
+import { closedError, storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
 import { type LockKeys, lockKeys, revokedKey } from "./layout.js"
 import { Line } from "./line.js"
@@ -78,7 +78,7 @@ export class RedisStore implements Store {
   private readonly inspection: Inspection
 
   constructor(
-    around: Omit<Surroundings, "serverTime" | "doubts" | "handedOver" | "revokedKey">,
+    around: Omit<Surroundings, "serverTime" | "doubts" | "ignored" | "revokedKey">,
     private readonly prefix: string
   ) {
     this.clock = around.commands.clock
@@ -86,7 +86,7 @@ export class RedisStore implements Store {
       ...around,
       serverTime: undefined,
       doubts: new Doubts(this.clock),
-      handedOver: new Set(),
+      ignored: new Set(),
       revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
     }
     this.strays = new Strays(this.around)
@@ -118,7 +118,7 @@ export class RedisStore implements Store {
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {
-    if (isBound(claim)) return this.acquireBound(claim, onExit)
+    if (claim.adopt === undefined && isBound(claim)) return this.acquireBound(claim, onExit)
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
     const mayShare = protocol.shared && !this.closed && claim.adopt === undefined
@@ -154,7 +154,7 @@ export class RedisStore implements Store {
       return nothing
     }
     if (this.closed) {
-      onExit(this.closedError(claim.key))
+      onExit(closedError(claim.key))
       return nothing
     }
     return claim.waitMillis === 0 || claim.adopt !== undefined
@@ -211,7 +211,7 @@ export class RedisStore implements Store {
     const { commands } = this.around
     const { call, claim, keys, protocol, token } = attempt
     // the close has given it back
-    if (this.closed) return this.closedError(claim.key)
+    if (this.closed) return closedError(claim.key)
     const reply = replyOf(outcome)
     const now = this.clock.unsafeNow()
     const fencingToken = readFence(reply)
@@ -284,7 +284,7 @@ export class RedisStore implements Store {
         `The store is closed while ${held.length} of its locks ${held.length === 1 ? "is" : "are"} held (${JSON.stringify(held[0]!.slice(0, 200))}${held.length === 1 ? "" : ", …"}). They are not renewed any more, and are lost when their margins begin. Close the store's layer after everything that holds locks.`
       )
     }
-    for (const line of this.lines) line.close(this.closedError(line.key))
+    for (const line of this.lines) line.close(closedError(line.key))
     for (const attempt of this.attempts.all) this.undo(attempt)
     this.around.messages.close()
     this.around.commands.close(onClosed)
@@ -301,13 +301,19 @@ export class RedisStore implements Store {
     const { storeId } = this.around
     const prefix = this.clientPrefix + this.prefix
     if (this.closed || !token.startsWith(`${storeId}.`)) return
-    if (this.around.handedOver.has(token)) return
+    if (this.around.ignored.has(token)) return
     const key = stored.startsWith(prefix) ? stored.slice(prefix.length) : ""
     const possible = Object.values(protocols).filter(({ several }) => several === told.several)
     for (const { kind } of possible) {
       if (this.linesOf[kind].get(key)?.onGrant(token, told, ttlMillis) === true) return
     }
     if (this.boundLines.of(key).some((line) => line.onGrant(token, told, ttlMillis))) return
+    // (it only asks: nothing was granted)
+    if (!Number.isFinite(told.fencingToken)) {
+      for (const lines of Object.values(this.linesOf))
+        lines.get(key)?.onGrant(token, told, ttlMillis)
+      return
+    }
     if (this.strays.areMany) return
     // (under another name: behind a proxy that changes names)
     if (this.lines.some((line) => line.onGrant(token, told, ttlMillis))) return
@@ -317,15 +323,6 @@ export class RedisStore implements Store {
     if (typeof keys === "string") return
     // (of which kind the key is, the server knows)
     for (const protocol of possible) this.strays.giveBack(protocol, keys, token, ttlMillis)
-  }
-
-  private closedError(key: string): StoreFailure {
-    return new StoreFailure(
-      "acquire",
-      key,
-      "The store is closed: its layer's scope has ended.",
-      false
-    )
   }
 
   private line(key: string, protocol: Protocol, keys: LockKeys): Line {

@@ -13,8 +13,8 @@ export interface Surroundings {
   readonly commands: Commands
   readonly messages: Messages
   readonly doubts: Doubts
-  /** Tokens that go on elsewhere, for as long as they could: what is said of them is for others. */
-  readonly handedOver: Set<string>
+  /** Tokens that go on elsewhere, or have ended: what is said of them is not for this process. */
+  readonly ignored: Set<string>
   /** `undefined` before the first answer that tells it. */
   serverTime: ServerTime | undefined
   /** The part that all tokens of the store share, and the channel on which it is told of grants. */

@@ -219,17 +219,21 @@ export abstract class Tenures {
   /** The lock is given back to Redis, by a release that is on its way. */
   ended(tenure: Tenure): void {
     tenure.holder = undefined
+    // the message of its grant can come late, and must not undo what its own release has said
+    if (this.protocol.bounds !== undefined) this.ignore(tenure, 3 * this.around.heartbeatMillis)
     if (this.remove(tenure)) this.update()
+  }
+
+  /** What is said of its token for so long is not for this process any more. */
+  private ignore({ token }: Tenure, millis: number): void {
+    const { ignored } = this.around
+    ignored.add(token)
+    this.around.commands.clock.unsafeSchedule(this.now + millis, () => ignored.delete(token))
   }
 
   /** Another process goes on with it: it ends here, and is not given back. */
   handedOver(tenure: Tenure): void {
-    const { clock } = this.around.commands
-    const { handedOver } = this.around
-    handedOver.add(tenure.token)
-    clock.unsafeSchedule(clock.unsafeNow() + tenure.ttlMillis, () => {
-      handedOver.delete(tenure.token)
-    })
+    this.ignore(tenure, tenure.ttlMillis)
     this.ended(tenure)
   }
 

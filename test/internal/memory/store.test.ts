@@ -260,6 +260,7 @@ describe("the memory store", () => {
           limit: 4,
           fencingToken: 1_000_000,
           incarnation: expect.stringMatching(/^[\w-]{12}$/) as string,
+          isLeft: false,
           ttlLeftMillis: 985
         }
       ],

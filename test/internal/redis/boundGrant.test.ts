@@ -34,7 +34,7 @@ const granted = () => {
   const tenure = new Tenure("token", 1, 1, 7, 7, clock.now, 10_000, clock.now, undefined)
   tenure.mayBeHeld(clock.now, 60_000)
   const turn = tenure.turn(claim, undefined, clock.now)
-  const line = { protocol: boundProtocol(claim), keys: ["key"] }
+  const line = { protocol: boundProtocol(claim), firstKeys: () => ["key"] }
   const grant: Grant = grantOf(commands as never, line as never, turn)
   /** Renews it, with an answer after so long. */
   const renew = (tookMillis: number, ...reply: ReadonlyArray<number>): RenewExit => {
@@ -57,8 +57,18 @@ describe("a lease with maxHold", () => {
       _tag: "Renewed",
       validUntil: validUntil(sentAt, 10_000)
     })
-    expect(sent()).toEqual(["token", "10000", "7", "60000"])
+    expect(sent()).toEqual(["token", "10000", "", "7", "60000"])
     expect(renew(0, 1, 4_000, 54_900)).toMatchObject({ validUntil: validUntil(clock.now, 4_000) })
+  })
+
+  it("keeps the record, which a day would end, where it lasts for hours", () => {
+    const { clock, renew, sent } = granted()
+    clock.advance(7 * 3_600_000)
+    renew(0, 1, 10_000, 50_000)
+    expect(sent()[2]).toBe("1")
+    clock.advance(5_000)
+    renew(0, 1, 10_000, 45_000)
+    expect(sent()[2]).toBe("")
   })
 
   it("asks for no more than is left of it", () => {
