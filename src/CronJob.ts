@@ -73,7 +73,7 @@ export interface Options extends Omit<LeaseOptions, "reentrant"> {
   /**
    * When a process asks again after the store has failed by something that can pass (a `LockStoreError`
    * that is `transient`): for what is due by then. `Schedule.stop`: never. Default: for ever, after
-   * pauses that grow from 100 ms to half a second.
+   * pauses that grow from 100 ms to some 0.6 s.
    */
   readonly retry?: Schedule.Schedule<unknown, LockStoreError> | undefined
 }

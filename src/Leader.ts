@@ -52,7 +52,7 @@ export interface Options extends Omit<LeaseOptions, "reentrant"> {
   /**
    * When a candidate tries again after the store has failed by something that can pass (a
    * `LockStoreError` that is `transient`). The schedule begins anew after each term. `Schedule.stop`:
-   * never. Default: for ever, after pauses that grow from 100 ms to half a second.
+   * never. Default: for ever, after pauses that grow from 100 ms to some 0.6 s.
    */
   readonly retry?: Schedule.Schedule<unknown, LockStoreError> | undefined
 }
@@ -89,9 +89,9 @@ export interface LeaderInfo {
  * failure) is logged and dropped, but for defects: whether it led to its end is not known then. The
  * work can resign by `lease.release`: it is interrupted, and stands again.
  *
- * A process that was stopped for longer than its lease first compares clocks when it goes on: a work
- * that has lost the lead meanwhile makes no other step. (An `async` function that Effect does not resume
- * is not stopped: give it `lease.signal`.)
+ * A process that was stopped for longer than its lease first compares clocks when it goes on: if the
+ * lead is lost, its work does not do another step. (An `async` function that Effect does not resume is
+ * not stopped: give it `lease.signal`.)
  *
  * An interruption waits for the work's finalizers, and then hands the lead over: the next candidate has
  * it after one message. If the leader crashes, that takes its ttl.

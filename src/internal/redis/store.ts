@@ -14,7 +14,7 @@ import {
   notCapable,
   Lost,
   type Store,
-  StoreFailure,
+  type StoreFailure,
   Unavailable
 } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
