@@ -343,6 +343,46 @@ describe("by a clock of its own", () => {
     )
   )
 
+  vitest("another expression makes its latest tick a missed one, unless that is too old", () =>
+    underTestClock(
+      Effect.gen(function* () {
+        const runs: Array<string> = []
+        const deployed = (
+          version: string,
+          key: string,
+          minute: number,
+          skipIfOlderThan?: Duration.DurationInput
+        ) =>
+          Effect.forkScoped(
+            CronJob.run(key, { cron: `${minute} * * * *`, skipIfOlderThan })((tick) =>
+              Effect.sync(() => void runs.push(`${version} ${secondsOf(tick) / 60}`))
+            )
+          )
+        const old = yield* Effect.forEach(["job", "other"], (key) =>
+          deployed(key, key, 4, "5 minutes")
+        )
+        yield* TestClock.adjust("10 minutes")
+        expect(runs.sort()).toEqual(["job 4", "other 4"])
+        yield* Fiber.interruptAll(old)
+        // ten past, and from now on six past is the time
+        runs.length = 0
+        const careful = yield* deployed("careful", "job", 6, "1 minute")
+        yield* deployed("other", "other", 6)
+        yield* TestClock.adjust("1 minute")
+        expect(runs).toEqual(["other 6"])
+        yield* Fiber.interrupt(careful)
+        // (the old one that is still there does no harm)
+        yield* deployed("late", "other", 4)
+        yield* TestClock.adjust("1 minute")
+        expect(runs).toEqual(["other 6"])
+        // and under another key it was never run
+        yield* deployed("renamed", "renamed", 6)
+        yield* TestClock.adjust(1)
+        expect(runs).toEqual(["other 6", "renamed 6"])
+      })
+    )
+  )
+
   vitest("a process that was stopped for several ticks runs the latest, and none twice", () =>
     underTestClock(
       Effect.gen(function* () {
