@@ -93,8 +93,8 @@ export interface LeaderInfo {
  * that has lost the lead meanwhile makes no other step. (An `async` function that Effect does not resume
  * is not stopped: give it `lease.signal`.)
  *
- * An interruption waits for the work's finalizers, and then hands the lead over: the next candidate has
- * it after one message. If the leader crashes, that takes its ttl.
+ * An interruption waits for the work's finalizers, and then gives the lead back: the next candidate has it
+ * after one message. If the leader crashes, that takes its ttl.
  *
  * Fails with `LockStoreError` where trying again does not help (permissions, a key that is used as a
  * semaphore, a closed store), or `retry` says so.
@@ -120,7 +120,7 @@ export const run: {
 
 /**
  * `run` in the background of a layer: from when the layer is built to its end, which waits for the
- * work's finalizers and hands the lead over. A scope that the work needs is one of each term.
+ * work's finalizers and gives the lead back. A scope that the work needs is one of each term.
  *
  * If the work ends, this process stands no more. If it fails, that is logged (ERROR), and nobody else is
  * told: handle its errors inside. An impossible option is a defect of the layer.

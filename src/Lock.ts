@@ -198,17 +198,21 @@ export const adopt = (
  *
  * @example
  * ```ts
- * import { Effect } from "effect"
+ * import { Console, Effect } from "effect"
  * import { Lock, LockStore } from "effect-redis-lock"
  *
- * const free = (key: string) =>
+ * // first, for a person to look at
+ * const show = (key: string) =>
  *   Effect.gen(function* () {
  *     const { look } = yield* LockStore.LockStore
- *     const [holder] = look === undefined ? [] : (yield* look(key, 1)).held
- *     if (holder?.fencingToken === undefined) return false
- *     yield* Effect.log(`${key} is held by ${holder.owner}`)
- *     return yield* Lock.forceRelease(key, holder.fencingToken)
+ *     const held = look === undefined ? [] : (yield* look(key, 100)).held
+ *     for (const { fencingToken, heldFor, owner, share } of held) {
+ *       yield* Console.log(`${owner}: number ${fencingToken}, for ${heldFor}, share ${share}`)
+ *     }
  *   })
+ *
+ * // then, with the number that was shown
+ * const free = (key: string, fencingToken: number) => Lock.forceRelease(key, fencingToken)
  * ```
  *
  * @since 0.1.0

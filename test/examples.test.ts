@@ -150,7 +150,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
   )
 
   it.effect(
-    "a pod that is terminated hands its lock over, one that is killed leaves it to its ttl",
+    "a pod that is terminated gives its lock back, one that is killed leaves it to its ttl",
     () =>
       Effect.gen(function* () {
         const server = yield* RedisServer.RedisServer
