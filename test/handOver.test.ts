@@ -48,7 +48,7 @@ interface Way {
   ) => Taken<LockError.LockUnavailable | LockError.LockStoreError>
   readonly adopt: (
     handle: Handle,
-    options?: Lease.Options
+    options?: Lease.AdoptOptions
   ) => Taken<LockError.LockLost | LockError.LockStoreError>
 }
 
@@ -304,6 +304,16 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           ] as const
           for (const [bad, expected] of wrong) {
             expect(defectOf(yield* Effect.exit(adopt(bad as unknown as Handle)))).toEqual(expected)
+          }
+          // (whoever does not use types may give them)
+          for (const [option, bad] of [
+            ["maxHold", "1 minute"],
+            ["holdAtLeast", 0]
+          ] as const) {
+            const exit = yield* Effect.exit(adopt(handle, { [option]: bad }))
+            expect(defectOf(exit)).toEqual(
+              impossible(`option ${option}:`, JSON.stringify(bad), "adopted cannot have one")
+            )
           }
           // nothing of that has touched it
           yield* Effect.flatMap(adopt(handle), ({ verify }) => verify)
