@@ -313,6 +313,34 @@ describe("by a clock of its own", () => {
     )
   )
 
+  vitest("holdAtLeast keeps out the ticks that are due meanwhile, and the latest is run then", () =>
+    underTestClock(
+      Effect.gen(function* () {
+        const runs: Array<string> = []
+        const job = (key: string, whenRunning: "wait" | "skip") =>
+          Effect.forkScoped(
+            CronJob.run(key, { cron: "* * * * *", holdAtLeast: "150 seconds", whenRunning })(
+              (tick) =>
+                Effect.flatMap(Clock.currentTimeMillis, (now) =>
+                  Effect.sync(() => void runs.push(`${key}: ${secondsOf(tick)} at ${now / 1_000}`))
+                )
+            )
+          )
+        yield* job("waits", "wait")
+        yield* job("skips", "skip")
+        yield* TestClock.adjust("190 seconds")
+        expect(runs.filter((run) => run.startsWith("waits"))).toEqual([
+          "waits: 0 at 0",
+          "waits: 120 at 150"
+        ])
+        expect(runs.filter((run) => run.startsWith("skips"))).toEqual([
+          "skips: 0 at 0",
+          "skips: 180 at 180"
+        ])
+      })
+    )
+  )
+
   vitest("of ticks that nobody was there for the latest is run, unless it is too old", () =>
     underTestClock(
       Effect.gen(function* () {
