@@ -58,6 +58,17 @@ export interface Options extends Omit<LeaseOptions, "reentrant"> {
 }
 
 /**
+ * Options of `changes`. An impossible option is a defect.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ChangesOptions {
+  /** The time between two questions. Default: 1 second; at least 10 ms. */
+  readonly every?: Duration.DurationInput | undefined
+}
+
+/**
  * A leader, as others see it.
  *
  * @since 0.1.0
@@ -98,6 +109,18 @@ export interface LeaderInfo {
  *
  * Fails with `LockStoreError` where trying again does not help (permissions, a key that is used as a
  * semaphore, a closed store), or `retry` says so.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Leader } from "effect-redis-lock"
+ *
+ * declare const rebalance: (term: number) => Effect.Effect<void>
+ *
+ * const rebalancer = Leader.run("rebalancer", { ttl: "10 seconds" })(({ fencingToken }) =>
+ *   Effect.repeat(rebalance(fencingToken), Schedule.spaced("10 seconds"))
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators
@@ -170,14 +193,23 @@ export const current: (
  * While the store does not answer, nothing is told. It fails with `LockStoreError` where asking again
  * does not help.
  *
+ * @example
+ * ```ts
+ * import { Console, Option, Stream } from "effect"
+ * import { Leader } from "effect-redis-lock"
+ *
+ * const watch = Leader.changes("rebalancer", { every: "5 seconds" }).pipe(
+ *   Stream.runForEach((leader) =>
+ *     Console.log(Option.isNone(leader) ? "nobody leads" : `term ${leader.value.term}`)
+ *   )
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category observers
  */
 export const changes = (
   key: string,
-  options?: {
-    /** The time between two questions. */
-    readonly every?: Duration.DurationInput | undefined
-  }
+  options?: ChangesOptions
 ): Stream.Stream<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
   leaderChanges(key, options?.every ?? "1 second")

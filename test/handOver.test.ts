@@ -377,7 +377,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           }
           const key = freshKey()
           const lease = yield* Effect.provideService(take(key), LockStore.LockStore, plain)
-          expect(yield* Effect.flip(lease.handOver)).toEqual(storeError("hand over", "no handOver"))
+          expect(yield* Effect.flip(lease.handOver)).toEqual(storeError("handOver", "no handOver"))
           expect(yield* lease.isHeld).toBe(true)
           yield* lease.verify
           yield* lease.release
@@ -467,7 +467,7 @@ describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) 
         const key = freshKey()
         const all = yield* MultiLock.acquire([key, `${key}-2`])
         expect(yield* Effect.flip(all.leases[0]!.handOver)).toEqual(
-          storeError("hand over", "part of another lease")
+          storeError("handOver", "part of another lease")
         )
         yield* all.verify
         yield* all.release
@@ -477,7 +477,7 @@ describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) 
             Effect.zipLeft(Effect.flip(inner.handOver), outer.verify)
           )
         )
-        expect(nested).toEqual(storeError("hand over", "part of another lease"))
+        expect(nested).toEqual(storeError("handOver", "part of another lease"))
       })
     )
 
