@@ -172,7 +172,7 @@ export const layer: {
  * changes nothing. A leader that crashed is named until its ttl has passed. Who holds the key without
  * this library, or as another kind of lock, is no leader.
  *
- * It is old news when it arrives. To decide what a leader may do, use the leader's own lease.
+ * It can be out of date when it arrives. To decide what a leader may do, use the leader's own lease.
  *
  * @since 0.1.0
  * @category observers
