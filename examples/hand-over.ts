@@ -39,15 +39,15 @@ const oldWorker = (send: (handle: string) => Effect.Effect<void>, ready: Effect.
     })
   )
 
-/** Goes on with the lock; if it is gone, as everybody else. */
+/** Goes on with the lock; if it is gone, or cannot be adopted, as everybody else. */
 const newWorker = (text: string) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const options = { owner: "the new one" }
+      const options = { ttl: "30 seconds", owner: "the new one" } as const
       const lease = yield* Schema.decode(Json)(text).pipe(
         Effect.flatMap((handle) => Lock.adopt(handle, options)),
-        Effect.catchTag("LockLost", (lost) =>
-          Effect.zipRight(Console.error(lost.message), Lock.acquire(key, options))
+        Effect.catchAll((error) =>
+          Effect.zipRight(Console.error(error.message), Lock.acquire(key, options))
         )
       )
       yield* Console.log(`the new one goes on, ${lease.fencingToken}`)

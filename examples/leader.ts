@@ -1,7 +1,8 @@
 /**
- * Three processes (here: three fibers) that share two kinds of work. One of them leads, and rebalances for
- * as long as it leads; when it is shut down, the next one goes on at once. And each second, one of them
- * writes a report: each report once, whichever of them are there. An observer tells who leads.
+ * A leader with a cron job under it, in three processes (here: three fibers). One of them leads: it rebalances,
+ * and each second it writes a report of what it has in its memory. When it is shut down, the job ends with the
+ * lead, and the next one goes on at once: no report is written twice, also over a change of leader, since the
+ * store keeps the last tick that was granted. An observer tells who leads.
  *
  * With REDIS_URL, start it in several terminals at the same time: it is one for all of them.
  */
@@ -9,23 +10,29 @@ import { Console, DateTime, Duration, Effect, Fiber, Layer, Option, Schedule, St
 import { CronJob, Leader } from "effect-redis-lock"
 import { StoreLive } from "./support/store.js"
 
-/** It writes with its term, so that a leader of yesterday can be refused. */
-const rebalancing = (name: string) =>
-  Leader.layer("rebalancer", { ttl: "5 seconds", owner: name })(({ fencingToken }) =>
-    Console.log(`${name}: rebalances, term ${fencingToken}`).pipe(
-      Effect.repeat(Schedule.spaced("500 millis")),
+/** It writes with its term, so that a write of an earlier leader can be refused when it comes late. */
+const leading = (name: string) =>
+  Leader.layer("rebalancer", { ttl: "5 seconds", owner: name })(({ fencingToken }) => {
+    let rounds = 0
+    const rebalancing = Effect.suspend(() => Console.log(`${name}: rebalances, ${++rounds}`)).pipe(
+      Effect.repeat(Schedule.spaced("500 millis"))
+    )
+    /** It reads what only the leader has. Its lease is one of its own, with numbers of its own. */
+    const reporting = CronJob.run("report", { cron: "* * * * * *", owner: name })(
+      ({ scheduledAt }) =>
+        Console.log(`${name}: report of ${DateTime.formatIso(scheduledAt)}, ${rounds} rounds`)
+    )
+    return Console.log(`${name}: leads, term ${fencingToken}`).pipe(
+      // both end when the lead is lost, or is given back
+      Effect.zipRight(
+        Effect.all([rebalancing, reporting], { concurrency: "unbounded", discard: true })
+      ),
       Effect.onInterrupt(() => Console.log(`${name}: has cleaned up, still as the leader`))
     )
-  )
-
-const reporting = (name: string) =>
-  CronJob.layer("report", { cron: "* * * * * *", owner: name })(({ scheduledAt }) =>
-    Console.log(`${name}: the report of ${DateTime.formatIso(scheduledAt)}`)
-  )
+  })
 
 /** What each process runs, until it is shut down. */
-const process = (name: string) =>
-  Effect.fork(Layer.launch(Layer.merge(rebalancing(name), reporting(name))))
+const process = (name: string) => Effect.fork(Layer.launch(leading(name)))
 
 const observer = Leader.changes("rebalancer", { every: "50 millis" }).pipe(
   Stream.runForEach((leader) =>

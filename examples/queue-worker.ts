@@ -6,9 +6,9 @@
  *   REDIS_URL=redis://127.0.0.1:6379 npx tsx examples/queue-worker.ts
  *
  * The queue is a stand-in with the shape of BullMQ's classes (support/queue.ts), so that the example needs
- * no other package. With BullMQ (tried with 6.7 and ioredis 5) only the import is another one, `import {
- * type Job, Queue, Worker } from "bullmq"`, and the client has the same `maxRetriesPerRequest: null`,
- * which BullMQ demands of it.
+ * no other package; it is not run against BullMQ in CI. With BullMQ (tried by hand with 6.7 and ioredis 5)
+ * only the import is another one, `import { type Job, Queue, Worker } from "bullmq"`, and the client has
+ * the same `maxRetriesPerRequest: null`, which BullMQ demands of it.
  */
 import { Cause, Effect, Exit, ManagedRuntime } from "effect"
 import { Lock, RedisLockStore } from "effect-redis-lock"

@@ -103,6 +103,16 @@ export interface Tick {
  * An interruption waits for the finalizers of a run. Fails with `LockStoreError` where asking again
  * does not help, or `retry` says so.
  *
+ * @example
+ * ```ts
+ * import { DateTime, Effect } from "effect"
+ * import { CronJob } from "effect-redis-lock"
+ *
+ * const reports = CronJob.run("reports", { cron: "0 4 * * *" })(({ scheduledAt }) =>
+ *   Effect.log(`the report of ${DateTime.formatIsoDateUtc(scheduledAt)}`)
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category combinators
  */

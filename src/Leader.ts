@@ -58,6 +58,17 @@ export interface Options extends Omit<LeaseOptions, "reentrant"> {
 }
 
 /**
+ * Options of `changes`. An impossible option is a defect.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ChangesOptions {
+  /** The time between two questions. Default: 1 second; at least 10 ms. */
+  readonly every?: Duration.DurationInput | undefined
+}
+
+/**
  * A leader, as others see it.
  *
  * @since 0.1.0
@@ -93,11 +104,23 @@ export interface LeaderInfo {
  * lead is lost, its work does not do another step. (An `async` function that Effect does not resume is
  * not stopped: give it `lease.signal`.)
  *
- * An interruption waits for the work's finalizers, and then hands the lead over: the next candidate has
- * it after one message. If the leader crashes, that takes its ttl.
+ * An interruption waits for the work's finalizers, and then gives the lead back: the next candidate has it
+ * after one message. If the leader crashes, that takes its ttl.
  *
  * Fails with `LockStoreError` where trying again does not help (permissions, a key that is used as a
  * semaphore, a closed store), or `retry` says so.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Leader } from "effect-redis-lock"
+ *
+ * declare const rebalance: (term: number) => Effect.Effect<void>
+ *
+ * const rebalancer = Leader.run("rebalancer", { ttl: "10 seconds" })(({ fencingToken }) =>
+ *   Effect.repeat(rebalance(fencingToken), Schedule.spaced("10 seconds"))
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators
@@ -120,7 +143,7 @@ export const run: {
 
 /**
  * `run` in the background of a layer: from when the layer is built to its end, which waits for the
- * work's finalizers and hands the lead over. A scope that the work needs is one of each term.
+ * work's finalizers and gives the lead back. A scope that the work needs is one of each term.
  *
  * If the work ends, this process stands no more. If it fails, that is logged (ERROR), and nobody else is
  * told: handle its errors inside. An impossible option is a defect of the layer.
@@ -149,7 +172,7 @@ export const layer: {
  * changes nothing. A leader that crashed is named until its ttl has passed. Who holds the key without
  * this library, or as another kind of lock, is no leader.
  *
- * It is old news when it arrives. To decide what a leader may do, use the leader's own lease.
+ * It can be out of date when it arrives. To decide what a leader may do, use the leader's own lease.
  *
  * @since 0.1.0
  * @category observers
@@ -170,14 +193,23 @@ export const current: (
  * While the store does not answer, nothing is told. It fails with `LockStoreError` where asking again
  * does not help.
  *
+ * @example
+ * ```ts
+ * import { Console, Option, Stream } from "effect"
+ * import { Leader } from "effect-redis-lock"
+ *
+ * const watch = Leader.changes("rebalancer", { every: "5 seconds" }).pipe(
+ *   Stream.runForEach((leader) =>
+ *     Console.log(Option.isNone(leader) ? "nobody leads" : `term ${leader.value.term}`)
+ *   )
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category observers
  */
 export const changes = (
   key: string,
-  options?: {
-    /** The time between two questions. */
-    readonly every?: Duration.DurationInput | undefined
-  }
+  options?: ChangesOptions
 ): Stream.Stream<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
   leaderChanges(key, options?.every ?? "1 second")

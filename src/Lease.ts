@@ -98,6 +98,15 @@ export interface WaitOptions extends Options {
 }
 
 /**
+ * Options of every way to take over a lease that was handed over (`Lock.adopt` and its like). Default of `ttl`:
+ * that of the handle. A `maxHold` or a `holdAtLeast`, given all the same, is a defect.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type AdoptOptions = Omit<Options, "maxHold" | "holdAtLeast" | "reentrant">
+
+/**
  * A lease is renewed in the background from the moment it is granted until its scope closes, its
  * `release` runs, or it is lost.
  *

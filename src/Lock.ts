@@ -31,7 +31,7 @@ import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./inter
 import { adopted } from "./internal/face/adopt.js"
 import { revoke } from "./internal/face/look.js"
 import { wholeLock } from "./internal/face/share.js"
-import type { Lease, Options, WaitOptions } from "./Lease.js"
+import type { AdoptOptions, Lease, Options, WaitOptions } from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
 
@@ -41,7 +41,7 @@ import type { LockStore } from "./LockStore.js"
  * @since 0.1.0
  * @category models
  */
-export type { Options, WaitOptions } from "./Lease.js"
+export type { AdoptOptions, Options, WaitOptions } from "./Lease.js"
 
 /**
  * Takes the lock, waiting for its turn, and gives it back when the scope closes. The lease is
@@ -149,7 +149,8 @@ export const withLockIfAvailable: {
  * have had the lock. The lease has a token and a greater fencing token of its own, so what the old process
  * still sends is refused.
  *
- * The options are those of `acquire`; the default `ttl` is that of the handle. Fails with `LockLost` if the
+ * The options are those of `tryAcquire`, without `maxHold`, `holdAtLeast` (a defect here) and `reentrant`; the
+ * default `ttl` is that of the handle. Fails with `LockLost` if the
  * lease is not there any more: the handle was used before, its ttl is over, or somebody has taken, deleted or
  * revoked the key. Fails with `LockStoreError` if the store did not answer (then the lease is given back), and
  * at once for a handle of another store, as far as that can be told: of another database or prefix, and in
@@ -172,7 +173,7 @@ export const withLockIfAvailable: {
  */
 export const adopt = (
   handle: Handle,
-  options?: Options
+  options?: AdoptOptions
 ): Effect.Effect<Lease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
   adopted(handle, options, "lock", () => wholeLock)
 
@@ -198,17 +199,22 @@ export const adopt = (
  *
  * @example
  * ```ts
- * import { Effect } from "effect"
+ * import { Console, Duration, Effect } from "effect"
  * import { Lock, LockStore } from "effect-redis-lock"
  *
- * const free = (key: string) =>
+ * // first, for a person to look at
+ * const show = (key: string) =>
  *   Effect.gen(function* () {
  *     const { look } = yield* LockStore.LockStore
- *     const [holder] = look === undefined ? [] : (yield* look(key, 1)).held
- *     if (holder?.fencingToken === undefined) return false
- *     yield* Effect.log(`${key} is held by ${holder.owner}`)
- *     return yield* Lock.forceRelease(key, holder.fencingToken)
+ *     const held = look === undefined ? [] : (yield* look(key, 100)).held
+ *     for (const { fencingToken, heldFor, owner, share } of held) {
+ *       const since = heldFor && Duration.format(heldFor)
+ *       yield* Console.log(`${owner}: ${fencingToken}, share ${share}, for ${since}`)
+ *     }
  *   })
+ *
+ * // then, with the number that was shown
+ * const free = (key: string, fencingToken: number) => Lock.forceRelease(key, fencingToken)
  * ```
  *
  * @since 0.1.0

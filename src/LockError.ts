@@ -156,7 +156,7 @@ export type LockStoreOperation =
   | "release"
   | "verify"
   | "reshare"
-  | "hand over"
+  | "handOver"
   | "adopt"
   | "look"
   | "keys"

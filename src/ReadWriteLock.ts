@@ -56,7 +56,12 @@ import { scopedLease } from "./internal/face/acquire.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
 import { adopted } from "./internal/face/adopt.js"
 import { aRead, theWrite } from "./internal/face/readWrite.js"
-import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
+import type {
+  AdoptOptions,
+  Lease,
+  Options as LeaseOptions,
+  WaitOptions as LeaseWaitOptions
+} from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
 
@@ -159,12 +164,28 @@ export const tryWriteLock = (
  * Takes over a read that another process has handed over, as `Lock.adopt` does: also a write that was
  * downgraded. For a write it is a defect.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ * import type { Handle } from "effect-redis-lock/Handle"
+ *
+ * declare const read: Effect.Effect<void>
+ *
+ * const goOn = (handle: Handle) =>
+ *   Effect.scoped(
+ *     Effect.flatMap(ReadWriteLock.adoptRead(handle, { owner: "web-4" }), (lease) =>
+ *       lease.guard(read)
+ *     )
+ *   )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const adoptRead = (
   handle: Handle,
-  options?: Options
+  options?: AdoptOptions
 ): Effect.Effect<Lease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
   adopted(handle, options, "readWriteLock", () => aRead)
 
@@ -177,7 +198,7 @@ export const adoptRead = (
  */
 export const adoptWrite = (
   handle: Handle,
-  options?: Options
+  options?: AdoptOptions
 ): Effect.Effect<WriteLease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
   adopted(handle, options, "readWriteLock", () => theWrite)
 

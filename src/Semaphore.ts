@@ -38,7 +38,12 @@ import { adopted } from "./internal/face/adopt.js"
 import { lookAt } from "./internal/face/look.js"
 import { type HeldPermits, permitsOf, type SharedPermits } from "./internal/face/permits.js"
 import type { Share } from "./internal/face/share.js"
-import type { Lease, Options as LeaseOptions, WaitOptions as LeaseWaitOptions } from "./Lease.js"
+import type {
+  AdoptOptions,
+  Lease,
+  Options as LeaseOptions,
+  WaitOptions as LeaseWaitOptions
+} from "./Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import type { LockStore } from "./LockStore.js"
 
@@ -174,12 +179,26 @@ export const withPermitsIfAvailable: {
  * Takes over permits that another process has handed over, as `Lock.adopt` does: as many as those were, of the
  * same limit.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Semaphore } from "effect-redis-lock"
+ * import type { Handle } from "effect-redis-lock/Handle"
+ *
+ * declare const work: (permits: number) => Effect.Effect<void>
+ *
+ * const goOn = (handle: Handle) =>
+ *   Effect.scoped(
+ *     Effect.flatMap(Semaphore.adopt(handle), (lease) => lease.guard(work(lease.permits)))
+ *   )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const adopt = (
   handle: Handle,
-  options?: LeaseOptions
+  options?: AdoptOptions
 ): Effect.Effect<SemaphoreLease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
   adopted(handle, options, "semaphore", ({ limit, share }) => permitsOf({ limit, permits: share }))
 

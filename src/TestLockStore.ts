@@ -105,7 +105,7 @@ export interface TestLockStore {
   /**
    * From now on somebody else has the key, all of it, and keeps it until `expire`. Who held it is told
    * at once, and loses it: `Taken`, or `Missing` where a store cannot tell (of a semaphore or a
-   * read-write lock). Who waits goes on waiting. A key that nobody holds is busy from now on, for
+   * read-write lock). Callers that wait stay in the queue. A key that nobody holds is busy from now on, for
    * whatever kind of lock asks for it first.
    */
   readonly steal: (key: string) => Effect.Effect<void>

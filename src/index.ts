@@ -1,8 +1,9 @@
 /**
  * Distributed locks on Redis as scoped Effect resources.
  *
- * `HttpLock` is imported by its own path, `effect-redis-lock/HttpLock`, so that only programs that
- * use it load `@effect/platform`; and so is `effect-redis-lock/Handle`, which loads Effect's `Schema`.
+ * Four modules are imported by their own paths only, so that programs that do not use them do not load what
+ * they need: `effect-redis-lock/HttpLock` (`@effect/platform`), `effect-redis-lock/Handle` (Effect's `Schema`),
+ * and for tests `effect-redis-lock/TestLockStore` and `effect-redis-lock/LockStoreContract`.
  *
  * @since 0.1.0
  */

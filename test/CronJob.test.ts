@@ -313,6 +313,34 @@ describe("by a clock of its own", () => {
     )
   )
 
+  vitest("holdAtLeast keeps out the ticks that are due meanwhile, and the latest is run then", () =>
+    underTestClock(
+      Effect.gen(function* () {
+        const runs: Array<string> = []
+        const job = (key: string, whenRunning: "wait" | "skip") =>
+          Effect.forkScoped(
+            CronJob.run(key, { cron: "* * * * *", holdAtLeast: "150 seconds", whenRunning })(
+              (tick) =>
+                Effect.flatMap(Clock.currentTimeMillis, (now) =>
+                  Effect.sync(() => void runs.push(`${key}: ${secondsOf(tick)} at ${now / 1_000}`))
+                )
+            )
+          )
+        yield* job("waits", "wait")
+        yield* job("skips", "skip")
+        yield* TestClock.adjust("190 seconds")
+        expect(runs.filter((run) => run.startsWith("waits"))).toEqual([
+          "waits: 0 at 0",
+          "waits: 120 at 150"
+        ])
+        expect(runs.filter((run) => run.startsWith("skips"))).toEqual([
+          "skips: 0 at 0",
+          "skips: 180 at 180"
+        ])
+      })
+    )
+  )
+
   vitest("of ticks that nobody was there for the latest is run, unless it is too old", () =>
     underTestClock(
       Effect.gen(function* () {
@@ -339,6 +367,46 @@ describe("by a clock of its own", () => {
         yield* process()
         yield* TestClock.adjust("4 minutes")
         expect(runs).toEqual([60, 70, 100, 110])
+      })
+    )
+  )
+
+  vitest("another expression makes its latest tick a missed one, unless that is too old", () =>
+    underTestClock(
+      Effect.gen(function* () {
+        const runs: Array<string> = []
+        const deployed = (
+          version: string,
+          key: string,
+          minute: number,
+          skipIfOlderThan?: Duration.DurationInput
+        ) =>
+          Effect.forkScoped(
+            CronJob.run(key, { cron: `${minute} * * * *`, skipIfOlderThan })((tick) =>
+              Effect.sync(() => void runs.push(`${version} ${secondsOf(tick) / 60}`))
+            )
+          )
+        const old = yield* Effect.forEach(["job", "other"], (key) =>
+          deployed(key, key, 4, "5 minutes")
+        )
+        yield* TestClock.adjust("10 minutes")
+        expect(runs.sort()).toEqual(["job 4", "other 4"])
+        yield* Fiber.interruptAll(old)
+        // ten past, and from now on six past is the time
+        runs.length = 0
+        const careful = yield* deployed("careful", "job", 6, "1 minute")
+        yield* deployed("other", "other", 6)
+        yield* TestClock.adjust("1 minute")
+        expect(runs).toEqual(["other 6"])
+        yield* Fiber.interrupt(careful)
+        // (the old one that is still there does no harm)
+        yield* deployed("late", "other", 4)
+        yield* TestClock.adjust("1 minute")
+        expect(runs).toEqual(["other 6"])
+        // and under another key it was never run
+        yield* deployed("renamed", "renamed", 6)
+        yield* TestClock.adjust(1)
+        expect(runs).toEqual(["other 6", "renamed 6"])
       })
     )
   )

@@ -33,6 +33,23 @@ describe("handing over", () => {
     >()
     // @ts-expect-error it does not wait
     void Lock.adopt(handle, { waitAtMost: "1 second" })
+    expectTypeOf<Lock.AdoptOptions>().toEqualTypeOf<
+      Omit<Lock.Options, "maxHold" | "holdAtLeast" | "reentrant">
+    >()
+    for (const adopt of [
+      Lock.adopt,
+      Semaphore.adopt,
+      ReadWriteLock.adoptRead,
+      ReadWriteLock.adoptWrite
+    ]) {
+      expectTypeOf(adopt).parameter(1).toEqualTypeOf<Lock.AdoptOptions | undefined>()
+    }
+    // @ts-expect-error it was granted before
+    void Lock.adopt(handle, { maxHold: "1 minute" })
+    // @ts-expect-error it was granted before
+    void Semaphore.adopt(handle, { holdAtLeast: "1 minute" })
+    // @ts-expect-error it shares nothing
+    void ReadWriteLock.adoptWrite(handle, { reentrant: true })
     // @ts-expect-error what is sent is decoded first
     void Effect.flatMap(Schema.encode(Handle)(handle), Lock.adopt)
   })

@@ -57,6 +57,7 @@ describe("Leader", () => {
   it("observers need a store, and no scope", () => {
     type Info = Option.Option<Leader.LeaderInfo>
     expectTypeOf(Leader.current("key")).toEqualTypeOf<Effect.Effect<Info, StoreError, Store>>()
+    expectTypeOf(Leader.changes).parameter(1).toEqualTypeOf<Leader.ChangesOptions | undefined>()
     expectTypeOf(Leader.changes("key")).toEqualTypeOf<Stream.Stream<Info, StoreError, Store>>()
     expectTypeOf(Leader.changes("key", { every: "5 seconds" })).toEqualTypeOf<
       Stream.Stream<Info, StoreError, Store>

@@ -569,6 +569,46 @@ describe("in memory, with a clock of its own", () => {
     )
   })
 
+  it.live(
+    "with maxHold the lead goes round: the work is interrupted, and stands behind the others",
+    () =>
+      Effect.gen(function* () {
+        const options = { maxHold: "1 minute", ttl: "10 seconds", margin: "1 second" } as const
+        const [one, two] = [yield* candidate("key", options), yield* candidate("key", options)]
+        const { fencingToken: first } = yield* one.elected
+        yield* TestClock.adjust("58 seconds")
+        expect(one.ended).toEqual([])
+        expect(yield* Queue.size(two.terms)).toBe(0)
+        yield* TestClock.adjust("2 seconds")
+        expect(one.ended).toEqual([first])
+        const { fencingToken: second } = yield* two.elected
+        expect(second).toBeGreaterThan(first)
+        yield* TestClock.adjust("1 minute")
+        expect(two.ended).toEqual([second])
+        expect((yield* one.elected).fencingToken).toBeGreaterThan(second)
+        expect(yield* isPending(one.fiber)).toBe(true)
+      }).pipe(Effect.provide(MemoryLockStore.layer), Effect.provide(quiet), underTestClock)
+  )
+
+  it.live(
+    "with holdAtLeast nobody leads for that time, and the one who has resigned is named",
+    () =>
+      Effect.gen(function* () {
+        const one = yield* candidate("key", { holdAtLeast: "1 minute", owner: "one" })
+        const { fencingToken } = yield* one.elected
+        const two = yield* candidate("key", { owner: "two" })
+        yield* TestClock.adjust("20 seconds")
+        yield* one.resign
+        expect(one.ended).toEqual([fencingToken])
+        yield* TestClock.adjust("39 seconds")
+        expect(yield* Queue.size(two.terms)).toBe(0)
+        expect(yield* Leader.current("key")).toMatchObject(Option.some({ owner: "one" }))
+        yield* TestClock.adjust("1 second")
+        expect((yield* two.elected).fencingToken).toBeGreaterThan(fencingToken)
+        expect(yield* Leader.current("key")).toMatchObject(Option.some({ owner: "two" }))
+      }).pipe(Effect.provide(MemoryLockStore.layer), underTestClock)
+  )
+
   it.live("observers ask every second, from the answer to the last question on", () =>
     Effect.gen(function* () {
       const { state, use } = failing(yield* MemoryLockStore.make)

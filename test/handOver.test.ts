@@ -48,7 +48,7 @@ interface Way {
   ) => Taken<LockError.LockUnavailable | LockError.LockStoreError>
   readonly adopt: (
     handle: Handle,
-    options?: Lease.Options
+    options?: Lease.AdoptOptions
   ) => Taken<LockError.LockLost | LockError.LockStoreError>
 }
 
@@ -305,6 +305,16 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           for (const [bad, expected] of wrong) {
             expect(defectOf(yield* Effect.exit(adopt(bad as unknown as Handle)))).toEqual(expected)
           }
+          // (whoever does not use types may give them)
+          for (const [option, bad] of [
+            ["maxHold", "1 minute"],
+            ["holdAtLeast", 0]
+          ] as const) {
+            const exit = yield* Effect.exit(adopt(handle, { [option]: bad }))
+            expect(defectOf(exit)).toEqual(
+              impossible(`option ${option}:`, JSON.stringify(bad), "adopted cannot have one")
+            )
+          }
           // nothing of that has touched it
           yield* Effect.flatMap(adopt(handle), ({ verify }) => verify)
         })
@@ -367,7 +377,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
           }
           const key = freshKey()
           const lease = yield* Effect.provideService(take(key), LockStore.LockStore, plain)
-          expect(yield* Effect.flip(lease.handOver)).toEqual(storeError("hand over", "no handOver"))
+          expect(yield* Effect.flip(lease.handOver)).toEqual(storeError("handOver", "no handOver"))
           expect(yield* lease.isHeld).toBe(true)
           yield* lease.verify
           yield* lease.release
@@ -457,7 +467,7 @@ describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) 
         const key = freshKey()
         const all = yield* MultiLock.acquire([key, `${key}-2`])
         expect(yield* Effect.flip(all.leases[0]!.handOver)).toEqual(
-          storeError("hand over", "part of another lease")
+          storeError("handOver", "part of another lease")
         )
         yield* all.verify
         yield* all.release
@@ -467,7 +477,7 @@ describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) 
             Effect.zipLeft(Effect.flip(inner.handOver), outer.verify)
           )
         )
-        expect(nested).toEqual(storeError("hand over", "part of another lease"))
+        expect(nested).toEqual(storeError("handOver", "part of another lease"))
       })
     )
 

@@ -15,7 +15,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
-import { Lock, LockStore, MultiLock, Semaphore } from "effect-redis-lock"
+import { Lock, LockStore, MultiLock, ReadWriteLock, Semaphore } from "effect-redis-lock"
 import { inspect } from "node:util"
 import { forkSettled } from "./support/fibers.js"
 import { RedisServer } from "./support/RedisServer.js"
@@ -383,6 +383,61 @@ describe("spans of a semaphore", () => {
           "lock.permits": 2
         })
       }
+    }).pipe(Effect.provide(memory))
+  )
+})
+
+describe("spans of a lease that goes elsewhere", () => {
+  it.effect("say that it was adopted, of whichever kind", () =>
+    Effect.gen(function* () {
+      const ways = [
+        ["Lock", Lock.acquire, Lock.adopt],
+        [
+          "Semaphore",
+          (key: string) => Semaphore.acquire(key, { limit: 3, permits: 2 }),
+          Semaphore.adopt
+        ],
+        ["ReadWriteLock", ReadWriteLock.readLock, ReadWriteLock.adoptRead],
+        ["ReadWriteLock", ReadWriteLock.writeLock, ReadWriteLock.adoptWrite]
+      ] as const
+      const holds = ["Lock.hold", "Semaphore.hold", "ReadWriteLock.read", "ReadWriteLock.write"]
+      for (const [index, [kind, take, adopt]] of ways.entries()) {
+        const { handOver } = yield* take("key")
+        const handle = yield* handOver
+        const tracer = makeTracer()
+        yield* tracer.collect(Effect.scoped(adopt(handle)))
+        const hold = holds[index]!
+        expect(tracer.names()).toEqual([`${kind}.adopt`, hold, `${hold} > ${kind}.release`])
+      }
+    }).pipe(Effect.provide(memory), Effect.scoped)
+  )
+
+  it.effect("or by what it was lost: freed by force, or held for too long", () =>
+    Effect.gen(function* () {
+      const lossOf = (
+        options: Lock.Options,
+        lose: (fencingToken: number) => Effect.Effect<unknown, unknown, LockStore.LockStore>
+      ) =>
+        Effect.gen(function* () {
+          const tracer = makeTracer()
+          yield* Effect.exit(
+            tracer.collect(
+              Lock.withLock(
+                "key",
+                options
+              )(({ fencingToken }) => Effect.zipRight(lose(fencingToken), Effect.never))
+            )
+          )
+          const { attributes, status } = tracer.one("Lock.hold")
+          return [status, attributes["lock.lost"]]
+        })
+      expect(yield* lossOf({}, (token) => Lock.forceRelease("key", token))).toEqual([
+        "failed",
+        "Revoked"
+      ])
+      const held = yield* Effect.fork(lossOf({ maxHold: "1 minute" }, () => Effect.void))
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(held)).toEqual(["failed", "MaxHold"])
     }).pipe(Effect.provide(memory))
   )
 })

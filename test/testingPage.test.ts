@@ -18,17 +18,17 @@ const files = [...page.matchAll(/^```ts\n([^]*?)^```$/gm)].map(([, code = ""], i
   return { name, file, code }
 })
 
-const [ofVitest, ofNode] = ["@effect/vitest", "node:test"].map((runner) =>
-  files.filter(({ code }) => code.includes(` from "${runner}"`))
-) as [typeof files, typeof files]
+const by = (runner: string) => files.filter(({ code }) => code.includes(` from "${runner}"`))
+const [ofEffectVitest, ofVitest, ofNode] = [by("@effect/vitest"), by("vitest"), by("node:test")]
 
 it("every block is run by a test runner", () => {
-  expect(ofVitest).toHaveLength(3)
+  expect(ofEffectVitest).toHaveLength(5)
+  expect(ofVitest).toHaveLength(1)
   expect(ofNode).toHaveLength(2)
-  expect(files).toHaveLength(5)
+  expect(files).toHaveLength(8)
 })
 
-for (const { file, name } of ofVitest) {
+for (const { file, name } of [...ofEffectVitest, ...ofVitest]) {
   describe.concurrent(`${name}, by vitest`, async () => {
     await import(pathToFileURL(file).href)
   })

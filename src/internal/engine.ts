@@ -133,7 +133,7 @@ export const notCapable = (
   )
 
 export const cannotHandOver = (key: string, why: string): StoreFailure =>
-  new StoreFailure("hand over", key, `The lease cannot be handed over. ${why}`, false)
+  new StoreFailure("handOver", key, `The lease cannot be handed over. ${why}`, false)
 
 /** Why a lease with bounds cannot be handed over. */
 export const boundsStay =

@@ -236,7 +236,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
         const { exit, millis } = yield* timed(Effect.flip(lease.handOver))
         expect(exit).toMatchObject({
           _tag: "Success",
-          value: { _tag: "LockStoreError", operation: "hand over", key, transient: true }
+          value: { _tag: "LockStoreError", operation: "handOver", key, transient: true }
         })
         expect(millis).toBeLessThan(2_000)
         expect(yield* lease.isHeld).toBe(true)
@@ -356,7 +356,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
         expect(a.proxy.commands.filter(renewals)).toEqual([])
         expect(yield* Fiber.join(handing)).toMatchObject({
           _tag: "LockStoreError",
-          operation: "hand over",
+          operation: "handOver",
           transient: true
         })
         expect(yield* lease.isHeld).toBe(true)
@@ -383,7 +383,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("among several", (it) 
       for (const lease of readers) {
         expect(yield* Effect.flip(lease.handOver)).toMatchObject({
           _tag: "LockStoreError",
-          operation: "hand over",
+          operation: "handOver",
           transient: false,
           detail: expect.stringContaining("Other readers") as string
         })

@@ -48,7 +48,7 @@ export const handingOver = (
       const { core, fencingToken, hold, key, scope, span, token } = lease
       if (!lease.checkHeld()) return lease.loss
       if (!core.canHandOver) {
-        return Effect.fail(lockStoreError(notCapable("hand over", key, "handOver")))
+        return Effect.fail(lockStoreError(notCapable("handOver", key, "handOver")))
       }
       if (core.isReleasing) return cannot(key, "That is under way already.")
       const handle = sealed({

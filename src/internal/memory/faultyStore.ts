@@ -252,7 +252,7 @@ class FaultyGrant implements Grant {
 
   handOver(onExit: (exit: RenewExit) => void): Forget {
     const ask = (tell: (exit: RenewExit) => void) => this.grant.handOver!(tell)
-    return this.store.ask<RenewExit>("hand over", this.key, ask, onExit)
+    return this.store.ask<RenewExit>("handOver", this.key, ask, onExit)
   }
 
   release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void {

@@ -87,7 +87,7 @@ export class RedisGrant implements Grant {
     if (pending !== undefined && pending.settled === undefined) {
       // what comes late must not find the token where another process has it
       return pending.within(commands.timeoutMillis, (outcome) => {
-        if (outcome._tag === "Silent") onExit(this.failure("hand over", outcome))
+        if (outcome._tag === "Silent") onExit(this.failure("handOver", outcome))
         else this.handOver(onExit)
       })
     }
@@ -97,10 +97,10 @@ export class RedisGrant implements Grant {
     }
     // from here on nobody shares it
     if (line.protocol.shared) line.reshare(tenure, tenure.share)
-    if (tenure.reshared) return this.askForLess("hand over", undefined, onRenewed)
+    if (tenure.reshared) return this.askForLess("handOver", undefined, onRenewed)
     const call = this.askForTtl(claim.ttlMillis)
     return call.within(commands.timeoutMillis, (outcome) =>
-      onRenewed(this.renewed("hand over", call, outcome, claim.ttlMillis))
+      onRenewed(this.renewed("handOver", call, outcome, claim.ttlMillis))
     )
   }
 
@@ -130,7 +130,7 @@ export class RedisGrant implements Grant {
   }
 
   protected askForLess(
-    operation: "renew" | "reshare" | "hand over",
+    operation: "renew" | "reshare" | "handOver",
     patienceMillis: number | undefined,
     onExit: (exit: RenewExit) => void
   ): Forget {
@@ -152,7 +152,7 @@ export class RedisGrant implements Grant {
 
   /** `askedMillis`: the ttl that was asked for, of the tenure. */
   protected renewed(
-    operation: "renew" | "reshare" | "hand over",
+    operation: "renew" | "reshare" | "handOver",
     call: Call,
     outcome: Outcome,
     askedMillis: number

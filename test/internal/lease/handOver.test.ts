@@ -16,7 +16,7 @@ import { ManualClock } from "../manualClock.js"
 const ttlMillis = 10_000
 const terms = { ttlMillis, renewEveryMillis: 5_000, marginMillis: 1_000 }
 const proof = ttlMillis - drift(ttlMillis)
-const failure = new StoreFailure("hand over", "key", "no answer", true)
+const failure = new StoreFailure("handOver", "key", "no answer", true)
 
 /** A lease that is held, and has been asked to be handed over. */
 const leaving = () => {
