@@ -85,8 +85,8 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   /**
    * Takes over a lease that was handed over, in place of what the claim asks for otherwise: with its share
-   * and limit, in one step, before whoever waits, and without waiting. If the lease is not there any more,
-   * the claim fails with `LockLost`.
+   * and limit, and the claim's ttl, in one step, before whoever waits, and without waiting. If the lease is
+   * not there any more, the claim fails with `LockLost`.
    */
   readonly adopt?: Adopted | undefined
   /**

@@ -49,8 +49,9 @@ export interface Case {
   /**
    * Fails if the promise is broken, or if it is not known after some 20 seconds. It runs by the live
    * `Clock`, whichever the test has, since ttls pass: a store that follows Effect's `Clock` must be made
-   * under the live one. It uses keys of its own, and gives back what it has taken: all cases may share a
-   * store, also at the same time.
+   * under the live one. It uses keys of its own, and gives back what it has taken (those of the cases for
+   * `holdAtLeast` stay held for up to 8 seconds more): all cases may share a store, also at the same
+   * time.
    */
   readonly effect: Effect.Effect<void, ContractBroken, LockStore>
   /** A limit for the test runner, in milliseconds: a little more than the effect's own. */
@@ -63,8 +64,8 @@ export interface Case {
  */
 export interface Options {
   /**
-   * What the store can do beyond plain locks: its `capabilities`. There are cases for `semaphore`,
-   * `readWriteLock`, `reshare`, `look`, `keys` and `revoke`. Default: none.
+   * What the store can do beyond plain locks: its `capabilities`. There are cases for each. Default:
+   * none.
    */
   readonly capabilities?: Iterable<Capability> | undefined
 }

@@ -1,5 +1,6 @@
 /** The store contract, run against a store that knows nothing of this library but its docs, and against broken ones. */
 import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -540,8 +541,441 @@ const more: ReadonlyArray<Wrong> = [
   }
 ]
 
+/** An answer that is on its way for some milliseconds: whoever is interrupted then releases the grant. */
+const delayed: Wrong["wrong"] = ({ acquire }) => ({
+  acquire: (claim, restore) =>
+    Effect.tap(acquire(claim, restore), ({ release }) =>
+      Effect.onInterrupt(restore(Effect.sleep(3)), () => Effect.orDie(release))
+    )
+})
+
+const renewedUntil =
+  (until: (renewed: number) => number) =>
+  (renewal: LockStore.Renewal): LockStore.Renewal =>
+    renewal._tag === "Renewed" ? { ...renewal, validUntil: until(renewal.validUntil) } : renewal
+
+const tickRefused = ({ key, tick }: LockStore.Claim) =>
+  new LockError.LockUnavailable({
+    key,
+    waited: Duration.zero,
+    holder: { owner: undefined, heldFor: undefined, foreign: false },
+    retryAfter: Duration.zero,
+    ahead: undefined,
+    lastTick: tick
+  })
+
+const ofTicks: ReadonlyArray<Wrong> = [
+  {
+    name: "a tick is granted twice",
+    wrong: withClaim(() => ({ tick: undefined })),
+    found: "of a lock: a tick is granted once, and then only a later one"
+  },
+  {
+    name: "an earlier tick is granted after a later one",
+    wrong: ({ acquire }) => {
+      const granted = new Set<string>()
+      return {
+        acquire: (claim, restore) => {
+          const name = `${claim.key} ${claim.tick}`
+          return claim.tick !== undefined && granted.has(name)
+            ? Effect.fail(tickRefused(claim))
+            : Effect.tap(acquire({ ...claim, tick: undefined }, restore), () =>
+                Effect.sync(() => granted.add(name))
+              )
+        }
+      }
+    },
+    found: "of a lock: a tick is granted once, and then only a later one"
+  },
+  {
+    name: "who is refused a tick is not told the last one",
+    wrong: ({ acquire }) => ({
+      acquire: (claim, restore) =>
+        Effect.mapError(acquire(claim, restore), (error) =>
+          error._tag === "LockUnavailable"
+            ? new LockError.LockUnavailable({ ...error, lastTick: undefined })
+            : error
+        )
+    }),
+    found: "of a lock: a tick is granted once, and then only a later one"
+  },
+  {
+    name: "whoever is refused is told a last tick",
+    wrong: ({ acquire }) => ({
+      acquire: (claim, restore) =>
+        Effect.mapError(acquire(claim, restore), (error) =>
+          error._tag === "LockUnavailable" ? tickRefused(claim) : error
+        )
+    }),
+    found: "of a lock: a tick is granted once, and then only a later one"
+  },
+  {
+    name: "ticks are kept in 32 bits",
+    wrong: withClaim(({ tick }) => ({ tick: tick && tick | 0 })),
+    found: "of a lock: ticks are whole numbers of one key, however small or great"
+  },
+  {
+    name: "ticks are those of all keys",
+    wrong: ({ acquire }) => {
+      let last = Number.NEGATIVE_INFINITY
+      return {
+        acquire: (claim, restore) => {
+          const { tick } = claim
+          if (tick === undefined) return acquire(claim, restore)
+          if (tick <= last) return Effect.fail(tickRefused({ ...claim, tick: last }))
+          return Effect.tap(acquire({ ...claim, tick: undefined }, restore), () =>
+            Effect.sync(() => (last = tick))
+          )
+        }
+      }
+    },
+    found: "of a lock: ticks are whole numbers of one key, however small or great"
+  },
+  {
+    name: "who waits for a tick is told when it is its turn",
+    wrong: ({ acquire }) => ({
+      acquire: (claim, restore) =>
+        claim.waitMillis === 0
+          ? acquire(claim, restore)
+          : Effect.flatMap(acquire({ ...claim, tick: undefined }, restore), ({ release }) =>
+              Effect.zipRight(
+                release,
+                acquire({ ...claim, waitMillis: 0, whenWaiting: undefined }, restore)
+              )
+            )
+    }),
+    found: "of a lock: of those who wait for one tick one is served, and the others fail then"
+  },
+  {
+    name: "who waits for an earlier tick goes on waiting",
+    wrong: ({ acquire }) => ({
+      acquire: (claim, restore) =>
+        Effect.catchAll(acquire(claim, restore), (error) =>
+          error._tag === "LockUnavailable" && error.lastTick !== undefined && claim.waitMillis > 0
+            ? restore(Effect.never)
+            : Effect.fail(error)
+        )
+    }),
+    found: "of a lock: who waits for an earlier tick than one that is granted meanwhile fails then"
+  },
+  {
+    name: "a tick is forgotten with its lease",
+    wrong: withClaim(({ ttlMillis }) => ({ tickKeptMillis: ttlMillis })),
+    found: "of a lock: a tick is remembered when its lease has expired"
+  },
+  {
+    name: "a grant that nobody has keeps its tick",
+    wrong: delayed,
+    found: "of a lock: a grant that did not come to its caller leaves its tick to another one"
+  }
+]
+
+const most = "no renewal reaches beyond maxHoldMillis, and the next waiter is served then"
+const least = "a release before holdAtLeastMillis leaves the key held until then, by nobody"
+
+const ofBounds: ReadonlyArray<Wrong> = [
+  {
+    name: "maxHold is not looked at",
+    wrong: withClaim(() => ({ maxHoldMillis: undefined })),
+    found: `of a lock: ${most}`
+  },
+  {
+    name: "a renewal proves more than what is left of maxHold",
+    wrong: withGrant(({ renew }) => ({
+      renew: Effect.map(
+        renew,
+        renewedUntil((until) => until + 1_000)
+      )
+    })),
+    found: `of a semaphore: ${most}`
+  },
+  {
+    name: "holdUntil is a ttl more",
+    wrong: withGrant(({ holdUntil }) => ({ holdUntil: holdUntil! + 2_000 })),
+    found: `of a readWriteLock: ${most}`
+  },
+  {
+    name: "at maxHold renewals end, and the key is held for another ttl",
+    wrong: ({ acquire, clock }) => ({
+      acquire: (claim, restore) =>
+        Effect.map(acquire({ ...claim, maxHoldMillis: undefined }, restore), (grant) => {
+          const { maxHoldMillis = Number.POSITIVE_INFINITY } = claim
+          const until = clock.unsafeNow() + maxHoldMillis
+          const renew = Effect.map(
+            grant.renew,
+            renewedUntil((renewed) => Math.min(renewed, until))
+          )
+          const over: LockStore.Renewal = { _tag: "NotOurs", reason: "Missing" }
+          return {
+            ...grant,
+            renew: Effect.suspend(() => (clock.unsafeNow() < until ? renew : Effect.succeed(over)))
+          }
+        })
+    }),
+    found: `of a lock: ${most}`
+  },
+  {
+    name: "maxHold ends a lease before its time",
+    wrong: withClaim(({ maxHoldMillis }) => ({
+      maxHoldMillis: maxHoldMillis && maxHoldMillis - 500
+    })),
+    found: `of a lock: ${most}`
+  },
+  {
+    name: "maxHold is counted from the question",
+    wrong: ({ acquire, clock }) => ({
+      acquire: (claim, restore) =>
+        Effect.suspend(() => {
+          const until = clock.unsafeNow() + (claim.maxHoldMillis ?? Number.POSITIVE_INFINITY)
+          const over: LockStore.Renewal = { _tag: "NotOurs", reason: "Missing" }
+          return Effect.map(acquire(claim, restore), (grant) => ({
+            ...grant,
+            renew: Effect.suspend(() =>
+              clock.unsafeNow() < until ? grant.renew : Effect.succeed(over)
+            )
+          }))
+        })
+    }),
+    found: "of a lock: maxHoldMillis is counted from the grant of each claim"
+  },
+  {
+    name: "a release before holdAtLeast frees the key",
+    wrong: withClaim(() => ({ holdAtLeastMillis: undefined })),
+    found: `of a lock: ${least}`
+  },
+  {
+    name: "a release before holdAtLeast is told as a loss",
+    wrong: withGrant(({ release }) => ({ release: Effect.as(release, "Missing" as const) })),
+    found: `of a semaphore: ${least}`
+  },
+  {
+    name: "a release before holdAtLeast does nothing",
+    wrong: withGrant(() => ({ release: Effect.succeed("Ours" as const) })),
+    found: `of a lock: ${least}`
+  },
+  {
+    name: "what is held by nobody can be renewed",
+    wrong: withGrant(({ renew, validUntil }) => ({
+      renew: Effect.as(renew, { _tag: "Renewed" as const, validUntil })
+    })),
+    found: `of a readWriteLock: ${least}`
+  },
+  {
+    name: "a lease is proven for as long as holdAtLeast",
+    wrong: withGrant(({ validUntil }) => ({ validUntil: validUntil + 2_000 })),
+    found: `of a lock: ${least}`
+  },
+  {
+    name: "holdAtLeast is twice as long",
+    wrong: withClaim(({ holdAtLeastMillis }) => ({
+      holdAtLeastMillis: holdAtLeastMillis && 2 * holdAtLeastMillis
+    })),
+    found: `of a lock: ${least}`
+  },
+  {
+    name: "only claims that do not wait have holdAtLeast",
+    wrong: withClaim(({ holdAtLeastMillis, waitMillis }) => ({
+      holdAtLeastMillis: waitMillis === 0 ? holdAtLeastMillis : undefined
+    })),
+    found: "of a lock: of a claim that has waited, holdAtLeastMillis is counted from its grant"
+  },
+  {
+    name: "a renewal shortens holdAtLeast to the ttl",
+    wrong: ({ acquire, revoke }) => ({
+      acquire: (claim, restore) =>
+        Effect.map(acquire(claim, restore), (grant) => ({
+          ...grant,
+          renew: Effect.tap(grant.renew, () =>
+            Effect.forkDaemon(Effect.delay(revoke!(claim.key, grant.fencingToken), claim.ttlMillis))
+          )
+        }))
+    }),
+    found: "of a semaphore: a holder that dies leaves the key held for holdAtLeastMillis as well"
+  },
+  {
+    name: "a release after holdAtLeast leaves the key held",
+    wrong: withClaim(({ holdAtLeastMillis }) => ({
+      holdAtLeastMillis: holdAtLeastMillis && holdAtLeastMillis + 8_000
+    })),
+    found: "of a lock: a release after holdAtLeastMillis serves the next"
+  },
+  {
+    name: "a grant that nobody has is held for as long as holdAtLeast",
+    wrong: delayed,
+    found: "of a lock: what did not come to its caller is not held for holdAtLeastMillis"
+  }
+]
+
+/** Adopts in another way. */
+const adoptingBy =
+  (
+    adopt: (
+      store: LockStore.LockStore,
+      claim: LockStore.Claim,
+      restore: LockStore.Restore,
+      grants: ReadonlyMap<string, LockStore.Grant>
+    ) => ReturnType<LockStore.LockStore["acquire"]>
+  ): Wrong["wrong"] =>
+  (store) => {
+    const grants = new Map<string, LockStore.Grant>()
+    return {
+      acquire: (claim, restore) =>
+        Effect.tap(
+          claim.adopt === undefined
+            ? store.acquire(claim, restore)
+            : adopt(store, claim, restore, grants),
+          (grant) => Effect.sync(() => grants.set(grant.token, grant))
+        )
+    }
+  }
+
+const before =
+  "a lease that is handed over is adopted before who waits, and its old holder has it no more"
+
+const ofHandingOver: ReadonlyArray<Wrong> = [
+  {
+    name: "an adoption leaves the old token valid",
+    wrong: adoptingBy((_, { adopt }, __, grants) => {
+      const old = grants.get(adopt!.token)!
+      return Effect.succeed({ ...old, token: "another", fencingToken: old.fencingToken + 1 })
+    }),
+    found: `of a lock: ${before}`
+  },
+  {
+    name: "an adoption goes on with the old token",
+    wrong: adoptingBy((_, { adopt }, __, grants) => {
+      const old = grants.get(adopt!.token)!
+      return Effect.succeed({ ...old, fencingToken: old.fencingToken + 1 })
+    }),
+    found: `of a lock: ${before}`
+  },
+  {
+    name: "an adoption goes on with the old fencing token",
+    wrong: adoptingBy((store, claim, restore) =>
+      Effect.map(store.acquire(claim, restore), (grant) => ({
+        ...grant,
+        fencingToken: claim.adopt!.fencingToken
+      }))
+    ),
+    found: `of a semaphore: ${before}`
+  },
+  {
+    name: "handing over gives back",
+    wrong: withGrant(({ handOver, release }) => ({ handOver: Effect.zipLeft(handOver!, release) })),
+    found: `of a readWriteLock: ${before}`
+  },
+  {
+    name: "who adopts waits behind those who waited before",
+    wrong: adoptingBy((store, { adopt, ...claim }, restore) =>
+      Effect.zipRight(
+        store.revoke!(claim.key, adopt!.fencingToken),
+        store.acquire({ ...claim, waitMillis: Number.POSITIVE_INFINITY }, restore)
+      )
+    ),
+    found: `of a lock: ${before}`
+  },
+  {
+    name: "a grant has no handOver",
+    wrong: withGrant(() => ({ handOver: undefined as never })),
+    found: `of a lock: ${before}`
+  },
+  {
+    name: "what was handed over is adopted twice",
+    wrong: (store) => {
+      const adoptions = new Map<string, LockStore.Grant>()
+      return adoptingBy((_, claim, restore) => {
+        const { token } = claim.adopt!
+        const adopted = adoptions.get(token)
+        return adopted === undefined
+          ? Effect.tap(store.acquire(claim, restore), (grant) =>
+              Effect.sync(() => adoptions.set(token, grant))
+            )
+          : Effect.succeed(adopted)
+      })(store)
+    },
+    found: "of a lock: what was handed over is adopted once"
+  },
+  {
+    name: "who adopts in vain asks for the key, as any other",
+    wrong: adoptingBy((store, claim, restore) =>
+      Effect.catchTag(store.acquire(claim, restore), "LockLost", () =>
+        store.acquire({ ...claim, adopt: undefined }, restore)
+      )
+    ),
+    found: "of a lock: what was handed over is adopted once"
+  },
+  {
+    name: "who adopts in vain is told that the key is busy",
+    wrong: adoptingBy((store, claim, restore) =>
+      Effect.catchTag(store.acquire(claim, restore), "LockLost", () =>
+        Effect.fail(tickRefused(claim))
+      )
+    ),
+    found: "of a semaphore: what was handed over is adopted once"
+  },
+  {
+    name: "handing over does not renew",
+    wrong: withGrant(({ validUntil }) => ({
+      handOver: Effect.succeed({ _tag: "Renewed", validUntil })
+    })),
+    found: "of a lock: what was handed over ends by its full ttl, and is not adopted then"
+  },
+  {
+    name: "handing over proves more than it renews",
+    wrong: withGrant(({ validUntil }) => ({
+      handOver: Effect.succeed({ _tag: "Renewed", validUntil: validUntil + 500 })
+    })),
+    found: "of a lock: what was handed over ends by its full ttl, and is not adopted then"
+  },
+  {
+    name: "what has expired is handed over",
+    wrong: withGrant(({ handOver, validUntil }) => ({
+      handOver: Effect.as(handOver!, { _tag: "Renewed" as const, validUntil })
+    })),
+    found: "of a lock: what has expired is not handed over, nor adopted"
+  },
+  {
+    name: "a lease is adopted with the ttl that it had",
+    wrong: adoptingBy((store, claim, restore) =>
+      store.acquire({ ...claim, ttlMillis: 60_000 }, restore)
+    ),
+    found: "of a lock: a lease is adopted with the ttl of who adopts it"
+  },
+  {
+    name: "an adoption that is interrupted goes on",
+    wrong: ({ acquire }) => ({
+      acquire: (claim, restore) =>
+        Effect.zipLeft(
+          acquire(claim, restore),
+          claim.adopt === undefined ? Effect.void : restore(Effect.sleep(3))
+        )
+    }),
+    found:
+      "of a lock: an adoption that is interrupted at any moment locks nothing for longer than its ttl"
+  },
+  {
+    name: "a lease is adopted with the share that its claim says",
+    wrong: adoptingBy((store, claim, restore) =>
+      Effect.tap(store.acquire(claim, restore), ({ reshare }) =>
+        Effect.orDie(reshare!(claim.share))
+      )
+    ),
+    found: "of a semaphore: a lease is adopted with the share and the limit that it has"
+  },
+  {
+    name: "a lease is adopted with the limit that its claim says",
+    wrong: adoptingBy((store, { adopt, ...claim }, restore) =>
+      Effect.zipRight(
+        store.revoke!(claim.key, adopt!.fencingToken),
+        store.acquire({ ...claim, share: 2, limit: 3 }, restore)
+      )
+    ),
+    found: "of a semaphore: a lease is adopted with the share and the limit that it has"
+  }
+]
+
 describe.concurrent("a mistake in what is more than a lock", () => {
-  for (const { found, name, wrong } of more) {
+  for (const { found, name, wrong } of [...more, ...ofTicks, ...ofBounds, ...ofHandingOver]) {
     it.live(
       name,
       () =>

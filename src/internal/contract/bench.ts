@@ -30,6 +30,12 @@ export interface Waiter {
   readonly told: Array<() => Contention>
 }
 
+/** Some milliseconds, or some turns of the event loop. */
+export const pause = (index: number): Effect.Effect<unknown> =>
+  index < 20
+    ? Effect.replicateEffect(Effect.yieldNow(), index, { discard: true })
+    : Effect.sleep((index - 20) / 4)
+
 /** No case takes so long, unless the store is silent. */
 const patience = 5_000
 
@@ -69,6 +75,31 @@ export class Bench {
     return Effect.uninterruptibleMask((restore) =>
       Effect.tap(store.acquire(this.claim(key, more), restore), giveBackAtTheEnd)
     )
+  }
+
+  /**
+   * Asks in a fiber of its own, which is interrupted when `moment` is over, and gives back what it has
+   * by then. Answers whether that was a grant.
+   */
+  interrupted(
+    key: string,
+    more: More,
+    moment: Effect.Effect<unknown, ContractBroken, Scope.Scope>
+  ): Effect.Effect<boolean, ContractBroken, Scope.Scope> {
+    return Effect.gen(this, function* () {
+      const { acquire } = this.store
+      let came = false
+      const watched: LockStore = {
+        ...this.store,
+        acquire: (claim, restore) =>
+          Effect.tap(acquire(claim, restore), () => Effect.sync(() => (came = true)))
+      }
+      const asking = new Bench(watched, this.kind).ask(key, more)
+      const fiber = yield* Effect.fork(Effect.scoped(Effect.zipRight(asking, Effect.never)))
+      yield* moment
+      yield* within("An acquisition can be interrupted", 3_000, Fiber.interrupt(fiber))
+      return came
+    })
   }
 
   /** It must be granted. */

@@ -3,10 +3,13 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { type Capability, type Kind, LockStore } from "../../LockStore.js"
 import { Bench, type Test } from "./bench.js"
+import { heldAtLeast, heldAtMost } from "./bounds.js"
 import { kindsThatMeet, readWriteLocks, reshared, semaphores } from "./capacity.js"
 import { broken, type ContractBroken, within } from "./check.js"
+import { handedOver, sharesHandedOver } from "./handOver.js"
 import { holding } from "./holding.js"
 import { capabilities, clock, listing, looking, revoking } from "./members.js"
+import { ticks } from "./ticks.js"
 import { waiting } from "./waiting.js"
 
 const limitMillis = 20_000
@@ -49,6 +52,11 @@ export const casesOf = (has: ReadonlySet<Capability>): ReadonlyArray<Case> => {
       ...of(kind, ...(has.has("look") ? looking : [])),
       ...of(kind, ...(has.has("keys") ? [listing] : [])),
       ...of(kind, ...(has.has("revoke") ? [revoking] : [])),
+      ...of(kind, ...(has.has("maxHold") ? heldAtMost : [])),
+      ...of(kind, ...(has.has("holdAtLeast") ? heldAtLeast : [])),
+      ...of(kind, ...(has.has("handOver") ? handedOver : [])),
+      ...of(kind, ...(kind === "semaphore" && has.has("handOver") ? sharesHandedOver : [])),
+      ...of(kind, ...(kind === "lock" && has.has("tick") ? ticks : [])),
       ...of(kind, ...(kind === "semaphore" ? semaphores : [])),
       ...of(kind, ...(kind === "readWriteLock" ? readWriteLocks : [])),
       ...of(kind, ...(kind !== "lock" && has.has("reshare") ? reshared : [])),

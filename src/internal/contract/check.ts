@@ -4,6 +4,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { inspect, isDeepStrictEqual } from "node:util"
+import type { NotOurs } from "../../LockStore.js"
 
 /**
  * A store does not do what a `LockStore` promises.
@@ -64,6 +65,9 @@ export const atLeast = (promise: string, found: number, least: number): Checked 
 
 export const atMost = (promise: string, found: number, most: number): Checked =>
   holds(promise, found <= most, `${most} or less`, found)
+
+/** What `verify` and `release` can answer of a lease that is over. */
+export const notOurs: ReadonlyArray<NotOurs> = ["Missing", "Taken", "Revoked"]
 
 /** It must not fail. */
 export const succeeds = <A, E, R>(

@@ -3,9 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { Test } from "./bench.js"
-import { atLeast, atMost, equal, holds, oneOf, succeeds } from "./check.js"
-
-const notOurs = ["Missing", "Taken", "Revoked"]
+import { atLeast, atMost, equal, holds, notOurs, oneOf, succeeds } from "./check.js"
 
 export const holding: ReadonlyArray<Test> = [
   {
@@ -158,9 +156,9 @@ export const holding: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const grant = yield* bench.grant("A free key is granted", key, { ttlMillis: 1_000 })
+        const grant = yield* bench.grant("A free key is granted", key, { ttlMillis: 2_000 })
         const waiter = yield* bench.wait(key)
-        const end = bench.now() + 1_600
+        const end = bench.now() + 2_800
         while (bench.now() < end) {
           yield* Effect.sleep(200)
           yield* equal("A renewal of what is held", (yield* grant.renew)._tag, "Renewed")

@@ -5,14 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
 import type { Grant } from "../../LockStore.js"
-import type { Test, Waiter } from "./bench.js"
+import { pause, type Test, type Waiter } from "./bench.js"
 import { atLeast, atMost, equal, holds, oneOf, within } from "./check.js"
-
-/** Some milliseconds, or some turns of the event loop. */
-const pause = (index: number): Effect.Effect<unknown> =>
-  index < 20
-    ? Effect.replicateEffect(Effect.yieldNow(), index, { discard: true })
-    : Effect.sleep((index - 20) / 4)
 
 export const waiting: ReadonlyArray<Test> = [
   {

@@ -220,6 +220,8 @@ export class MemoryStore implements Store, Keeper {
     entry.delete(holding)
     holding.isAdopted = true
     const grant = this.give(entry, { ...claim, share, limit: holding.claim.limit }, undefined)
+    // (it can expire earlier than before)
+    this.watchExpiry(entry)
     onExit(new Granted(grant))
     return () => grant.giveBack()
   }
