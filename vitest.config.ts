@@ -20,12 +20,16 @@ const withOneClient = [
   "deadline",
   "deadlockHunt",
   "fencing",
+  "forceRelease",
+  "handOver",
+  "holdAtLeast",
   "hostile",
   "leader",
   "late",
   "lineFaults",
   "lines",
   "manyReaders",
+  "maxHold",
   "multiLock",
   "ownership",
   "queueFaults",
@@ -38,6 +42,7 @@ const withOneClient = [
   "renewal",
   "semaphore",
   "semaphoreScripts",
+  "tick",
   "validity"
 ]
 
