@@ -4,6 +4,7 @@
  */
 import type { Claim, NotOurs } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
+import { unusedEnding } from "./adoption.js"
 import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
 import type { LockKeys } from "./layout.js"
@@ -243,8 +244,9 @@ export abstract class Tenures {
   /** For a turn whose caller has gone. */
   protected giveBack(tenure: Tenure): void {
     if (this.passOn(tenure)) return
-    const { pending, token, ttlMillis } = tenure
-    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis)
+    const { holder, pending, token, ttlMillis } = tenure
+    const ending = unusedEnding(holder?.claim)
+    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis, ending)
     this.ended(tenure)
   }
 
