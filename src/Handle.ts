@@ -50,10 +50,18 @@ export interface Handle {
   readonly limit: number
   /** How long the store keeps it, from the moment on at which it was handed over. */
   readonly ttl: Duration.Duration
-  /** What was left of the holder's `maxHold`. Absent: there was none. */
-  readonly maxHoldLeft?: Duration.Duration | undefined
-  /** What was left of the holder's `holdAtLeast`. Absent: nothing. */
-  readonly holdAtLeastLeft?: Duration.Duration | undefined
+  /**
+   * The lease's `maxHold`, all of it: it is counted from the first holder's grant, also while the handle is
+   * under way. What is left of it is for the store to tell, when the lease is adopted. Absent: there is none.
+   */
+  readonly maxHold?: Duration.Duration | undefined
+  /** The lease's `holdAtLeast`, in the same way. */
+  readonly holdAtLeast?: Duration.Duration | undefined
+  /**
+   * Of a lease that had been adopted itself, and has one of these two: the fencing token of the first holder,
+   * from whose grant they are counted. Absent: it is `fencingToken`.
+   */
+  readonly firstFencingToken?: number | undefined
   /** The store that it is of, as far as that can be told (`LockStore.identity`). */
   readonly store?: string | undefined
   readonly seal: string
@@ -65,15 +73,12 @@ export interface Handle {
  * @since 0.1.0
  * @category models
  */
-export interface HandleEncoded extends Omit<
-  Handle,
-  "token" | "ttl" | "maxHoldLeft" | "holdAtLeastLeft"
-> {
+export interface HandleEncoded extends Omit<Handle, "token" | "ttl" | "maxHold" | "holdAtLeast"> {
   readonly token: string
   /** Times are in milliseconds. */
   readonly ttl: number
-  readonly maxHoldLeft?: number | undefined
-  readonly holdAtLeastLeft?: number | undefined
+  readonly maxHold?: number | undefined
+  readonly holdAtLeast?: number | undefined
 }
 
 const count = Schema.Int.pipe(Schema.positive())
@@ -94,8 +99,9 @@ export const Handle: Schema.Schema<Handle, HandleEncoded> = Schema.Struct({
   share: count,
   limit: count,
   ttl: Schema.DurationFromMillis,
-  maxHoldLeft: Schema.optional(Schema.DurationFromMillis),
-  holdAtLeastLeft: Schema.optional(Schema.DurationFromMillis),
+  maxHold: Schema.optional(Schema.DurationFromMillis),
+  holdAtLeast: Schema.optional(Schema.DurationFromMillis),
+  firstFencingToken: Schema.optional(count),
   store: Schema.optional(Schema.String),
   seal: Schema.String
 }).pipe(

@@ -190,7 +190,9 @@ export interface Lease {
    *
    * Fails with `LockLost` if the lease is not held any more, and with `LockStoreError` if the store did not
    * answer, or cannot do it: then the lease is held as before. A nested use of a lease, one of several keys,
-   * and a read that other readers of the process share in the store cannot be handed over.
+   * the lease of a run of a `CronJob`, and a read that other readers of the process share in the store cannot
+   * be handed over. `maxHold` and `holdAtLeast` go with it, and are counted from its own grant, or from that of
+   * the first holder if it was adopted.
    */
   readonly handOver: Effect.Effect<Handle, LockLost | LockStoreError>
 }

@@ -149,10 +149,11 @@ export const withLockIfAvailable: {
  * have had the lock. The lease has a token and a greater fencing token of its own, so what the old process
  * still sends is refused.
  *
- * The options are those of `tryAcquire`, without `maxHold`, `holdAtLeast` (a defect here) and `reentrant`; the
- * default `ttl` is that of the handle. Fails with `LockLost` if the
- * lease is not there any more: the handle was used before, its ttl is over, or somebody has taken, deleted or
- * revoked the key. Fails with `LockStoreError` if the store did not answer (then the lease is given back), and
+ * The options are those of `tryAcquire`, without `reentrant`; the default `ttl` is that of the handle. `maxHold`
+ * and `holdAtLeast` are the handle's, counted from the first holder's grant; to give one here is a defect.
+ * Fails with `LockLost` if the lease is not there any more: the handle was used before, its ttl is over, or
+ * somebody has taken, deleted or revoked the key; and with the reason `MaxHold` if its `maxHold` is over.
+ * Fails with `LockStoreError` if the store did not answer (then the lease is given back), and
  * at once for a handle of another store, as far as that can be told: of another database or prefix, and in
  * memory of any other store. What is no handle, was changed, or is of another kind of lock, is a defect.
  *

@@ -85,8 +85,9 @@ export interface Claim {
   readonly holdAtLeastMillis?: number | undefined
   /**
    * Takes over a lease that was handed over, in place of what the claim asks for otherwise: with its share
-   * and limit, and the claim's ttl, in one step, before whoever waits, and without waiting. If the lease is
-   * not there any more, the claim fails with `LockLost`.
+   * and limit, and the claim's ttl, in one step, before whoever waits, and without waiting. `maxHoldMillis`
+   * and `holdAtLeastMillis` are those that the lease was granted with, and are counted from its first grant.
+   * If the lease is not there any more, or its `maxHoldMillis` are over, the claim fails with `LockLost`.
    */
   readonly adopt?: Adopted | undefined
   /**
@@ -130,6 +131,11 @@ export interface Claim {
 export interface Adopted {
   readonly token: string
   readonly fencingToken: number
+  /**
+   * The fencing token of its first holder, from whose grant `maxHoldMillis` and `holdAtLeastMillis` are
+   * counted. Absent: `fencingToken`.
+   */
+  readonly firstFencingToken?: number | undefined
 }
 
 /**
@@ -159,7 +165,8 @@ export interface Grant {
   readonly validUntil: number
   /**
    * Of a claim with `maxHoldMillis`: until when renewals can reach, in milliseconds on the store's
-   * `clock`. Absent: that long after the grant came.
+   * `clock`. Absent: that long after the grant came. (Of a claim that adopts, it is not absent: the time is
+   * counted from the first grant.)
    */
   readonly holdUntil?: number | undefined
   /** Who had the key when the claim began to wait; `undefined` if it did not wait. */

@@ -1,3 +1,4 @@
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as ParseResult from "effect/ParseResult"
@@ -61,6 +62,9 @@ describe("handing over", () => {
     expectTypeOf(Schema.decode(Schema.parseJson(Handle))("text")).toEqualTypeOf<
       Effect.Effect<Handle, ParseResult.ParseError>
     >()
+    expectTypeOf(handle.maxHold).toEqualTypeOf<Duration.Duration | undefined>()
+    expectTypeOf<HandleEncoded["holdAtLeast"]>().toEqualTypeOf<number | undefined>()
+    expectTypeOf(handle.firstFencingToken).toEqualTypeOf<number | undefined>()
   })
 })
 

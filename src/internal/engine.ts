@@ -113,6 +113,13 @@ export const lacking = (
   return undefined
 }
 
+/**
+ * The fencing token of the grant from which the bounds of a lease are counted, where that is not its own: the
+ * one with which its first holder was granted it.
+ */
+export const countedFrom = ({ adopt }: Claim): number | undefined =>
+  adopt && (adopt.firstFencingToken ?? adopt.fencingToken)
+
 /** How long a store keeps what the claim is granted, if nobody renews it. */
 export const keptMillis = ({ holdAtLeastMillis = 0, ttlMillis }: Claim): number =>
   Math.max(ttlMillis, holdAtLeastMillis)
@@ -135,9 +142,8 @@ export const notCapable = (
 export const cannotHandOver = (key: string, why: string): StoreFailure =>
   new StoreFailure("handOver", key, `The lease cannot be handed over. ${why}`, false)
 
-/** Why a lease with bounds cannot be handed over. */
-export const boundsStay =
-  "What is left of maxHold or holdAtLeast, or the tick of a job, cannot be handed over with it."
+/** Why a lease for a tick cannot be handed over. */
+export const tickStays = "It is of a run of a job, which ends with it."
 
 /** Why a holder's share cannot become that, where it cannot. */
 export const badShare = (key: string, share: number, present: number): StoreFailure | undefined =>

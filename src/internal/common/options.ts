@@ -30,6 +30,8 @@ export interface LeaseOptions {
   /** (Where it is given: a member that is not there costs nothing.) */
   readonly maxHoldMillis?: number
   readonly holdAtLeastMillis?: number
+  /** Where it was adopted: the fencing token of the grant from which these two are counted. */
+  readonly firstFencingToken?: number
 }
 
 /** A sentence that names an impossible option, and its value. */

@@ -10,7 +10,7 @@ import { impossible } from "../common/options.js"
 import { lacking, notCapable, StoreFailure } from "../engine.js"
 import { scopedLease } from "./acquire.js"
 import { lockStoreError } from "./answers.js"
-import { isSealed, type Sealed } from "./handle.js"
+import { isSealed, millis, type Sealed } from "./handle.js"
 import type { HeldLease } from "./lease.js"
 import type { Share } from "./share.js"
 import { BoundGrant, sourceOf } from "./sources.js"
@@ -35,7 +35,18 @@ class Adopting<L extends HeldLease> implements Share<L, never> {
   }
 
   readonly makeLease: Share<L>["makeLease"] = (key, options, grant, ...held) =>
-    this.asks.makeLease(key, options, grant instanceof BoundGrant ? grant.unbound : grant, ...held)
+    this.asks.makeLease(
+      key,
+      // (it can be handed over again)
+      options.maxHoldMillis === undefined && options.holdAtLeastMillis === undefined
+        ? options
+        : {
+            ...options,
+            firstFencingToken: this.adopt.firstFencingToken ?? this.adopt.fencingToken
+          },
+      grant instanceof BoundGrant ? grant.unbound : grant,
+      ...held
+    )
 
   /** Whatever its caller is inside of. */
   within(): undefined {
@@ -43,7 +54,7 @@ class Adopting<L extends HeldLease> implements Share<L, never> {
   }
 
   readonly take: NonNullable<Share["take"]> = (claim, _, store, caller, context, onExit) => {
-    const { key, kind, limit, owner, share, ttlMillis } = claim
+    const { holdAtLeastMillis, key, kind, limit, maxHoldMillis, owner, share, ttlMillis } = claim
     return sourceOf(store, caller.fiber, context).acquire(
       {
         key,
@@ -53,6 +64,8 @@ class Adopting<L extends HeldLease> implements Share<L, never> {
         ttlMillis,
         waitMillis: 0,
         owner,
+        maxHoldMillis,
+        holdAtLeastMillis,
         adopt: this.adopt,
         whenLimitDiffers: (other) => claim.whenLimitDiffers?.(other)
       },
@@ -105,12 +118,13 @@ export const adopted = <L extends HeldLease>(
       for (const option of ["maxHold", "holdAtLeast"] as const) {
         const given = options?.[option]
         if (given === undefined) continue
-        const why = "A lease that is adopted cannot have one."
+        const why = "A lease that is adopted has that of its handle."
         return Effect.die(new Cause.IllegalArgumentException(impossible(option, given, why)))
       }
-      const { fencingToken, key, store: origin, token } = handle
-      const adopt = { token: Redacted.value(token), fencingToken }
-      const needed = lacking({ kind, adopt }, store.capabilities)
+      const { fencingToken, firstFencingToken, holdAtLeast, key, maxHold, store: origin } = handle
+      const adopt = { token: Redacted.value(handle.token), fencingToken, firstFencingToken }
+      const [maxHoldMillis, holdAtLeastMillis] = [millis(maxHold), millis(holdAtLeast)]
+      const needed = lacking({ kind, adopt, maxHoldMillis, holdAtLeastMillis }, store.capabilities)
       if (needed !== undefined) {
         return Effect.fail(lockStoreError(notCapable("adopt", key, needed)))
       }
@@ -118,7 +132,7 @@ export const adopted = <L extends HeldLease>(
         const detail = `The lease was handed over in another store (${origin}) than this one (${store.identity}).`
         return Effect.fail(lockStoreError(new StoreFailure("adopt", key, detail, false)))
       }
-      const own = { ...options, ttl: options?.ttl ?? handle.ttl }
+      const own = { ...options, ttl: options?.ttl ?? handle.ttl, maxHold, holdAtLeast }
       const taken = scopedLease<L, never>(key, new Adopting(share, adopt), own, 0)
       // (it waits for nobody)
       return Effect.catchTag(taken, "LockUnavailable", Effect.die)

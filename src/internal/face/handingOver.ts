@@ -7,6 +7,7 @@ import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { LockLost, LockStoreError } from "../../LockError.js"
 import type { Kind } from "../../LockStore.js"
+import type { LeaseOptions } from "../common/options.js"
 import { cannotHandOver, notCapable } from "../engine.js"
 import type { LeaseCore } from "../lease/core.js"
 import { causeOf, lockStoreError } from "./answers.js"
@@ -40,7 +41,7 @@ export const handingOver = (
   lease: Leaving,
   kind: Kind,
   { limit, share }: Portion,
-  ttlMillis: number
+  { firstFencingToken, holdAtLeastMillis, maxHoldMillis, ttlMillis }: LeaseOptions
 ): Effect.Effect<Sealed, LockLost | LockStoreError> =>
   // (what ends in between, and nobody is told of, would stay held for its ttl)
   Effect.uninterruptible(
@@ -60,6 +61,11 @@ export const handingOver = (
         share,
         limit,
         ttl: Duration.millis(ttlMillis),
+        ...(maxHoldMillis === undefined ? {} : { maxHold: Duration.millis(maxHoldMillis) }),
+        ...(holdAtLeastMillis === undefined
+          ? {}
+          : { holdAtLeast: Duration.millis(holdAtLeastMillis) }),
+        ...(firstFencingToken === undefined ? {} : { firstFencingToken }),
         ...(hold.store.identity === undefined ? {} : { store: hold.store.identity })
       })
       return Effect.async<Sealed, LockLost | LockStoreError>((resume) => {

@@ -12,8 +12,9 @@ export interface Unsealed {
   readonly share: number
   readonly limit: number
   readonly ttl: Duration.Duration
-  readonly maxHoldLeft?: Duration.Duration | undefined
-  readonly holdAtLeastLeft?: Duration.Duration | undefined
+  readonly maxHold?: Duration.Duration | undefined
+  readonly holdAtLeast?: Duration.Duration | undefined
+  readonly firstFencingToken?: number | undefined
   readonly store?: string | undefined
 }
 
@@ -21,7 +22,7 @@ export interface Sealed extends Unsealed {
   readonly seal: string
 }
 
-const millis = (duration: Duration.Duration | undefined): number | undefined =>
+export const millis = (duration: Duration.Duration | undefined): number | undefined =>
   duration && Duration.toMillis(duration)
 
 const sealFor = (handle: Unsealed): string =>
@@ -33,8 +34,9 @@ const sealFor = (handle: Unsealed): string =>
     handle.share,
     handle.limit,
     millis(handle.ttl),
-    millis(handle.maxHoldLeft),
-    millis(handle.holdAtLeastLeft),
+    millis(handle.maxHold),
+    millis(handle.holdAtLeast),
+    handle.firstFencingToken,
     handle.store
   ])
 

@@ -123,7 +123,7 @@ export class HeldLease implements Shareable, LeaseFace {
   }
 
   get handOver(): Lease["handOver"] {
-    return handingOver(this, this.kind, this.portion, this.options.ttlMillis)
+    return handingOver(this, this.kind, this.portion, this.options)
   }
 
   /** What a log shows of it: not the token. */

@@ -62,6 +62,15 @@ export class Holding extends Link implements Ranked {
     return this.since + (this.claim.holdAtLeastMillis ?? 0)
   }
 
+  /** What is left of the bounds of its claim, for whoever goes on with it. */
+  boundsAt(now: number): Pick<Claim, "maxHoldMillis" | "holdAtLeastMillis"> {
+    const { holdUntil, leastUntil } = this
+    return {
+      maxHoldMillis: holdUntil && holdUntil - now,
+      holdAtLeastMillis: leastUntil > now ? leastUntil - now : undefined
+    }
+  }
+
   /** When it expires, renewed then. */
   expiryAt(now: number): number {
     const expiry = Math.max(now + this.claim.ttlMillis, this.leastUntil)

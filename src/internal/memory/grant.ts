@@ -1,7 +1,6 @@
 /** A lease of the store in memory, as its holder uses it. */
 import {
   badShare,
-  boundsStay,
   cannotHandOver,
   type Contention,
   type Forget,
@@ -9,7 +8,8 @@ import {
   type NotOurs,
   type OwnershipExit,
   Renewed,
-  type RenewExit
+  type RenewExit,
+  tickStays
 } from "../engine.js"
 import type { Entry, Holding, Returnable, TimedEntry } from "./entry.js"
 
@@ -81,11 +81,9 @@ export class MemoryGrant implements Returnable {
 
   /** The token stands where it stood, for whoever adopts it. */
   handOver(onExit: (exit: RenewExit) => void): Forget {
-    const { holdAtLeastMillis, key, maxHoldMillis, tick } = this.holding.claim
-    if (holdAtLeastMillis === undefined && maxHoldMillis === undefined && tick === undefined) {
-      return this.renew(onExit)
-    }
-    onExit(cannotHandOver(key, boundsStay))
+    const { key, tick } = this.holding.claim
+    if (tick === undefined) return this.renew(onExit)
+    onExit(cannotHandOver(key, tickStays))
     return nothing
   }
 
@@ -96,6 +94,8 @@ export class MemoryGrant implements Returnable {
   }
 
   giveBack(): "Ours" | NotOurs {
+    // (it was used before it was adopted)
+    if (this.holding.claim.adopt !== undefined) return this.leave()
     this.store.undoTick(this.entry, this.token)
     return this.end()
   }

@@ -12,6 +12,7 @@ import {
   type AcquireExit,
   type Claim,
   type Contention,
+  countedFrom,
   type Forget,
   Granted,
   keyOfAnotherKind,
@@ -209,21 +210,31 @@ export class MemoryStore implements Store, Keeper {
     { fencingToken, token }: Adopted,
     onExit: (exit: AcquireExit) => void
   ): () => void {
-    const entry = this.present(claim.key, this.clock.unsafeNow())
-    const holding = entry?.holders.all.find((one) => one.token === token)
+    const now = this.clock.unsafeNow()
+    const entry = this.present(claim.key, now)
+    const holding = entry?.holders.all.find((one) => one.token === token && !one.isLeft)
     if (entry === undefined || holding === undefined || entry.kind !== claim.kind) {
       const isMissing = entry === undefined || (entry.kind === claim.kind && entry.kind !== "lock")
-      onExit(new Lost(claim.key, fencingToken, isMissing ? "Missing" : "Taken"))
+      const found = isMissing ? "Missing" : "Taken"
+      onExit(new Lost(claim.key, fencingToken, this.isOver(claim) ? "MaxHold" : found))
       return nothing
     }
     const { share } = holding
     entry.delete(holding)
     holding.isAdopted = true
-    const grant = this.give(entry, { ...claim, share, limit: holding.claim.limit }, undefined)
+    const { limit } = holding.claim
+    const grant = this.give(entry, { ...claim, share, limit, ...holding.boundsAt(now) }, undefined)
     // (it can expire earlier than before)
     this.watchExpiry(entry)
     onExit(new Granted(grant))
     return () => grant.giveBack()
+  }
+
+  /** Of a lease that is not there any more: whether that has ended it, at the latest. */
+  private isOver(claim: Claim): boolean {
+    const { maxHoldMillis } = claim
+    const grantedAt = Math.floor(countedFrom(claim)! / 1_000)
+    return maxHoldMillis !== undefined && grantedAt + maxHoldMillis <= this.wallMillis()
   }
 
   private wait(

@@ -1,5 +1,5 @@
 /** What the scripts answer. A user's client can be set to give numbers as strings. */
-import type { Ownership } from "../engine.js"
+import type { LossReason, Ownership } from "../engine.js"
 import type { Outcome } from "./call.js"
 import { fencingBlock } from "./lua.js"
 
@@ -138,6 +138,13 @@ export const readBusy = (reply: unknown): Busy | undefined => {
 export const readDone = (outcome: Outcome): boolean | undefined => {
   const answer = outcome._tag === "Answered" ? readNumber(outcome.reply) : undefined
   return answer === 1 ? true : answer === 0 ? false : undefined
+}
+
+/** Of an adoption: why there is nothing to take over. */
+export const readAdoption = (outcome: Outcome): LossReason | undefined => {
+  const found = readOwnership(outcome)
+  if (found !== undefined) return found === "Ours" ? undefined : found
+  return readNumber(replyOf(outcome)) === 4 ? "MaxHold" : undefined
 }
 
 export const readOwnership = (outcome: Outcome): Ownership | undefined => {

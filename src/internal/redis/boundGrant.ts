@@ -1,13 +1,16 @@
 /** The lease of a claim with bounds. */
 import {
-  boundsStay,
   cannotHandOver,
+  countedFrom,
   type Forget,
   type OwnershipExit,
-  type RenewExit
+  type RenewExit,
+  tickStays
 } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import { readBound, replyOf } from "./answers.js"
+import { unusedEnding } from "./adoption.js"
+import { boundEnding } from "./bounds.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { RedisGrant } from "./grant.js"
@@ -22,8 +25,8 @@ class RedisBoundGrant extends RedisGrant {
   }
 
   override get ending(): ReadonlyArray<string> | undefined {
-    const { holdAtLeastMillis = 0 } = this.turn.claim
-    return this.isUnused ? undefined : [String(holdAtLeastMillis), String(this.fencingToken)]
+    const { claim } = this.turn
+    return this.isUnused ? unusedEnding(claim) : boundEnding(claim, this.fencingToken)
   }
 
   override release(since: number, onExit: (exit: OwnershipExit) => void, unused = false): void {
@@ -32,28 +35,26 @@ class RedisBoundGrant extends RedisGrant {
   }
 
   override handOver(onExit: (exit: RenewExit) => void): Forget {
-    onExit(cannotHandOver(this.turn.claim.key, boundsStay))
+    const { key, tick } = this.turn.claim
+    if (tick === undefined) return super.handOver(onExit)
+    onExit(cannotHandOver(key, tickStays))
     return () => {}
   }
 
-  override renew(onExit: (exit: RenewExit) => void): Forget {
-    const { commands, line, token } = this
-    const { claim, tenure } = this.turn
-    const patience = commands.patience(claim.ttlMillis)
-    if (tenure.reshared) return this.askForLess("renew", patience, onExit)
+  protected override askForTtl(ttlMillis: number, patienceMillis?: number): Call {
+    const { bounds, commands, line, token } = this
     const { protocol } = line
-    const ttlMillis = this.askedMillis
     const args = [token, String(ttlMillis)]
     // (what several can hold stands in no record)
-    if (!protocol.several)
-      args.push(tenure.mustRecord(ttlMillis, commands.clock.unsafeNow()) ? "1" : "")
-    const call = commands.call(
+    if (!protocol.several) {
+      args.push(this.turn.tenure.mustRecord(ttlMillis, commands.clock.unsafeNow()) ? "1" : "")
+    }
+    return commands.call(
       protocol.renew,
       line.firstKeys(protocol.renewedKeys),
-      [...args, ...this.bounds],
-      patience
+      args.concat(bounds),
+      patienceMillis
     )
-    return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
   }
 
   /** Less, where `maxHold` is near. (The server says so as well, by its own clock.) */
@@ -65,13 +66,15 @@ class RedisBoundGrant extends RedisGrant {
   }
 
   protected override get bounds(): ReadonlyArray<string> {
-    const { maxHoldMillis } = this.turn.claim
-    return maxHoldMillis === undefined ? [] : [String(this.fencingToken), String(maxHoldMillis)]
+    const { claim } = this.turn
+    const { maxHoldMillis } = claim
+    if (maxHoldMillis === undefined) return []
+    return [String(countedFrom(claim) ?? this.fencingToken), String(maxHoldMillis)]
   }
 
   /** The answer says for how long. */
   protected override renewed(
-    operation: "renew" | "reshare",
+    operation: "renew" | "reshare" | "handOver",
     call: Call,
     outcome: Outcome,
     askedMillis: number

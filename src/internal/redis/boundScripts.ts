@@ -192,21 +192,51 @@ return 1
 `
   )
 
+/**
+ * ARGV: those of the plain script, which are four; then the fencing token of the first holder, maxHold and
+ * holdAtLeast (ms), which may be empty. Both are counted from that one's grant.
+ *
+ * Answers as a grant does; and 4, where maxHold is over.
+ */
+const adopting = (plain: Script, ending: string): Script =>
+  script(
+    plain.name,
+    as("plain", plain),
+    ending,
+    `
+-- (no more than all of it: the server's clock can have been set back)
+local function restOf(hold)
+  return hold ~= '' and math.min(tonumber(hold), leftOf(hold, ARGV[5]))
+end
+
+local most, least = restOf(ARGV[6]) or -1, restOf(ARGV[7]) or 0
+if ARGV[6] ~= '' and most <= 0 then return 4 end
+local ttl = math.max(tonumber(ARGV[2]), least)
+if most > 0 then ttl = math.min(ttl, most) end
+ARGV[2] = string.format('%.0f', ttl)
+local answer = plain()
+if type(answer) ~= 'string' then return answer end
+return { answer, left(), most }
+`
+  )
+
 const ofSeveral = (
   {
     acquire,
+    adopt,
     heartbeat,
     release,
     renew,
     reshare
-  }: Record<"acquire" | "heartbeat" | "release" | "renew" | "reshare", Script>,
+  }: Record<"acquire" | "adopt" | "heartbeat" | "release" | "renew" | "reshare", Script>,
   kind: string
 ) => ({
   acquire: granting(acquire, release, endingOfSeveral),
   heartbeat: granting(heartbeat, release, endingOfSeveral),
   renew: renewing(renew, 2, endingOfSeveral),
   reshare: renewing(reshare, 3, endingOfSeveral),
-  release: releasingSeveral(release, kind)
+  release: releasingSeveral(release, kind),
+  adopt: adopting(adopt, endingOfSeveral)
 })
 
 export const lockScripts = {
@@ -214,7 +244,8 @@ export const lockScripts = {
   heartbeat: granting(lock.heartbeat, lock.release, endingOfLock),
   renew: renewing(lock.renew, 3, endingOfLock),
   reshare: undefined,
-  release: releasing
+  release: releasing,
+  adopt: adopting(lock.adopt, endingOfLock)
 }
 
 export const semaphoreScripts = ofSeveral(semaphore, "semaphore/1 ")

@@ -1,11 +1,17 @@
 /** How claims with bounds are kept: those that are for a tick, or that say how long a lease may, or must, be held. */
-import { type Claim, keptMillis, type Kind, tickKeptMillis } from "../engine.js"
+import { type Claim, countedFrom, keptMillis, type Kind, tickKeptMillis } from "../engine.js"
 import { lockScripts, readWriteScripts, semaphoreScripts } from "./boundScripts.js"
 import { type Protocol, protocols } from "./protocol.js"
 
 /** Whether a claim says more than plain ones do: its lease is shared with no other caller. */
 export const isBound = ({ holdAtLeastMillis, maxHoldMillis, tick }: Claim): boolean =>
   tick !== undefined || maxHoldMillis !== undefined || holdAtLeastMillis !== undefined
+
+/** What the release of a lease that was used has more than that of another one; see `boundScripts.ts`. */
+export const boundEnding = (claim: Claim, fencingToken: number): ReadonlyArray<string> => [
+  String(claim.holdAtLeastMillis ?? 0),
+  String(countedFrom(claim) ?? fencingToken)
+]
 
 const scripts: Record<Kind, Partial<Protocol>> = {
   lock: lockScripts,

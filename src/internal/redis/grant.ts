@@ -55,14 +55,15 @@ export class RedisGrant implements Grant {
   /** Renews it, where its share was made smaller so that it is that small from then on. */
   renew(onExit: (exit: RenewExit) => void): Forget {
     const { claim, tenure } = this.turn
-    const { ttlMillis } = claim
-    if (tenure.reshared) return this.askForLess("renew", this.commands.patience(ttlMillis), onExit)
+    const patience = this.commands.patience(claim.ttlMillis)
+    if (tenure.reshared) return this.askForLess("renew", patience, onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
-    const call = this.askForTtl(ttlMillis, this.commands.patience(ttlMillis))
+    const ttlMillis = this.askedMillis
+    const call = this.askForTtl(ttlMillis, patience)
     return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
   }
 
-  private askForTtl(ttlMillis: number, patienceMillis?: number): Call {
+  protected askForTtl(ttlMillis: number, patienceMillis?: number): Call {
     const { protocol } = this.line
     const mustRecord = this.turn.tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
     return this.commands.call(
@@ -98,9 +99,10 @@ export class RedisGrant implements Grant {
     // from here on nobody shares it
     if (line.protocol.shared) line.reshare(tenure, tenure.share)
     if (tenure.reshared) return this.askForLess("handOver", undefined, onRenewed)
-    const call = this.askForTtl(claim.ttlMillis)
+    const { askedMillis } = this
+    const call = this.askForTtl(askedMillis)
     return call.within(commands.timeoutMillis, (outcome) =>
-      onRenewed(this.renewed("handOver", call, outcome, claim.ttlMillis))
+      onRenewed(this.renewed("handOver", call, outcome, askedMillis))
     )
   }
 

@@ -12,7 +12,6 @@ import {
   type LockClock,
   type Look,
   notCapable,
-  Lost,
   type Store,
   type StoreFailure,
   Unavailable
@@ -20,6 +19,7 @@ import {
 import { Fifo } from "../common/fifo.js"
 import { validUntil } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
+import { askToAdopt, lossBy, lossIn, unusedEnding } from "./adoption.js"
 import {
   readBound,
   readBusy,
@@ -28,14 +28,13 @@ import {
   readLast,
   readLastTick,
   readLimit,
-  readOwnership,
   replyOf
 } from "./answers.js"
 import { Attempt } from "./attempt.js"
 import { grantOf } from "./boundGrant.js"
 import { BoundLines } from "./boundLines.js"
 import { boundProtocol, isBound } from "./bounds.js"
-import type { Outcome } from "./call.js"
+import type { Call, Outcome } from "./call.js"
 import { Doubts } from "./doubts.js"
 import { closedError, storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
@@ -118,7 +117,7 @@ export class RedisStore implements Store {
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {
-    if (claim.adopt === undefined && isBound(claim)) return this.acquireBound(claim, onExit)
+    if (isBound(claim)) return this.acquireBound(claim, onExit)
     const protocol = protocols[claim.kind]
     const line = this.linesOf[claim.kind].get(claim.key)
     const mayShare = protocol.shared && !this.closed && claim.adopt === undefined
@@ -183,18 +182,15 @@ export class RedisStore implements Store {
 
   private acquireNow(claim: Claim, protocol: Protocol, keys: LockKeys, onExit: OnExit): () => void {
     const { commands, owner, storeId } = this.around
-    const { adopt } = claim
     const token = makeToken(storeId)
     const args = [token, String(claim.ttlMillis), protocol.claimOf(claim, owner)]
-    if (protocol.bounds !== undefined) args.push("", "", ...protocol.bounds)
-    const call =
-      adopt === undefined
-        ? commands.call(protocol.acquire, keys, args)
-        : commands.call(
-            protocol.adopt,
-            keys.concat(this.around.revokedKey(claim.key)),
-            args.concat(adopt.token)
-          )
+    let call: Call
+    if (claim.adopt !== undefined) {
+      call = askToAdopt(this.around, claim, protocol, keys, args)
+    } else {
+      if (protocol.bounds !== undefined) args.push("", "", ...protocol.bounds)
+      call = commands.call(protocol.acquire, keys, args)
+    }
     const attempt = new Attempt(token, call, claim, protocol, keys)
     this.attempts.add(attempt)
     const forget = call.within(commands.timeoutMillis, (outcome) =>
@@ -220,7 +216,7 @@ export class RedisStore implements Store {
     if (fencingToken !== undefined) {
       if (now >= validUntil(call.sentAt, ttlMillis)) {
         this.undo(attempt)
-        return tooLate(claim, now - call.sentAt)
+        return lossBy(claim, bound, call.sentAt, now) ?? tooLate(claim, now - call.sentAt)
       }
       this.attempts.delete(attempt)
       const line = (attempt.line = this.line(claim.key, protocol, keys))
@@ -248,11 +244,8 @@ export class RedisStore implements Store {
     const busy = readBusy(reply)
     if (busy === undefined) {
       this.undo(attempt)
-      const { adopt } = claim
-      const found = adopt && readOwnership(outcome)
-      return adopt === undefined || found === undefined || found === "Ours"
-        ? storeError(commands, adopt ? "adopt" : "acquire", claim.key, outcome)
-        : new Lost(claim.key, adopt.fencingToken, found)
+      const operation = claim.adopt === undefined ? "acquire" : "adopt"
+      return lossIn(claim, outcome) ?? storeError(commands, operation, claim.key, outcome)
     }
     this.attempts.delete(attempt)
     tellLimit(claim, busy.limit)
@@ -293,7 +286,8 @@ export class RedisStore implements Store {
   private undo(attempt: Attempt): void {
     if (!this.attempts.delete(attempt)) return
     const { call, claim, keys, protocol, token } = attempt
-    this.around.commands.giveBack(call, protocol, keys, token, keptMillis(claim))
+    const ending = unusedEnding(claim)
+    this.around.commands.giveBack(call, protocol, keys, token, keptMillis(claim), ending)
   }
 
   private onGrant(told: GrantMessage): void {

@@ -4,6 +4,7 @@
  */
 import type { Claim, NotOurs } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
+import { unusedEnding } from "./adoption.js"
 import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
 import type { LockKeys } from "./layout.js"
@@ -75,7 +76,7 @@ export abstract class Tenures {
     { direct }: Claim,
     { earlierTokens = 0, fencingFloor, fencingToken, holdMillis, lastToken }: Told,
     sentAt: number,
-    ttlMillis: number,
+    ttl: number,
     pending: Call | undefined
   ): Tenure {
     const { localHandoffMillis } = this.around
@@ -83,8 +84,7 @@ export abstract class Tenures {
       !this.protocol.several && localHandoffMillis > 0 && direct !== true && this.waiters.size > 1
     const first = isRun ? fencingToken - earlierTokens : fencingToken
     const floor = Math.min(first, fencingFloor)
-    const { now } = this
-    const tenure = new Tenure(token, share, limit, first, floor, sentAt, ttlMillis, now, pending)
+    const tenure = new Tenure(token, share, limit, first, floor, sentAt, ttl, this.now, pending)
     tenure.reservedUntil = lastToken ?? fencingToken
     tenure.entryToken = fencingToken
     tenure.mayBeHeld(sentAt, holdMillis)
@@ -226,9 +226,9 @@ export abstract class Tenures {
 
   /** What is said of its token for so long is not for this process any more. */
   private ignore({ token }: Tenure, millis: number): void {
-    const { ignored } = this.around
+    const { commands, ignored } = this.around
     ignored.add(token)
-    this.around.commands.clock.unsafeSchedule(this.now + millis, () => ignored.delete(token))
+    commands.clock.unsafeSchedule(this.now + millis, () => ignored.delete(token))
   }
 
   /** Another process goes on with it: it ends here, and is not given back. */
@@ -247,8 +247,9 @@ export abstract class Tenures {
   /** For a turn whose caller has gone. */
   protected giveBack(tenure: Tenure): void {
     if (this.passOn(tenure)) return
-    const { pending, token, ttlMillis } = tenure
-    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis)
+    const { holder, pending, token, ttlMillis } = tenure
+    const ending = unusedEnding(holder?.claim)
+    this.around.commands.giveBack(pending, this.protocol, this.keys, token, ttlMillis, ending)
     this.ended(tenure)
   }
 
