@@ -276,11 +276,11 @@ for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
           for (const [options, words] of [
             [
               { maxHold: 9_000 },
-              "maxHold: 9000 ms. A lease that is adopted has that of its handle"
+              "maxHold: 9000 ms. A lease that is adopted cannot have one of its own"
             ],
             [
               { holdAtLeast: 1 },
-              "holdAtLeast: 1 ms. A lease that is adopted has that of its handle"
+              "holdAtLeast: 1 ms. A lease that is adopted cannot have one of its own"
             ],
             [
               { ttl: 8_001 },

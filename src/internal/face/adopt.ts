@@ -118,7 +118,7 @@ export const adopted = <L extends HeldLease>(
       for (const option of ["maxHold", "holdAtLeast"] as const) {
         const given = options?.[option]
         if (given === undefined) continue
-        const why = "A lease that is adopted has that of its handle."
+        const why = "A lease that is adopted cannot have one of its own: it has that of its handle."
         return Effect.die(new Cause.IllegalArgumentException(impossible(option, given, why)))
       }
       const { fencingToken, firstFencingToken, holdAtLeast, key, maxHold, store: origin } = handle
