@@ -85,9 +85,10 @@ export interface Grant {
   /** When it was granted: milliseconds on the store's `clock`. */
   readonly since: number
   /**
-   * What became of it: `held` by now; `released` by its holder, while it was held; `expired`, by its ttl
-   * or by `expire`; `stolen`, by `steal`; `revoked` by the store's member of that name;
-   * `adopted`: it was handed over, and somebody else has taken it over.
+   * What became of it: `held` by now; `released` by its holder, while it was held (with `holdAtLeast` the
+   * key can still be held, by nobody); `expired`, by its ttl or by `expire`; `stolen`, by `steal`;
+   * `revoked` by the store's member of that name; `adopted`: it was handed over, and somebody else has
+   * taken it over.
    */
   readonly state: "held" | "released" | "expired" | "stolen" | "revoked" | "adopted"
 }

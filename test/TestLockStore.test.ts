@@ -2,7 +2,9 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,6 +15,8 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import {
+  CronJob,
+  Leader,
   type Lease,
   Lock,
   LockError,
@@ -280,35 +284,38 @@ describe("silence", () => {
     }).pipe(Effect.provide(test))
   )
 
-  it.effect("every operation: renewals, releases, verifying, looking, listing, revoking", () =>
-    Effect.gen(function* () {
-      const store = yield* LockStore.LockStore
-      const grant = yield* ask("key", { kind: "semaphore", share: 2, limit: 3, ttlMillis: 9_000 })
-      yield* TestLockStore.silence
-      const operations = {
-        renew: grant.renew,
-        verify: grant.verify,
-        reshare: grant.reshare!(1),
-        look: store.look!("key", 1),
-        keys: Stream.runCollect(store.keys!("")),
-        revoke: store.revoke!("key", grant.fencingToken),
-        release: grant.release
-      }
-      const fibers: Record<string, Fiber.RuntimeFiber<unknown, unknown>> = {}
-      for (const [name, operation] of Object.entries(operations)) {
-        fibers[name] = yield* forkSettled<unknown, unknown, never>(operation)
-      }
-      yield* TestClock.adjust("2 seconds")
-      for (const [name, fiber] of Object.entries(fibers)) {
-        expect(yield* Effect.flip(Fiber.join(fiber))).toEqual(
-          failed(name as LockError.LockStoreOperation)
-        )
-      }
-      // nothing of it came about
-      yield* TestLockStore.restore
-      expect(yield* grant.verify).toBe("Ours")
-      expect((yield* store.look!("key", 1)).inUse).toBe(2)
-    }).pipe(Effect.provide(test))
+  it.effect(
+    "every operation: renewals, releases, verifying, looking, listing, revoking, handing over",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* LockStore.LockStore
+        const grant = yield* ask("key", { kind: "semaphore", share: 2, limit: 3, ttlMillis: 9_000 })
+        yield* TestLockStore.silence
+        const operations = {
+          renew: grant.renew,
+          verify: grant.verify,
+          reshare: grant.reshare!(1),
+          look: store.look!("key", 1),
+          keys: Stream.runCollect(store.keys!("")),
+          revoke: store.revoke!("key", grant.fencingToken),
+          "handOver": grant.handOver!,
+          release: grant.release
+        }
+        const fibers: Record<string, Fiber.RuntimeFiber<unknown, unknown>> = {}
+        for (const [name, operation] of Object.entries(operations)) {
+          fibers[name] = yield* forkSettled<unknown, unknown, never>(operation)
+        }
+        yield* TestClock.adjust("2 seconds")
+        for (const [name, fiber] of Object.entries(fibers)) {
+          expect(yield* Effect.flip(Fiber.join(fiber))).toEqual(
+            failed(name as LockError.LockStoreOperation)
+          )
+        }
+        // nothing of it came about
+        yield* TestLockStore.restore
+        expect(yield* grant.verify).toBe("Ours")
+        expect((yield* store.look!("key", 1)).inUse).toBe(2)
+      }).pipe(Effect.provide(test))
   )
 
   it.effect("what was asked is answered by restore, if that comes in time", () =>
@@ -450,6 +457,7 @@ describe("a store that refuses", () => {
         ["look", "key", store.look!("key", 1)],
         ["keys", undefined, Stream.runCollect(store.keys!(""))],
         ["revoke", "key", store.revoke!("key", grant.fencingToken)],
+        ["handOver", "key", grant.handOver!],
         ["release", "key", grant.release]
       ]
       for (const [operation, key, effect] of operations) {
@@ -572,6 +580,282 @@ describe("grants", () => {
         [1, "held"],
         [1, "held"]
       ])
+    }).pipe(Effect.provide(test))
+  )
+})
+
+describe("a leader", () => {
+  /** Its terms, and when each began and ended. */
+  const candidate = (log: Array<readonly [event: string, at: number, term: number]>) =>
+    Effect.flatMap(LockStore.LockStore, ({ clock }) => {
+      const note = (event: string, term: number) =>
+        Effect.sync(() => log.push([event, clock.unsafeNow(), term]))
+      return forkSettled(
+        Leader.run("key", { ttl: "5 seconds" })(({ fencingToken }) =>
+          Effect.zipRight(
+            note("leads", fencingToken),
+            Effect.onInterrupt(Effect.never, () => note("ended", fencingToken))
+          )
+        )
+      )
+    })
+
+  for (const [name, fault] of [
+    ["is silent", TestLockStore.silence],
+    ["refuses", TestLockStore.refuse()]
+  ] as const) {
+    it.scoped(`ends while the store ${name}, and leads again after that`, () =>
+      Effect.gen(function* () {
+        const log: Array<readonly [string, number, number]> = []
+        const candidates = [yield* candidate(log), yield* candidate(log)]
+        const some = expect.any(Number) as number
+        expect(log).toEqual([["leads", 0, some]])
+        yield* fault
+        yield* TestClock.adjust("20 seconds")
+        // (4,448 ms: the margin before the end of its proof)
+        expect(log.slice(1)).toEqual([["ended", 4_448, log[0]![2]]])
+        yield* TestLockStore.restore
+        yield* TestClock.adjust("10 seconds")
+        expect(log.slice(2)).toEqual([["leads", some, some]])
+        expect(log[2]![1]).toBeLessThan(23_000)
+        expect(log[2]![2]).toBeGreaterThan(log[0]![2])
+        yield* Fiber.interruptAll(candidates)
+        yield* Effect.scoped(Lock.tryAcquire("key"))
+      }).pipe(Effect.provide(test))
+    )
+
+    it.scoped(`goes on where the store ${name} for a moment`, () =>
+      Effect.gen(function* () {
+        const log: Array<readonly [string, number, number]> = []
+        yield* candidate(log)
+        yield* TestClock.adjust("1 second")
+        yield* fault
+        yield* TestClock.adjust("3 seconds")
+        yield* TestLockStore.restore
+        yield* TestClock.adjust("1 minute")
+        expect(log).toHaveLength(1)
+        expect(yield* statesOf).toEqual(["held"])
+      }).pipe(Effect.provide(test))
+    )
+  }
+})
+
+describe("a job", () => {
+  /** In seconds: which ticks were run, and when. */
+  const process = (
+    log: Array<readonly [tick: number, at: number]>,
+    work: Effect.Effect<void> = Effect.void
+  ) =>
+    forkSettled(
+      CronJob.run("key", { cron: "*/10 * * * * *", ttl: "5 seconds" })(({ scheduledAt }) =>
+        Effect.zipRight(
+          Effect.map(Clock.currentTimeMillis, (now) =>
+            log.push([DateTime.toEpochMillis(scheduledAt) / 1_000, now / 1_000])
+          ),
+          work
+        )
+      )
+    )
+
+  for (const [name, fault] of [
+    ["is silent", TestLockStore.silence],
+    ["refuses", TestLockStore.refuse()]
+  ] as const) {
+    it.scoped(`that is due while the store ${name} is run after that, once`, () =>
+      Effect.gen(function* () {
+        const log: Array<readonly [number, number]> = []
+        yield* TestClock.adjust("5 seconds")
+        yield* process(log)
+        yield* process(log)
+        // (what was due before is run late)
+        expect(log).toEqual([[0, 5]])
+        yield* TestClock.adjust("5 seconds")
+        yield* fault
+        yield* TestClock.adjust("14 seconds")
+        // 20 is the latest by now, and 10 was run before that
+        expect(log).toEqual([
+          [0, 5],
+          [10, 10]
+        ])
+        yield* TestLockStore.restore
+        yield* TestClock.adjust("5 seconds")
+        expect(log.slice(2)).toEqual([[20, expect.any(Number)]])
+        expect(log[2]![1]).toBeGreaterThanOrEqual(24)
+        yield* TestClock.adjust("2 seconds")
+        // (pauses are no whole milliseconds)
+        expect(log.slice(3)).toEqual([[30, expect.closeTo(30, 2)]])
+        expect(yield* statesOf).toEqual(["released", "released", "released", "released"])
+      }).pipe(Effect.provide(test))
+    )
+
+    it.scoped(`that loses its lease because the store ${name} is not run again for its tick`, () =>
+      Effect.gen(function* () {
+        const log: Array<readonly [number, number]> = []
+        yield* process(log, Effect.never)
+        yield* process(log, Effect.never)
+        expect(log).toEqual([[0, 0]])
+        yield* fault
+        yield* TestClock.adjust("8 seconds")
+        yield* TestLockStore.restore
+        yield* TestClock.adjust("1999 millis")
+        expect(log).toEqual([[0, 0]])
+        expect(yield* statesOf).toEqual(["expired"])
+        yield* TestClock.adjust("1 millis")
+        expect(log.slice(1)).toEqual([[10, 10]])
+      }).pipe(Effect.provide(test))
+    )
+  }
+
+  it.scoped("a grant that comes in a silence, and is told too late, leaves its tick", () =>
+    Effect.gen(function* () {
+      yield* ask("key", { ttlMillis: 500 })
+      const waiter = yield* forkSettled(ask("key", { tick: 1, waitMillis: 60_000 }))
+      yield* TestLockStore.silence
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* Effect.flip(Fiber.join(waiter))).toEqual(failed("acquire"))
+      yield* TestLockStore.restore
+      yield* (yield* ask("key", { tick: 1 })).release
+      expect(yield* Effect.flip(ask("key", { tick: 1 }))).toMatchObject({ lastTick: 1 })
+      // what was taken away behind it, too
+      yield* TestLockStore.steal("key")
+      yield* TestLockStore.expire("key")
+      expect(yield* Effect.flip(ask("key", { tick: 1 }))).toMatchObject({ lastTick: 1 })
+    }).pipe(Effect.provide(test))
+  )
+})
+
+describe("a lease with maxHold", () => {
+  it.effect("ends by the margin before it, and says why", () =>
+    Effect.gen(function* () {
+      const options = { ttl: 1_000, renewEvery: 400, margin: 100, maxHold: 2_500 }
+      const work = yield* forkSettled(Lock.withLock(Effect.never, "key", options))
+      yield* TestClock.adjust(2_399)
+      expect(stateOf(work)).toBe("waiting")
+      yield* TestClock.adjust(1)
+      expect(yield* Effect.flip(Fiber.join(work))).toEqual(lost("MaxHold"))
+    }).pipe(Effect.provide(test))
+  )
+
+  it.effect("has the time of its grant, though that was told later", () =>
+    Effect.gen(function* () {
+      yield* ask("key", { ttlMillis: 500 })
+      const options = { ttl: 4_000, renewEvery: 400, margin: 100, maxHold: 5_000 }
+      const work = yield* forkSettled(Lock.withLock(Effect.never, "key", options))
+      yield* TestLockStore.silence
+      yield* TestClock.adjust(1_500)
+      yield* TestLockStore.restore
+      // (granted at 500, it ends at 5,400; a proof is a little shorter than what it proves)
+      yield* TestClock.adjust(3_850)
+      expect(stateOf(work)).toBe("waiting")
+      yield* TestClock.adjust(50)
+      expect(yield* Effect.flip(Fiber.join(work))).toEqual(lost("MaxHold"))
+    }).pipe(Effect.provide(test))
+  )
+
+  it.effect("in a silence ends earlier: Unreachable", () =>
+    Effect.gen(function* () {
+      const options = { ttl: 1_000, renewEvery: 400, margin: 100, maxHold: 2_500 }
+      const work = yield* forkSettled(Lock.withLock(Effect.never, "key", options))
+      yield* TestLockStore.silence
+      yield* TestClock.adjust("3 seconds")
+      expect(yield* Effect.flip(Fiber.join(work))).toEqual(lost("Unreachable"))
+    }).pipe(Effect.provide(test))
+  )
+})
+
+describe("a lease with holdAtLeast", () => {
+  const holdAtLeast = "1 minute"
+
+  it.effect("that is released is released, though its key is busy, whatever becomes of that", () =>
+    Effect.gen(function* () {
+      yield* Lock.withLock(Effect.void, "key", { holdAtLeast })
+      expect(yield* Effect.flip(Effect.scoped(Lock.tryAcquire("key")))).toEqual(busy)
+      expect(yield* statesOf).toEqual(["released"])
+      yield* TestLockStore.steal("key")
+      yield* TestLockStore.expire("key")
+      yield* Lock.withLock(Effect.void, "key", { holdAtLeast })
+      const [, second] = yield* TestLockStore.grants
+      expect(yield* Lock.forceRelease("key", second!.fencingToken)).toBe(true)
+      yield* Lock.withLock(Effect.void, "key", { holdAtLeast })
+      yield* TestLockStore.expire("key")
+      yield* Effect.scoped(Lock.tryAcquire("key"))
+      expect(new Set(yield* statesOf)).toEqual(new Set(["released"]))
+    }).pipe(Effect.provide(test))
+  )
+
+  it.effect("whose release is not answered ends when it is over", () =>
+    Effect.gen(function* () {
+      const work = yield* forkSettled(
+        Lock.withLock(Effect.sleep(1_000), "key", { ttl: "5 seconds", holdAtLeast })
+      )
+      yield* TestLockStore.silence
+      yield* TestClock.adjust("4 seconds")
+      expect(stateOf(work)).toBe("granted")
+      yield* TestLockStore.restore
+      yield* TestClock.adjust(55_999)
+      expect(yield* Effect.flip(Effect.scoped(Lock.tryAcquire("key")))).toEqual(busy)
+      yield* TestClock.adjust(1)
+      yield* Effect.scoped(Lock.tryAcquire("key"))
+      expect(yield* statesOf).toEqual(["expired", "released"])
+    }).pipe(Effect.provide(test))
+  )
+
+  it.effect("of several, which was not used, is given back at once", () =>
+    Effect.gen(function* () {
+      yield* TestLockStore.steal("b")
+      const all = MultiLock.withLocks(Effect.void, ["a", "b", "c"], { holdAtLeast, waitAtMost: 0 })
+      expect(yield* Effect.flip(all)).toMatchObject({ _tag: "LockUnavailable", key: "b" })
+      for (const key of ["a", "c"]) yield* Effect.scoped(Lock.tryAcquire(key))
+    }).pipe(Effect.provide(test))
+  )
+})
+
+describe("a lease that is handed over", () => {
+  const handedOver = Effect.flatMap(holder(), ({ handOver }) => handOver)
+
+  it.scoped("is adopted, and told as such", () =>
+    Effect.gen(function* () {
+      const handle = yield* handedOver
+      expect(yield* statesOf).toEqual(["held"])
+      const adopted = yield* Lock.adopt(handle)
+      expect(adopted.fencingToken).toBeGreaterThan(handle.fencingToken)
+      expect(yield* statesOf).toEqual(["adopted", "held"])
+      yield* adopted.release
+      expect(yield* statesOf).toEqual(["adopted", "released"])
+    }).pipe(Effect.provide(test))
+  )
+
+  it.scoped("is not, and goes on, while the store does not answer", () =>
+    Effect.gen(function* () {
+      const lease = yield* holder()
+      yield* TestLockStore.silence
+      const handing = yield* forkSettled(lease.handOver)
+      yield* TestClock.adjust("2 seconds")
+      expect(yield* Effect.flip(Fiber.join(handing))).toEqual(failed("handOver"))
+      yield* TestLockStore.restore
+      yield* lease.verify
+      const handle = yield* lease.handOver
+      yield* TestLockStore.refuse({ detail: "No." })
+      expect(yield* Effect.flip(Lock.adopt(handle))).toMatchObject({
+        _tag: "LockStoreError",
+        detail: "No."
+      })
+      yield* TestLockStore.restore
+      yield* Effect.flatMap(Lock.adopt(handle), ({ verify }) => verify)
+      expect(yield* statesOf).toEqual(["adopted", "held"])
+    }).pipe(Effect.provide(test))
+  )
+
+  it.scoped("and was stolen, or has expired, is not adopted", () =>
+    Effect.gen(function* () {
+      const stolen = yield* handedOver
+      yield* TestLockStore.steal("key")
+      expect(yield* Effect.flip(Lock.adopt(stolen))).toEqual(lost("Taken"))
+      yield* TestLockStore.expire("key")
+      const expired = yield* handedOver
+      yield* TestLockStore.expire("key")
+      expect(yield* Effect.flip(Lock.adopt(expired))).toEqual(lost("Missing"))
+      expect(yield* statesOf).toEqual(["stolen", "expired"])
     }).pipe(Effect.provide(test))
   )
 })

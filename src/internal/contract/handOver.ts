@@ -119,8 +119,8 @@ export const handedOver: ReadonlyArray<Test> = [
     run: (bench) =>
       Effect.gen(function* () {
         const key = bench.freshKey()
-        const old = yield* bench.grant("A free key is granted", key, { ttlMillis: 50 })
-        yield* Effect.sleep(120)
+        const old = yield* bench.grant("A free key is granted", key, { ttlMillis: 200 })
+        yield* Effect.sleep(350)
         const renewal = yield* succeeds("Handing over", old.handOver!)
         yield* equal("Handing over what has expired", renewal._tag, "NotOurs")
         yield* lost(bench, "What has expired is not adopted", key, handleOf(old))
@@ -155,7 +155,7 @@ export const handedOver: ReadonlyArray<Test> = [
         Array.from({ length: 40 }, () => bench.freshKey()),
         (key, index) =>
           Effect.gen(function* () {
-            const old = yield* bench.grant("A free key is granted", key, { ttlMillis: 1_000 })
+            const old = yield* bench.grant("A free key is granted", key, { ttlMillis: 1_500 })
             yield* handOver(old)
             const claim = { adopt: handleOf(old), ttlMillis: 60_000 }
             yield* bench.interrupted(key, claim, pause(index))

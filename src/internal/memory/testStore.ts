@@ -101,11 +101,12 @@ export class TestStore extends MemoryStore {
   }
 
   private stateOf(holding: Holding, now: number): GrantState {
+    // (what is held on by nobody can be stolen, and is no one's loss)
+    if (holding.isLeft === true) return "released"
     const end = this.ends.get(holding)
     if (end !== undefined) return end
     if (holding.lost === "Revoked") return "revoked"
     if (holding.isAdopted) return "adopted"
-    if (holding.isLeft === true) return "released"
     return holding.stands && holding.rank > now ? "held" : "expired"
   }
 }
