@@ -15,10 +15,12 @@ import {
   environments,
   holdCommands,
   idle,
+  internals,
   keysOf,
   pair,
   strangeToken,
-  strict
+  strict,
+  subscribed
 } from "../support/Queue.js"
 import { ask } from "../support/stores.js"
 import { nothingLeft, pttl, quietly, RedisServer, sent, serverMicros } from "./support.js"
@@ -120,6 +122,28 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is left of the b
         yield* idle(b.store)
       })
     )
+  )
+
+  it.scoped("a message about its token gives nothing back, however late it comes", () =>
+    Effect.gen(function* () {
+      const [a, b] = yield* pair()
+      const inTheWay = yield* b.use(ask("other", { ttlMillis: 60_000 }))
+      const { handle, lease } = yield* handedOver(a.use, { ttl: 20_000, maxHold: 30_000 })
+      // (its process listens, since it waits for another key)
+      const waiting = yield* Effect.fork(
+        a.use(ask("other", { waitMillis: Number.POSITIVE_INFINITY }))
+      )
+      yield* subscribed(a)
+      yield* Effect.sleep(4_000)
+      const { storeId } = internals(a.store)
+      const message = `${lease.token} ${lease.fencingToken} 9000 ${key}`
+      yield* a.server.command("PUBLISH", storeId, message)
+      yield* Effect.sleep(200)
+      expect(yield* a.server.command("GET", lock)).toBe(lease.token)
+      yield* Effect.flatMap(Lock.adopt(handle).pipe(b.use), ({ verify }) => verify)
+      yield* inTheWay.release
+      yield* Effect.flatMap(Fiber.join(waiting), ({ release }) => release)
+    })
   )
 
   it.scoped("an adoption whose answer is lost is sent again, and is the same lease", () =>

@@ -216,11 +216,11 @@ export abstract class Tenures {
     if (this.has(tenure)) this.update()
   }
 
-  /** The lock is given back to Redis, by a release that is on its way. */
-  ended(tenure: Tenure): void {
+  /** The lock is given back to Redis, by a release that is on its way. For so long its token is ignored. */
+  ended(tenure: Tenure, millis = this.protocol.bounds && 3 * this.around.heartbeatMillis): void {
     tenure.holder = undefined
     // the message of its grant can come late, and must not undo what its own release has said
-    if (this.protocol.bounds !== undefined) this.ignore(tenure, 3 * this.around.heartbeatMillis)
+    if (millis !== undefined) this.ignore(tenure, millis)
     if (this.remove(tenure)) this.update()
   }
 
@@ -233,8 +233,7 @@ export abstract class Tenures {
 
   /** Another process goes on with it: it ends here, and is not given back. */
   handedOver(tenure: Tenure): void {
-    this.ignore(tenure, tenure.ttlMillis)
-    this.ended(tenure)
+    this.ended(tenure, tenure.ttlMillis)
   }
 
   /** The store has found out that the lock is gone. */
