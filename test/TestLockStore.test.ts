@@ -298,7 +298,7 @@ describe("silence", () => {
           look: store.look!("key", 1),
           keys: Stream.runCollect(store.keys!("")),
           revoke: store.revoke!("key", grant.fencingToken),
-          "handOver": grant.handOver!,
+          handOver: grant.handOver!,
           release: grant.release
         }
         const fibers: Record<string, Fiber.RuntimeFiber<unknown, unknown>> = {}
