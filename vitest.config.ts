@@ -59,7 +59,8 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/totals.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    // (most of a test is waiting: two cores are busy half of the time with two of them)
+    maxWorkers: 3,
     minWorkers: 1,
     sequence: { sequencer: LongestFirst },
     projects: [
