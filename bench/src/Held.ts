@@ -191,13 +191,15 @@ const take = (
     }
   })
 
-/** How many keys there are that have not expired. */
+/** How many keys are held. (What this library keeps beside them is no lease: records, and its probe.) */
 const alive = (server: RedisServer.RedisProcess): Effect.Effect<number> =>
   Effect.map(
     server.command(
       "EVAL",
       `local n = 0
-for _, key in ipairs(redis.call('KEYS', '*')) do n = n + redis.call('EXISTS', key) end
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if not string.find(key, ':lock%-record$') then n = n + redis.call('EXISTS', key) end
+end
 return n`,
       0
     ),
