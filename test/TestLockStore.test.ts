@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -584,6 +585,9 @@ describe("grants", () => {
   )
 })
 
+/** And what the time sets off has happened. */
+const advance = (time: Duration.DurationInput) => Effect.zipRight(TestClock.adjust(time), settle)
+
 describe("a leader", () => {
   /** Its terms, and when each began and ended. */
   const candidate = (log: Array<readonly [event: string, at: number, term: number]>) =>
@@ -611,11 +615,11 @@ describe("a leader", () => {
         const some = expect.any(Number) as number
         expect(log).toEqual([["leads", 0, some]])
         yield* fault
-        yield* TestClock.adjust("20 seconds")
+        yield* advance("20 seconds")
         // (4,448 ms: the margin before the end of its proof)
         expect(log.slice(1)).toEqual([["ended", 4_448, log[0]![2]]])
         yield* TestLockStore.restore
-        yield* TestClock.adjust("10 seconds")
+        yield* advance("10 seconds")
         expect(log.slice(2)).toEqual([["leads", some, some]])
         expect(log[2]![1]).toBeLessThan(23_000)
         expect(log[2]![2]).toBeGreaterThan(log[0]![2])
@@ -628,11 +632,11 @@ describe("a leader", () => {
       Effect.gen(function* () {
         const log: Array<readonly [string, number, number]> = []
         yield* candidate(log)
-        yield* TestClock.adjust("1 second")
+        yield* advance("1 second")
         yield* fault
-        yield* TestClock.adjust("3 seconds")
+        yield* advance("3 seconds")
         yield* TestLockStore.restore
-        yield* TestClock.adjust("1 minute")
+        yield* advance("1 minute")
         expect(log).toHaveLength(1)
         expect(yield* statesOf).toEqual(["held"])
       }).pipe(Effect.provide(test))
@@ -664,24 +668,24 @@ describe("a job", () => {
     it.scoped(`that is due while the store ${name} is run after that, once`, () =>
       Effect.gen(function* () {
         const log: Array<readonly [number, number]> = []
-        yield* TestClock.adjust("5 seconds")
+        yield* advance("5 seconds")
         yield* process(log)
         yield* process(log)
         // (what was due before is run late)
         expect(log).toEqual([[0, 5]])
-        yield* TestClock.adjust("5 seconds")
+        yield* advance("5 seconds")
         yield* fault
-        yield* TestClock.adjust("14 seconds")
+        yield* advance("14 seconds")
         // 20 is the latest by now, and 10 was run before that
         expect(log).toEqual([
           [0, 5],
           [10, 10]
         ])
         yield* TestLockStore.restore
-        yield* TestClock.adjust("5 seconds")
+        yield* advance("5 seconds")
         expect(log.slice(2)).toEqual([[20, expect.any(Number)]])
         expect(log[2]![1]).toBeGreaterThanOrEqual(24)
-        yield* TestClock.adjust("2 seconds")
+        yield* advance("2 seconds")
         // (pauses are no whole milliseconds)
         expect(log.slice(3)).toEqual([[30, expect.closeTo(30, 2)]])
         expect(yield* statesOf).toEqual(["released", "released", "released", "released"])
@@ -695,12 +699,12 @@ describe("a job", () => {
         yield* process(log, Effect.never)
         expect(log).toEqual([[0, 0]])
         yield* fault
-        yield* TestClock.adjust("8 seconds")
+        yield* advance("8 seconds")
         yield* TestLockStore.restore
-        yield* TestClock.adjust("1999 millis")
+        yield* advance("1999 millis")
         expect(log).toEqual([[0, 0]])
         expect(yield* statesOf).toEqual(["expired"])
-        yield* TestClock.adjust("1 millis")
+        yield* advance("1 millis")
         expect(log.slice(1)).toEqual([[10, 10]])
       }).pipe(Effect.provide(test))
     )
@@ -711,7 +715,7 @@ describe("a job", () => {
       yield* ask("key", { ttlMillis: 500 })
       const waiter = yield* forkSettled(ask("key", { tick: 1, waitMillis: 60_000 }))
       yield* TestLockStore.silence
-      yield* TestClock.adjust("2 seconds")
+      yield* advance("2 seconds")
       expect(yield* Effect.flip(Fiber.join(waiter))).toEqual(failed("acquire"))
       yield* TestLockStore.restore
       yield* (yield* ask("key", { tick: 1 })).release
