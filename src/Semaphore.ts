@@ -32,7 +32,7 @@ import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { Handle } from "./Handle.js"
 import { scopedLease } from "./internal/face/acquire.js"
-import { impossible } from "./internal/face/answers.js"
+import { defect } from "./internal/face/answers.js"
 import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "./internal/face/body.js"
 import { adopted } from "./internal/face/adopt.js"
 import { lookAt } from "./internal/face/look.js"
@@ -218,5 +218,5 @@ const withShare = <A, E, R>(
   use: (share: Share<HeldPermits, SharedPermits>) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
   const share = permitsOf(options)
-  return typeof share === "string" ? impossible(share) : use(share)
+  return typeof share === "string" ? defect(share) : use(share)
 }

@@ -21,12 +21,12 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { checkKey, show } from "./internal/common/options.js"
+import { defect } from "./internal/face/answers.js"
 import { onEffectClock } from "./internal/face/memoryStore.js"
 import { toMillis } from "./internal/face/millis.js"
 import { publicStore } from "./internal/face/publicStore.js"
@@ -159,7 +159,7 @@ export const makeWith = ({ commandTimeout, defaults }: Options): Effect.Effect<T
   Effect.gen(function* () {
     const timeoutMillis = commandTimeout === undefined ? 2_000 : toMillis(commandTimeout)
     if (timeoutMillis === undefined || !(timeoutMillis >= 1 && timeoutMillis < Infinity)) {
-      return yield* impossible(
+      return yield* defect(
         `Impossible option commandTimeout: ${show(commandTimeout)}. It must be a duration of 1 ms or more, for example "2 seconds".`
       )
     }
@@ -170,7 +170,7 @@ export const makeWith = ({ commandTimeout, defaults }: Options): Effect.Effect<T
     const faulty = new FaultyStore(memory, timeoutMillis)
     const ofKey = (act: (key: string) => void) => (key: string) => {
       const wrong = checkKey(key)
-      return wrong === undefined ? Effect.sync(() => act(key)) : impossible(wrong)
+      return wrong === undefined ? Effect.sync(() => act(key)) : defect(wrong)
     }
     return {
       store: publicStore(faulty, defaults),
@@ -193,9 +193,6 @@ export const makeWith = ({ commandTimeout, defaults }: Options): Effect.Effect<T
 export const make: Effect.Effect<TestLockStore> = makeWith({})
 
 const refused = "The store refuses everything: a test has told it to."
-
-const impossible = (sentence: string): Effect.Effect<never> =>
-  Effect.die(new Cause.IllegalArgumentException(sentence))
 
 // -----------------------------------------------------------------------------
 // layers

@@ -1,6 +1,5 @@
 /** What jobs promise of their ticks, over every store. */
 import { describe, expect, layer } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
@@ -10,39 +9,26 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
-import { CronJob, Lock, LockError, LockStore, MemoryLockStore, Semaphore } from "effect-redis-lock"
+import {
+  CronJob,
+  Lock,
+  type LockError,
+  LockStore,
+  MemoryLockStore,
+  Semaphore
+} from "effect-redis-lock"
 import { it as vitest } from "vitest"
+import { collecting, impossible, storeError } from "./support/background.js"
 import { controlled, freshKey, lateAtFirst, lose, quiet, storesOf } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
 const everySecond = "* * * * * *"
-
-const collecting = () => {
-  const lines: Array<{ readonly level: string; readonly text: string }> = []
-  const logger = Logger.make(({ cause, logLevel, message }) => {
-    lines.push({
-      level: logLevel.label,
-      text: `${[message].flat().map(String).join(" ")}${Cause.isEmpty(cause) ? "" : ` ${Cause.pretty(cause)}`}`
-    })
-  })
-  return { lines, layer: Logger.replace(Logger.defaultLogger, logger) }
-}
-
-const impossible = (exit: Exit.Exit<unknown, unknown>): string => {
-  const [defect] = Exit.isFailure(exit) ? [...Cause.defects(exit.cause)] : []
-  expect(defect).toMatchObject({ _tag: "IllegalArgumentException" })
-  return (defect as Error).message
-}
-
-const storeError = (transient: boolean) =>
-  new LockError.LockStoreError({ operation: "acquire", detail: "made to fail", transient })
 
 /** The wall clock of one process, which is off. */
 const skewed = (clock: Clock.Clock, offset: () => number): Clock.Clock => ({

@@ -1,6 +1,5 @@
 /** What leaders promise, over every store, and what those who observe them are told. */
 import { describe, expect, it, layer } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as DateTime from "effect/DateTime"
@@ -10,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
@@ -28,6 +26,7 @@ import {
   ReadWriteLock,
   Semaphore
 } from "effect-redis-lock"
+import { collecting, impossible, storeError } from "./support/background.js"
 import { blockEventLoop } from "./redis/support.js"
 import { freshKey, lateAtFirst, lose, quiet, StoreControls, storesOf } from "./support/stores.js"
 
@@ -54,23 +53,6 @@ const candidate = (key: string, options?: Leader.Options) =>
 const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
   Effect.map(Fiber.poll(fiber), Option.isNone)
 
-const collecting = () => {
-  const lines: Array<{ readonly level: string; readonly text: string }> = []
-  const logger = Logger.make(({ cause, logLevel, message }) => {
-    lines.push({
-      level: logLevel.label,
-      text: `${[message].flat().map(String).join(" ")}${Cause.isEmpty(cause) ? "" : ` ${Cause.pretty(cause)}`}`
-    })
-  })
-  return { lines, layer: Logger.replace(Logger.defaultLogger, logger) }
-}
-
-const impossible = (exit: Exit.Exit<unknown, unknown>): string => {
-  const [defect] = Exit.isFailure(exit) ? [...Cause.defects(exit.cause)] : []
-  expect(defect).toMatchObject({ _tag: "IllegalArgumentException" })
-  return (defect as Error).message
-}
-
 /** The store, with acquires or looks that fail, as long as there is an error. */
 const failing = (store: LockStore.LockStore) => {
   const state: { error: LockError.LockStoreError | undefined; asked: number; looks: number } = {
@@ -94,9 +76,6 @@ const failing = (store: LockStore.LockStore) => {
   }
   return { state, use: Effect.provideService(LockStore.LockStore, wrapped) }
 }
-
-const storeError = (transient: boolean) =>
-  new LockError.LockStoreError({ operation: "acquire", detail: "made to fail", transient })
 
 const termOf = (info: Option.Option<Leader.LeaderInfo>) => Option.getOrUndefined(info)?.term
 

@@ -30,7 +30,7 @@ import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as TestLockStore from "effect-redis-lock/TestLockStore"
 import { currentHolds } from "../src/internal/face/holds.js"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
-import { ask, quiet } from "./support/stores.js"
+import { ask, memoryCapabilities, quiet } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -959,19 +959,9 @@ describe("the store", () => {
 })
 
 describe.concurrent("keeps the contract of stores", () => {
-  const capabilities = [
-    "semaphore",
-    "readWriteLock",
-    "reshare",
-    "look",
-    "keys",
-    "revoke",
-    "tick",
-    "maxHold",
-    "holdAtLeast",
-    "handOver"
-  ] as const
-  for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
+  for (const { effect, name, timeoutMillis } of LockStoreContract.cases({
+    capabilities: memoryCapabilities
+  })) {
     it.live(name, () => Effect.provide(effect, test), timeoutMillis)
   }
 })

@@ -5,13 +5,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { LockStore } from "effect-redis-lock"
 import { lockScripts, semaphoreScripts } from "../../src/internal/redis/boundScripts.js"
-import { lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import type { Script } from "../../src/internal/redis/scripts.js"
 import {
+  boundKeysOf,
   environments,
   holdCommands,
   keysOf,
   queueOf,
+  sendBound,
   strangeToken,
   strict,
   subscribed
@@ -236,18 +237,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })("holdAtLeast in Redis"
 
 const [ours, theirs, third] = [strangeToken(), strangeToken(), strangeToken()]
 const families = [
-  ["lock", lockScripts, "lock/1 60000 me", lockKeys("", "", key, false, true)],
-  ["semaphore", semaphoreScripts, "semaphore/1 60000 1 1 me", lockKeys("", "", key, true)]
+  ["lock", lockScripts, "lock/1 60000 me"],
+  ["semaphore", semaphoreScripts, "semaphore/1 60000 1 1 me"]
 ] as const
 
 layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of holdAtLeast", (it) => {
-  for (const [kind, scripts, claim, keys] of families) {
-    const send = (server: Server, script: Script, ...args: ReadonlyArray<string | number>) => {
-      // (a renewal takes some of the keys, and the one that tells whether it was revoked)
-      const first = keys.slice(0, kind === "lock" ? 2 : 6)
-      const own = script.name === "renew" ? [...first, revokedKey("", "", key)] : [...keys]
-      return server.command("EVAL", script.lua, own.length, ...own, ...args)
-    }
+  for (const [kind, scripts, claim] of families) {
+    const send = (server: Server, script: Script, ...args: ReadonlyArray<string | number>) =>
+      sendBound(server, script, kind, key, ...args)
     const acquire = (server: Server, token: string, hold: number | "" = 60_000) =>
       send(server, scripts.acquire, token, 5_000, claim, "", "", "", "", "", hold)
     const stand = (server: Server, token: string, hold = 60_000) =>
@@ -264,7 +261,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of holdAt
         : server.command("ZRANGE", key, 0, -1)
     const state = (server: Server) =>
       Effect.gen(function* () {
-        const rest = yield* Effect.forEach(keys.slice(4) as ReadonlyArray<string>, (name) =>
+        const rest = yield* Effect.forEach(boundKeysOf(kind, key).slice(4), (name) =>
           Effect.flatMap(server.command("TYPE", name), (type) =>
             type === "hash"
               ? server.command("HGETALL", name)
@@ -352,11 +349,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of holdAt
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       yield* server.flush
-      const keys = lockKeys("", "", key, true) as ReadonlyArray<string>
-      const send = (script: Script, ...args: ReadonlyArray<string | number>) => {
-        const own = script.name === "renew" ? [...keys, revokedKey("", "", key)] : keys
-        return server.command("EVAL", script.lua, own.length, ...own, ...args)
-      }
+      const send = (script: Script, ...args: ReadonlyArray<string | number>) =>
+        sendBound(server, script, "semaphore", key, ...args)
+      const [, , , , holders, index] = boundKeysOf("semaphore", key)
       const acquire = (token: string, share: number) =>
         send(
           semaphoreScripts.acquire,
@@ -376,7 +371,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of holdAt
       yield* send(semaphoreScripts.release, theirs, 60_000, fences[1]!)
       yield* send(semaphoreScripts.release, ours, 60_000, fences[0]!)
       const entries = Object.fromEntries(
-        ((yield* server.command("HGETALL", keys[4]!)) as Array<string>).reduce<
+        ((yield* server.command("HGETALL", holders!)) as Array<string>).reduce<
           Array<[string, string]>
         >(
           (pairs, text, index, all) =>
@@ -389,7 +384,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of holdAt
         [`${ours}!`]: `${fences[0]} semaphore/1 60000 1 4 me`,
         [`${theirs}!`]: `${fences[1]} semaphore/1 60000 2 4 me`
       })
-      expect(yield* server.command("ZRANGE", keys[5]!, 0, -1)).toEqual([
+      expect(yield* server.command("ZRANGE", index!, 0, -1)).toEqual([
         `f${fences[0]} ${ours}!`,
         `f${fences[1]} ${theirs}!`,
         `l0000004 ${ours}!`,

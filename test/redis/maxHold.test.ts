@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import type { LockStore } from "effect-redis-lock"
 import { lockScripts, semaphoreScripts } from "../../src/internal/redis/boundScripts.js"
-import { lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import type { Script } from "../../src/internal/redis/scripts.js"
 import * as plainScripts from "../../src/internal/redis/scripts.js"
 import {
@@ -13,6 +12,7 @@ import {
   idle,
   keysOf,
   queueOf,
+  sendBound,
   strangeToken,
   strict,
   subscribed
@@ -206,18 +206,14 @@ layer(RedisServer.layer(), { excludeTestServices: true })("maxHold in Redis", (i
 
 const [ours, theirs] = [strangeToken(), strangeToken()]
 const families = [
-  ["lock", lockScripts, "lock/1 5000 me", lockKeys("", "", key, false, true)],
-  ["semaphore", semaphoreScripts, "semaphore/1 5000 1 1 me", lockKeys("", "", key, true)]
+  ["lock", lockScripts, "lock/1 5000 me"],
+  ["semaphore", semaphoreScripts, "semaphore/1 5000 1 1 me"]
 ] as const
 
 layer(RedisServer.layer(), { excludeTestServices: true })("the scripts of maxHold", (it) => {
-  for (const [kind, scripts, claim, keys] of families) {
-    const send = (server: Server, script: Script, ...args: ReadonlyArray<string | number>) => {
-      // (a renewal takes some of the keys, and the one that tells whether it was revoked)
-      const first = keys.slice(0, kind === "lock" ? 2 : 6)
-      const own = script.name === "renew" ? [...first, revokedKey("", "", key)] : [...keys]
-      return server.command("EVAL", script.lua, own.length, ...own, ...args)
-    }
+  for (const [kind, scripts, claim] of families) {
+    const send = (server: Server, script: Script, ...args: ReadonlyArray<string | number>) =>
+      sendBound(server, script, kind, key, ...args)
     const acquire = (server: Server, token: string, maxHold: number | "" = 5_000) =>
       send(server, scripts.acquire, token, 5_000, claim, "", "", "", "", maxHold, "")
     const stand = (server: Server, token: string, maxHold = 5_000) =>

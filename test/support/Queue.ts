@@ -8,7 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, RedisLockStore, type Lease, type LockError, type LockStore } from "effect-redis-lock"
 import type { Redis } from "ioredis"
-import { type LockKeys, lockKeys } from "../../src/internal/redis/layout.js"
+import { type LockKeys, lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
 import type { Script } from "../../src/internal/redis/scripts.js"
 import * as scripts from "../../src/internal/redis/scripts.js"
 import * as FaultProxy from "./FaultProxy.js"
@@ -209,6 +209,28 @@ export const send = (
   ...args: ReadonlyArray<string | number>
 ): Effect.Effect<unknown> => {
   const keys = keysOf(key)
+  return server.command("EVAL", script.lua, keys.length, ...keys, ...args)
+}
+
+/** All keys of a claim with bounds. */
+export const boundKeysOf = (kind: "lock" | "semaphore", key: string): LockKeys => {
+  const keys = lockKeys("", "", key, kind === "semaphore", kind === "lock")
+  if (typeof keys === "string") throw new Error(keys)
+  return keys
+}
+
+/** A script of a claim with bounds, sent by hand. */
+export const sendBound = (
+  server: RedisServer.RedisProcess,
+  script: Script,
+  kind: "lock" | "semaphore",
+  key: string,
+  ...args: ReadonlyArray<string | number>
+): Effect.Effect<unknown> => {
+  const all = boundKeysOf(kind, key)
+  // (a renewal takes some of the keys, and the one that tells whether it was revoked)
+  const some = [...all.slice(0, kind === "lock" ? 2 : 6), revokedKey("", "", key)]
+  const keys = script.name === "renew" ? some : all
   return server.command("EVAL", script.lua, keys.length, ...keys, ...args)
 }
 

@@ -198,6 +198,20 @@ export const redis: Layer.Layer<
   )
 ).pipe(Layer.provideMerge(RedisServer.layer()))
 
+/** All that there are. */
+export const memoryCapabilities = [
+  "semaphore",
+  "readWriteLock",
+  "reshare",
+  "look",
+  "keys",
+  "revoke",
+  "tick",
+  "maxHold",
+  "holdAtLeast",
+  "handOver"
+] as const
+
 export const stores: ReadonlyArray<
   readonly [
     name: string,
@@ -205,26 +219,7 @@ export const stores: ReadonlyArray<
     capabilities: ReadonlyArray<LockStore.Capability>
   ]
 > = [
-  ...(isOlderClient
-    ? []
-    : [
-        [
-          "memory",
-          memory,
-          [
-            "semaphore",
-            "readWriteLock",
-            "reshare",
-            "look",
-            "keys",
-            "revoke",
-            "tick",
-            "maxHold",
-            "holdAtLeast",
-            "handOver"
-          ]
-        ] as const
-      ]),
+  ...(isOlderClient ? [] : [["memory", memory, memoryCapabilities] as const]),
   [
     "redis",
     redis,

@@ -124,6 +124,7 @@ export const checkEvery = (every: number): string | undefined =>
 /** Says what is wrong with a schedule, or nothing. */
 export const checkSchedule = (retry: unknown, isSchedule: boolean): string | undefined =>
   isSchedule ? undefined : impossible("retry", retry, "It must be a Schedule.")
+
 /** Says what is wrong with a fencing token, or nothing. */
 export const checkFencingToken = (fencingToken: unknown): string | undefined =>
   isWhole(fencingToken, Number.MAX_SAFE_INTEGER)

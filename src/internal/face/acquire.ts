@@ -19,7 +19,7 @@ import {
 } from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
-import { acquireExit, impossible, lockStoreError, publicContention } from "./answers.js"
+import { acquireExit, defect, lockStoreError, publicContention } from "./answers.js"
 import { AsyncContext, called } from "./asyncContext.js"
 import { type Caller, storeOf, uninterruptibly } from "./caller.js"
 import { updateFiberRef } from "./fiberRefs.js"
@@ -267,7 +267,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
 ): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
   const store = storeOf(caller)
   const resolved = share.check?.() ?? decodeOptions(key, options, waitAtMost, store.defaults)
-  if (typeof resolved === "string") return impossible(resolved)
+  if (typeof resolved === "string") return defect(resolved)
   const acquisition = new Acquisition(key, share, resolved, store, caller)
   const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
@@ -288,7 +288,7 @@ export const scopedLease = <L extends HeldLease, I extends SharedLease>(
   uninterruptibly(
     (caller): Effect.Effect<L | I, LockUnavailable | LockStoreError, LockStore | Scope.Scope> => {
       const own = ownLease(key, share, options, waitAtMost, caller)
-      if (typeof own === "string") return impossible(own)
+      if (typeof own === "string") return defect(own)
       if (own !== undefined) return scopedShared(own)
       return withLease(
         key,

@@ -1,5 +1,4 @@
 /** A lease comes from another process: what the adopter does for that. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -9,7 +8,7 @@ import { type Adopted, type Kind, LockStore } from "../../LockStore.js"
 import { impossible } from "../common/options.js"
 import { lacking, notCapable, StoreFailure } from "../engine.js"
 import { scopedLease } from "./acquire.js"
-import { lockStoreError } from "./answers.js"
+import { defect, lockStoreError } from "./answers.js"
 import { isSealed, millis, type Sealed } from "./handle.js"
 import type { HeldLease } from "./lease.js"
 import type { Share } from "./share.js"
@@ -114,12 +113,12 @@ export const adopted = <L extends HeldLease>(
     LockStore,
     (store): Effect.Effect<L, LockLost | LockStoreError, LockStore | Scope.Scope> => {
       const share = shareIn(handle, kind, shareOf)
-      if (typeof share === "string") return Effect.die(new Cause.IllegalArgumentException(share))
+      if (typeof share === "string") return defect(share)
       for (const option of ["maxHold", "holdAtLeast"] as const) {
         const given = options?.[option]
         if (given === undefined) continue
         const why = "A lease that is adopted cannot have one of its own: it has that of its handle."
-        return Effect.die(new Cause.IllegalArgumentException(impossible(option, given, why)))
+        return defect(impossible(option, given, why))
       }
       const { fencingToken, firstFencingToken, holdAtLeast, key, maxHold, store: origin } = handle
       const adopt = { token: Redacted.value(handle.token), fencingToken, firstFencingToken }

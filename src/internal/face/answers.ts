@@ -1,7 +1,6 @@
 /** What the engine answers, as users see it: errors, causes, durations. */
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import { LockLost, LockStoreError, LockUnavailable, type LossReason } from "../../LockError.js"
@@ -116,12 +115,12 @@ export const acquireExit = (
     case "Lost":
       return Exit.fail(lossOf(kind, exit, exit.reason))
     case "Impossible":
-      return Exit.die(new Cause.IllegalArgumentException(exit.message))
+      return defect(exit.message)
   }
 }
 
 /** What was asked for is impossible, as this sentence says. */
-export const impossible = (sentence: string): Effect.Effect<never> =>
+export const defect = (sentence: string): Exit.Exit<never> =>
   Exit.die(new Cause.IllegalArgumentException(sentence))
 
 /** The first error of a cause. */

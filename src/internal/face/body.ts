@@ -6,7 +6,7 @@ import type { Options, WaitOptions } from "../../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { LockStore } from "../../LockStore.js"
 import { withLease } from "./acquire.js"
-import { impossible } from "./answers.js"
+import { defect } from "./answers.js"
 import { type Caller, uninterruptibly } from "./caller.js"
 import { startGuarded } from "./guard.js"
 import type { HeldLease } from "./lease.js"
@@ -40,7 +40,7 @@ export const underLease = <L extends HeldLease, I extends SharedLease, A, E, R>(
   uninterruptibly(
     (caller): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore> => {
       const own = ownLease(key, share, options, options?.waitAtMost, caller)
-      if (typeof own === "string") return impossible(own)
+      if (typeof own === "string") return defect(own)
       if (own !== undefined) return guardAndEnd(own, body, caller)
       return withLease(
         key,
@@ -64,7 +64,7 @@ export const underLeaseIfAvailable = <L extends HeldLease, I extends SharedLease
   uninterruptibly(
     (caller): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore> => {
       const own = ownLease(key, share, options, 0, caller)
-      if (typeof own === "string") return impossible(own)
+      if (typeof own === "string") return defect(own)
       if (own !== undefined) return Effect.asSome(guardAndEnd(own, body, caller))
       return withLease(
         key,

@@ -6,14 +6,14 @@ import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { Lease, Options as LeaseOptions } from "../../Lease.js"
 import { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
-import { LockStore } from "../../LockStore.js"
+import type { LockStore } from "../../LockStore.js"
 import { impossible, notADuration, show } from "../common/options.js"
-import { errorIn } from "./answers.js"
-import { inBackground } from "./background.js"
+import { defect, errorIn } from "./answers.js"
+import { backgroundLayer } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
 import { comparingFirst } from "./comparingFirst.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -89,7 +89,7 @@ export const everyTick = <A, E, R>(
 ): Effect.Effect<never, LockStoreError, R | LockStore> =>
   Effect.suspend(() => {
     const terms = decode(options)
-    if (typeof terms === "string") return Effect.die(new Cause.IllegalArgumentException(terms))
+    if (typeof terms === "string") return defect(terms)
     const { skipIfOlderThanMillis, timetable, waits } = terms
     /** No tick up to that one needs this process. */
     let settled = Number.NEGATIVE_INFINITY
@@ -218,17 +218,12 @@ export const everyTickLayer = <A, E, R>(
   options: JobOptions,
   work: Body<Tick, A, E, R>
 ): Layer.Layer<never, never, LockStore | Exclude<R, Scope.Scope>> =>
-  Layer.scopedDiscard(
-    Effect.flatMap(LockStore, ({ defaults }) => {
+  backgroundLayer(
+    key,
+    options.owner,
+    (defaults) => {
       const terms = decode(options)
-      const decoded =
-        typeof terms === "string" ? terms : decodeOptions(key, options, undefined, defaults)
-      return typeof decoded === "string"
-        ? Effect.die(new Cause.IllegalArgumentException(decoded))
-        : inBackground(
-            key,
-            options.owner,
-            everyTick(key, options, (tick) => Effect.scoped(bodyWith(work, tick)))
-          )
-    })
+      return typeof terms === "string" ? terms : decodeOptions(key, options, undefined, defaults)
+    },
+    everyTick(key, options, (tick) => Effect.scoped(bodyWith(work, tick)))
   )

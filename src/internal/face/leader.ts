@@ -6,17 +6,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Lease, Options as LeaseOptions } from "../../Lease.js"
 import { LockLost, LockStoreError } from "../../LockError.js"
-import { LockStore, type Look } from "../../LockStore.js"
+import type { LockStore, Look } from "../../LockStore.js"
 import { checkEvery, notADuration, show } from "../common/options.js"
-import { errorIn } from "./answers.js"
-import { inBackground } from "./background.js"
+import { defect, errorIn } from "./answers.js"
+import { backgroundLayer } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
 import { comparingFirst } from "./comparingFirst.js"
 import { decodeOptions } from "./decodeOptions.js"
@@ -50,7 +50,7 @@ export const standing = <A, E, R>(
   Effect.suspend(() => {
     const impossible = checkRetry(options)
     if (impossible !== undefined) {
-      return Effect.die(new Cause.IllegalArgumentException(impossible))
+      return defect(impossible)
     }
     const stand = throughOutages(key, options, term(key, options, work))
     const again: Effect.Effect<A, E | LockStoreError, R | LockStore> = Effect.flatMap(
@@ -139,18 +139,12 @@ export const standingLayer = <A, E, R>(
   options: Options | undefined,
   work: Body<Lease, A, E, R>
 ): Layer.Layer<never, never, LockStore | Exclude<R, Scope.Scope>> =>
-  Layer.scopedDiscard(
-    Effect.flatMap(LockStore, ({ defaults }) => {
-      const decoded = decodeOptions(key, { ...options, ...patience }, undefined, defaults)
-      const impossible = typeof decoded === "string" ? decoded : checkRetry(options)
-      return impossible === undefined
-        ? inBackground(
-            key,
-            options?.owner,
-            standing(key, options, (lease) => Effect.scoped(bodyWith(work, lease)))
-          )
-        : Effect.die(new Cause.IllegalArgumentException(impossible))
-    })
+  backgroundLayer(
+    key,
+    options?.owner,
+    (defaults) =>
+      checkRetry(options) ?? decodeOptions(key, { ...options, ...patience }, undefined, defaults),
+    standing(key, options, (lease) => Effect.scoped(bodyWith(work, lease)))
   )
 
 // ---------------------------------------------------------------- observers

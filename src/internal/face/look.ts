@@ -1,11 +1,10 @@
 /** What is done with a key by those who hold none of it. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { notCapable } from "../engine.js"
 import { checkFencingToken, checkKey } from "../common/options.js"
-import { lockStoreError } from "./answers.js"
+import { defect, lockStoreError } from "./answers.js"
 
 /** Asks the store, unless something about that is impossible, or it cannot. */
 const asking = <A>(
@@ -15,7 +14,7 @@ const asking = <A>(
   ask: (store: LockStore) => Effect.Effect<A, LockStoreError> | undefined
 ): Effect.Effect<A, LockStoreError, LockStore> =>
   Effect.flatMap(LockStore, (store): Effect.Effect<A, LockStoreError> => {
-    if (impossible !== undefined) return Effect.die(new Cause.IllegalArgumentException(impossible))
+    if (impossible !== undefined) return defect(impossible)
     const asked = store.capabilities?.has(operation) === true ? ask(store) : undefined
     return asked ?? Effect.fail(lockStoreError(notCapable(operation, key, operation)))
   })

@@ -1,7 +1,7 @@
 /** A store in memory, on the clock of whoever makes it. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { Defaults, LockClock } from "../../LockStore.js"
+import { defect } from "./answers.js"
 import { checkDefaults } from "./decodeOptions.js"
 import { lockClock } from "./effectClock.js"
 
@@ -12,9 +12,7 @@ export const onEffectClock = <Store>(
 ): Effect.Effect<Store> =>
   Effect.gen(function* () {
     const impossible = checkDefaults(defaults)
-    if (impossible !== undefined) {
-      return yield* Effect.die(new Cause.IllegalArgumentException(impossible))
-    }
+    if (impossible !== undefined) return yield* defect(impossible)
     const clock = yield* Effect.clock
     const runtime = yield* Effect.runtime<never>()
     return make(lockClock(clock, runtime), () => clock.unsafeCurrentTimeMillis())
