@@ -22,10 +22,8 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
-import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import { isSealed } from "./internal/face/handle.js"
+import { type Handle as Sealed, isSealed } from "./internal/faces/handle.js"
 
 /**
  * A lease that was handed over. Whoever has it can take the lease over, once; nobody can make another one
@@ -34,38 +32,7 @@ import { isSealed } from "./internal/face/handle.js"
  * @since 0.1.0
  * @category models
  */
-export interface Handle {
-  /** Of this format. */
-  readonly version: 1
-  /** The key, as its holder gave it: without the store's prefix. */
-  readonly key: string
-  readonly kind: "lock" | "semaphore" | "readWriteLock"
-  /** A secret: who knows it can take the lease over. */
-  readonly token: Redacted.Redacted
-  /** The number that the lease had. The adopter gets a greater one. */
-  readonly fencingToken: number
-  /** How much of the key it is: of a lock 1, of a semaphore its permits, of a writer all. */
-  readonly share: number
-  /** The capacity of the key, as its holder reckoned with it. */
-  readonly limit: number
-  /** How long the store keeps it, from the moment on at which it was handed over. */
-  readonly ttl: Duration.Duration
-  /**
-   * The lease's `maxHold`, all of it: it is counted from the first holder's grant, also while the handle is
-   * under way. What is left of it is for the store to tell, when the lease is adopted. Absent: there is none.
-   */
-  readonly maxHold?: Duration.Duration | undefined
-  /** The lease's `holdAtLeast`, in the same way. */
-  readonly holdAtLeast?: Duration.Duration | undefined
-  /**
-   * Of a lease that had been adopted itself, and has one of these two: the fencing token of the first holder,
-   * from whose grant they are counted. Absent: it is `fencingToken`.
-   */
-  readonly firstFencingToken?: number | undefined
-  /** The store that it is of, as far as that can be told (`LockStore.identity`). */
-  readonly store?: string | undefined
-  readonly seal: string
-}
+export interface Handle extends Sealed {}
 
 /**
  * What a handle is as JSON. It has the token in it: send it where you would send a password.

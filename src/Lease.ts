@@ -12,8 +12,16 @@
  */
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
-import type { Handle } from "./Handle.js"
+import type { Handle } from "./internal/faces/handle.js"
 import type { LockLost, LockStoreError } from "./LockError.js"
+
+/**
+ * A duration as Effect takes it: `"5 seconds"`, a number of milliseconds, a `Duration`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type DurationInput = Parameters<typeof Duration.toMillis>[0]
 
 /**
  * Options of every way to take a lease. An impossible option is a defect (an
@@ -28,23 +36,23 @@ export interface Options {
    * after a crash; with a shorter ttl, the lease is lost sooner on a slow network. Default: 5
    * seconds; at least 10 ms.
    */
-  readonly ttl?: Duration.DurationInput | undefined
+  readonly ttl?: DurationInput | undefined
   /** Time between renewals. Default: half of `ttl`. */
-  readonly renewEvery?: Duration.DurationInput | undefined
+  readonly renewEvery?: DurationInput | undefined
   /**
    * How long before the end of its proof a lease is given up that could not be renewed: guarded
    * code is interrupted then, so that its finalizers still run under the lock. Default: a tenth of
    * `ttl`, or less if `renewEvery` leaves less time. If the proof is shorter than that of the full
    * ttl (after a handoff, until the first renewal), the margin is shorter in proportion.
    */
-  readonly margin?: Duration.DurationInput | undefined
+  readonly margin?: DurationInput | undefined
   /**
    * The longest time for which a lease is held, counted from its grant. No renewal reaches beyond it, so
    * the key is free then, whatever the protected code does; the lease is lost `margin` before that, with
    * the reason `MaxHold`, and guarded code is interrupted. For work that may hang. At least `ttl`.
    * Default: no limit. A lease with `maxHold` is not passed on within the process.
    */
-  readonly maxHold?: Duration.DurationInput | undefined
+  readonly maxHold?: DurationInput | undefined
   /**
    * The shortest time for which the key is held, counted from the grant. A release before that leaves
    * the key held until then, by nobody: it is not renewed, and the next waiter enters when that time is
@@ -52,7 +60,7 @@ export interface Options {
    * `maxHold`, if that is given. Default: none. A lease with `holdAtLeast` is not passed on within the
    * process.
    */
-  readonly holdAtLeast?: Duration.DurationInput | undefined
+  readonly holdAtLeast?: DurationInput | undefined
   /** A description of the holder, shown to people who inspect the lock. Default: the store's. */
   readonly owner?: string | undefined
   /**
@@ -88,13 +96,13 @@ export interface WaitOptions extends Options {
    * Unlike `Effect.timeout` around `withLock` it does not bound the protected code. `0`: one attempt,
    * as `tryAcquire` makes it. Default: no limit.
    */
-  readonly waitAtMost?: Duration.DurationInput | undefined
+  readonly waitAtMost?: DurationInput | undefined
   /**
    * If a caller has waited for this time, a warning is logged: the key, who has the lock and since
    * when, how many are before this caller in the queue. It is logged again each time the caller has
    * waited twice as long. `Duration.infinity`: never. Default: 10 seconds.
    */
-  readonly warnAfter?: Duration.DurationInput | undefined
+  readonly warnAfter?: DurationInput | undefined
 }
 
 /**

@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { type Lease, Lock, LockStore, ReadWriteLock, Semaphore } from "effect-redis-lock"
-import { currentHolds } from "../src/internal/face/holds.js"
+import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { refusal } from "./support/kinds.js"
 import { ask, freshKey, quiet, StoreControls, storesOf } from "./support/stores.js"
 

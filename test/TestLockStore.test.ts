@@ -28,7 +28,7 @@ import {
 } from "effect-redis-lock"
 import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as TestLockStore from "effect-redis-lock/TestLockStore"
-import { currentHolds } from "../src/internal/face/holds.js"
+import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
 import { ask, memoryCapabilities, quiet } from "./support/stores.js"
 

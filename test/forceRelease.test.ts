@@ -15,7 +15,7 @@ import {
   ReadWriteLock,
   Semaphore
 } from "effect-redis-lock"
-import { currentHolds } from "../src/internal/face/holds.js"
+import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { ask, expectFreeNow, freshKey, quiet, storesOf, untilAsked } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers

@@ -23,7 +23,7 @@ import {
   Semaphore
 } from "effect-redis-lock"
 import { Handle } from "effect-redis-lock/Handle"
-import { currentHolds } from "../src/internal/face/holds.js"
+import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { finalizerCount } from "./redis/support.js"
 import {
   ask,

@@ -24,7 +24,7 @@ import {
   Semaphore
 } from "effect-redis-lock"
 import * as HttpLock from "effect-redis-lock/HttpLock"
-import { currentHolds } from "../src/internal/face/holds.js"
+import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { refusal } from "./support/kinds.js"
 import { freshKeys, isPending, lookAt, untilFree, warnings } from "./support/several.js"
 import { freshKey, lose, quiet, StoreControls, stores } from "./support/stores.js"

@@ -4,7 +4,7 @@
  * and what takes time calls back. A face makes scopes, fibers, options, logs and spans of it.
  */
 import type { LockStoreOperation, LossReason } from "../LockError.js"
-import type { Adopted, Capability, Kind, LockClock, NotOurs } from "../LockStore.js"
+import type { Adopted, Capability, Kind, LockClock, NotOurs } from "./faces/lockStore.js"
 
 export type {
   Adopted,
@@ -14,7 +14,7 @@ export type {
   NotOurs,
   Ownership,
   ScheduledCall
-} from "../LockStore.js"
+} from "./faces/lockStore.js"
 export type { LockStoreOperation, LossReason } from "../LockError.js"
 
 /** What a store is asked for; see `LockStore.Claim`. */

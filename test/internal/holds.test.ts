@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as FiberRef from "effect/FiberRef"
 import * as Scope from "effect/Scope"
 import { Lock, MemoryLockStore } from "effect-redis-lock"
-import { currentHolds } from "../../src/internal/face/holds.js"
+import { currentHolds } from "../../src/internal/face/currentHolds.js"
 
 const known = Effect.map(FiberRef.get(currentHolds), (holds) => {
   let count = 0

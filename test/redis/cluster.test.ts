@@ -10,7 +10,7 @@ import * as Scope from "effect/Scope"
 import { Lock, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
 import { awaitQueued, caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
-import { currentHolds } from "../../src/internal/face/holds.js"
+import { currentHolds } from "../../src/internal/face/currentHolds.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import {
   answered,

@@ -19,14 +19,17 @@ import {
 } from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
-import { acquireExit, defect, lockStoreError, publicContention } from "./answers.js"
-import { AsyncContext, called } from "./asyncContext.js"
+import { acquireExit, lockStoreError, publicContention } from "../faces/answers.js"
+import { defect } from "./causes.js"
+import { AsyncContext } from "../faces/asyncContext.js"
+import { called } from "./called.js"
 import { type Caller, storeOf, uninterruptibly } from "./caller.js"
 import { updateFiberRef } from "./fiberRefs.js"
 import { lacking, notCapable } from "../engine.js"
-import { adding, currentHolds, Hold } from "./holds.js"
+import { currentHolds } from "./currentHolds.js"
+import { adding, Hold } from "../faces/holds.js"
 import type { HeldLease } from "./lease.js"
-import { decodeOptions } from "./decodeOptions.js"
+import { decodeOptions } from "../faces/decodeOptions.js"
 import { limitsSeen } from "./limits.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { Cancel, SeveralExit } from "../lease/several.js"
@@ -119,12 +122,12 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       this.cancel = asks.take(this, options, store, caller, context, this.onExit)
     } else if (engine === undefined) return this.askedOfOther()
     else this.cancel = engine.acquire(this, this.onExit)
-    if (this.exit !== undefined) return acquireExit(this.exit, kind)
+    if (this.exit !== undefined) return acquireExit(this.exit, kind, defect)
     return caller.restore(
       Effect.async((resume) => {
         // (the fiber can have yielded in between)
         if (this.exit === undefined) this.resume = resume
-        else resume(acquireExit(this.exit, this.kind))
+        else resume(acquireExit(this.exit, this.kind, defect))
       })
     )
   }
@@ -132,7 +135,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly onExit = (exit: SeveralExit): void => {
     this.exit = exit
     if (this.resume !== undefined) {
-      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit, this.kind))
+      this.context.runInAsyncScope(this.resume, undefined, acquireExit(exit, this.kind, defect))
     }
   }
 

@@ -17,8 +17,9 @@ import {
   type RenewExit,
   type StoreFailure
 } from "../engine.js"
-import { AdaptedFailure, engineContention, errorIn } from "./answers.js"
-import { closingGoesOn } from "./closing.js"
+import { AdaptedFailure, engineContention } from "../faces/answers.js"
+import { errorIn } from "./causes.js"
+import { closingGoesOn } from "../faces/closing.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 
 /** It reads the grant as late as it can: what it refers to may fail. */

@@ -8,8 +8,9 @@ import { type Adopted, type Kind, LockStore } from "../../LockStore.js"
 import { impossible } from "../common/options.js"
 import { lacking, notCapable, StoreFailure } from "../engine.js"
 import { scopedLease } from "./acquire.js"
-import { defect, lockStoreError } from "./answers.js"
-import { isSealed, millis, type Sealed } from "./handle.js"
+import { lockStoreError } from "../faces/answers.js"
+import { defect } from "./causes.js"
+import { type Handle, isSealed, millis } from "../faces/handle.js"
 import type { HeldLease } from "./lease.js"
 import type { Share } from "./share.js"
 import { BoundGrant, sourceOf } from "./sources.js"
@@ -75,9 +76,9 @@ class Adopting<L extends HeldLease> implements Share<L, never> {
 
 /** What is to be taken, or a sentence that says what is wrong with the handle. */
 const shareIn = <L extends HeldLease>(
-  handle: Sealed,
+  handle: Handle,
   kind: Kind,
-  shareOf: (handle: Sealed) => Share<L> | string
+  shareOf: (handle: Handle) => Share<L> | string
 ): Share<L> | string => {
   // (whoever does not use types may give anything)
   if (typeof handle !== "object" || handle === null || !Redacted.isRedacted(handle.token)) {
@@ -104,10 +105,10 @@ const shareIn = <L extends HeldLease>(
 
 /** Takes over what was handed over, into the caller's scope. */
 export const adopted = <L extends HeldLease>(
-  handle: Sealed,
+  handle: Handle,
   options: Options | undefined,
   kind: Kind,
-  shareOf: (handle: Sealed) => Share<L> | string
+  shareOf: (handle: Handle) => Share<L> | string
 ): Effect.Effect<L, LockLost | LockStoreError, LockStore | Scope.Scope> =>
   Effect.flatMap(
     LockStore,

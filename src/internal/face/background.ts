@@ -5,7 +5,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type Defaults, LockStore } from "../../LockStore.js"
 import { show } from "../common/options.js"
-import { defect } from "./answers.js"
+import { defect } from "./causes.js"
 import { quietly } from "./logs.js"
 
 /** For as long as the scope is open. Nobody is told of its failure but by the log. */

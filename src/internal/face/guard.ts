@@ -16,12 +16,13 @@ import * as FiberRefs from "effect/FiberRefs"
 import * as HashSet from "effect/HashSet"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { LockLost } from "../../LockError.js"
-import { inContext } from "./asyncContext.js"
+import { inContext } from "../faces/asyncContext.js"
 import { type Caller, uninterruptibly } from "./caller.js"
-import { closingGoesOn } from "./closing.js"
+import { closingGoesOn } from "../faces/closing.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { type Given, startLike } from "./fork.js"
-import { adding, currentHolds, type Hold, type Losable } from "./holds.js"
+import { currentHolds } from "./currentHolds.js"
+import { adding, type Hold, type Losable } from "../faces/holds.js"
 
 export const guard = <A, E, R>(
   lease: Losable,

@@ -10,10 +10,10 @@ import type { Kind } from "../../LockStore.js"
 import type { LeaseOptions } from "../common/options.js"
 import { cannotHandOver, notCapable } from "../engine.js"
 import type { LeaseCore } from "../lease/core.js"
-import { causeOf, lockStoreError } from "./answers.js"
-import { inContext } from "./asyncContext.js"
-import { type Sealed, sealed } from "./handle.js"
-import type { Hold } from "./holds.js"
+import { causeOf, lockStoreError } from "../faces/answers.js"
+import { inContext } from "../faces/asyncContext.js"
+import { type Handle, sealed } from "../faces/handle.js"
+import type { Hold } from "../faces/holds.js"
 
 /** How much of the key a lease is of, and of what capacity. */
 export interface Portion {
@@ -42,7 +42,7 @@ export const handingOver = (
   kind: Kind,
   { limit, share }: Portion,
   { firstFencingToken, holdAtLeastMillis, maxHoldMillis, ttlMillis }: LeaseOptions
-): Effect.Effect<Sealed, LockLost | LockStoreError> =>
+): Effect.Effect<Handle, LockLost | LockStoreError> =>
   // (what ends in between, and nobody is told of, would stay held for its ttl)
   Effect.uninterruptible(
     Effect.suspend(() => {
@@ -68,7 +68,7 @@ export const handingOver = (
         ...(firstFencingToken === undefined ? {} : { firstFencingToken }),
         ...(hold.store.identity === undefined ? {} : { store: hold.store.identity })
       })
-      return Effect.async<Sealed, LockLost | LockStoreError>((resume) => {
+      return Effect.async<Handle, LockLost | LockStoreError>((resume) => {
         core.handOver(
           inContext((failure) => {
             if (failure !== undefined) return resume(Effect.failCause(causeOf(failure)))

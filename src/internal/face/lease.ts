@@ -19,15 +19,18 @@ import type { LeaseOptions } from "../common/options.js"
 import type { Contention, Grant, Store } from "../engine.js"
 import { LeaseCore } from "../lease/core.js"
 import type { Failure, LeaseFace, ReleaseExit } from "../lease/terms.js"
-import { causeOf, errorIn, lossOf } from "./answers.js"
-import { type AsyncContext, inContext } from "./asyncContext.js"
+import { causeOf, lossOf } from "../faces/answers.js"
+import { errorIn } from "./causes.js"
+import { type AsyncContext, inContext } from "../faces/asyncContext.js"
 import type { Caller } from "./caller.js"
-import { inClosing, isToldAlready } from "./closing.js"
-import { awaitLoss, signalOf } from "./ending.js"
+import { currentFiber } from "./currentFiber.js"
+import { inClosing, isToldAlready } from "../faces/closing.js"
+import { awaitLoss } from "./ending.js"
+import { signalOf } from "../faces/signal.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { guard, startGuarded } from "./guard.js"
 import { all, handingOver, type Portion } from "./handingOver.js"
-import type { Hold, OfKey, Shareable } from "./holds.js"
+import type { Hold, OfKey, Shareable } from "../faces/holds.js"
 import { logFailedRenewal, logWarning } from "./logs.js"
 import { Renewal } from "./renewal.js"
 import { answered, traceRelease } from "./spans.js"
@@ -235,7 +238,7 @@ export class HeldLease implements Shareable, LeaseFace {
         else onLateExit(answer)
       }
       if (store === undefined || core.isReleasing) core.release(this.clock.unsafeNow(), onExit)
-      else inClosing(store, (since, tell) => core.release(since, tell), onExit)
+      else inClosing(currentFiber(), store, (since, tell) => core.release(since, tell), onExit)
     }
     // mostly where it was passed on within this process
     if (exit !== undefined) return next(exit)
@@ -324,7 +327,7 @@ export class HeldLease implements Shareable, LeaseFace {
 
   /** One warning for all that closes together. */
   private warnOfClose(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return error._tag === "LockStoreError" && isToldAlready() ? Effect.void : this.warn(error)
+    return error._tag === "LockStoreError" && isToldAlready(currentFiber()) ? Effect.void : this.warn(error)
   }
 
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {

@@ -1,7 +1,7 @@
 /** Semaphores whose users do not agree on the limit: warned about once for a key. */
 import type * as Fiber from "effect/Fiber"
 import type { LockStore } from "../../LockStore.js"
-import type { AsyncContext } from "./asyncContext.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import { fiberRefsOf } from "./fiberRefs.js"
 import { warnAs } from "./warning.js"
 

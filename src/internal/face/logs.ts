@@ -3,7 +3,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { LockLost, LockStoreError } from "../../LockError.js"
 import type { Failure } from "../lease/terms.js"
-import { causeOf } from "./answers.js"
+import { causeOf } from "../faces/answers.js"
 
 export const logWarning = (
   key: string,

@@ -4,7 +4,8 @@ import type { LockStoreError } from "../../LockError.js"
 import { LockStore, type Look } from "../../LockStore.js"
 import { notCapable } from "../engine.js"
 import { checkFencingToken, checkKey } from "../common/options.js"
-import { defect, lockStoreError } from "./answers.js"
+import { lockStoreError } from "../faces/answers.js"
+import { defect } from "./causes.js"
 
 /** Asks the store, unless something about that is impossible, or it cannot. */
 const asking = <A>(

@@ -1,8 +1,8 @@
 /** A store in memory, on the clock of whoever makes it. */
 import * as Effect from "effect/Effect"
 import type { Defaults, LockClock } from "../../LockStore.js"
-import { defect } from "./answers.js"
-import { checkDefaults } from "./decodeOptions.js"
+import { defect } from "./causes.js"
+import { checkDefaults } from "../faces/decodeOptions.js"
 import { lockClock } from "./effectClock.js"
 
 /** Impossible options of locks are a defect. */

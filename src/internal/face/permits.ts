@@ -1,6 +1,6 @@
 /** Permits of a semaphore: what is asked for, and the lease of them. */
 import { checkPermits, notSoManyPermits } from "../common/options.js"
-import type { Shareable } from "./holds.js"
+import type { Shareable } from "../faces/holds.js"
 import { HeldLease } from "./lease.js"
 import type { Own, Share } from "./share.js"
 import { SharedLease } from "./sharedLease.js"

@@ -9,10 +9,12 @@ import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.
 import type * as Public from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { StoreFailure } from "../engine.js"
-import { acquireExit, causeOf, publicContention, publicLook } from "./answers.js"
-import { AsyncContext } from "./asyncContext.js"
-import { inClosing } from "./closing.js"
-import { Opaque } from "./opaque.js"
+import { acquireExit, causeOf, publicContention, publicLook } from "../faces/answers.js"
+import { AsyncContext } from "../faces/asyncContext.js"
+import { defect } from "./causes.js"
+import { currentFiber } from "./currentFiber.js"
+import { inClosing } from "../faces/closing.js"
+import { Opaque } from "../faces/opaque.js"
 
 /**
  * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
@@ -72,7 +74,7 @@ class PublicGrant implements Public.Grant {
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = asked((onExit) => {
-      inClosing<Engine.OwnershipExit>(store, (since, tell) => grant.release(since, tell), onExit)
+      inClosing<Engine.OwnershipExit>(currentFiber(), store, (since, tell) => grant.release(since, tell), onExit)
       return nothing
     }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)
@@ -126,7 +128,7 @@ class PublicStore extends Opaque implements Public.LockStore {
       asked(
         (onExit: (exit: Engine.AcquireExit) => void) => store.acquire(engineClaim(claim), onExit),
         (exit): Exit.Exit<Public.Grant, LockUnavailable | LockLost | LockStoreError> =>
-          Exit.map(acquireExit(exit, claim.kind), (grant) => new PublicGrant(grant, store)),
+          Exit.map(acquireExit(exit, claim.kind, defect), (grant) => new PublicGrant(grant, store)),
         restore
       )
     if (store.look !== undefined) {

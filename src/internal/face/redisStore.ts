@@ -5,7 +5,7 @@ import type * as Scope from "effect/Scope"
 import type { LockStoreError } from "../../LockError.js"
 import type { Defaults, LockStore } from "../../LockStore.js"
 import { type Store, StoreFailure } from "../engine.js"
-import { lockStoreError } from "./answers.js"
+import { lockStoreError } from "../faces/answers.js"
 import { publicStore } from "./publicStore.js"
 
 /** Warnings are logged with what is provided where the store is made. */

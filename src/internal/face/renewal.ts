@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
 import type { LeaseCore } from "../lease/core.js"
 import type { Failure } from "../lease/terms.js"
-import type { AsyncContext } from "./asyncContext.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import { startRenewal, takeRefs } from "./fork.js"
 
 /** What the fiber needs of the lease that it renews. */

@@ -10,11 +10,12 @@ import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
-import { ofKind } from "./answers.js"
-import { awaitLoss, signalOf } from "./ending.js"
+import { ofKind } from "../faces/answers.js"
+import { awaitLoss } from "./ending.js"
+import { signalOf } from "../faces/signal.js"
 import { guard } from "./guard.js"
 import { notItsOwn } from "./handingOver.js"
-import type { Hold, OfKey, Shareable } from "./holds.js"
+import type { Hold, OfKey, Shareable } from "../faces/holds.js"
 
 export class SharedLease implements Shareable {
   readonly token: string

@@ -23,8 +23,9 @@ import {
 } from "../engine.js"
 import type { Cancel, SeveralExit, Source } from "../lease/several.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
-import { AdaptedFailure, engineContention, errorIn } from "./answers.js"
-import type { AsyncContext } from "./asyncContext.js"
+import { AdaptedFailure, engineContention } from "../faces/answers.js"
+import { errorIn } from "./causes.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import { interruptible, SameAs, startLike, uninterruptible } from "./fork.js"
 import { engineStoreOf } from "./publicStore.js"
 

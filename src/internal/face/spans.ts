@@ -10,7 +10,7 @@ import type { Contention, Kind } from "../../LockStore.js"
 import type { LeaseOptions } from "../common/options.js"
 import type * as Engine from "../engine.js"
 import type { ReleaseExit } from "../lease/terms.js"
-import { causeOf, publicContention } from "./answers.js"
+import { causeOf, publicContention } from "../faces/answers.js"
 
 type AcquireError = LockUnavailable | LockLost | LockStoreError
 

@@ -1,11 +1,10 @@
 /**
  * What a fiber holds, and the fibers that it was forked from: so that it can share that with itself, or
- * be told that it waits for itself. A FiberRef, since forks inherit it.
+ * be told that it waits for itself. Each face keeps it where forks inherit it.
  */
-import * as FiberRef from "effect/FiberRef"
 import type { Lease } from "../../Lease.js"
 import type { LockLost } from "../../LockError.js"
-import type { Kind, LockStore } from "../../LockStore.js"
+import type { Kind, LockStore } from "./lockStore.js"
 
 /** The part of a lease that guarding needs. */
 export interface Losable {
@@ -67,14 +66,14 @@ export class Holds {
   ) {}
 }
 
-const each = (holds: Holds | undefined): ReadonlyArray<Holds> => {
+export const each = (holds: Holds | undefined): ReadonlyArray<Holds> => {
   const all: Array<Holds> = []
   for (let one = holds; one !== undefined; one = one.others) all.push(one)
   return all
 }
 
 /** Those that have not ended. */
-const live = (holds: Holds | undefined): Holds | undefined => {
+export const live = (holds: Holds | undefined): Holds | undefined => {
   let one = holds
   while (one !== undefined && !one.hold.hasEnded) one = one.others
   // mostly all, and then no copy is made
@@ -86,20 +85,6 @@ const live = (holds: Holds | undefined): Holds | undefined => {
         undefined
       )
 }
-
-/** What a joined fiber has taken, and still has, is its parent's as well. */
-const joined = (parent: Holds | undefined, child: Holds | undefined): Holds | undefined => {
-  const known = new Set(each(parent).map(({ hold }) => hold))
-  return each(child).reduceRight(
-    (others, { hold, isGuards }) =>
-      hold.hasEnded || isGuards || known.has(hold) ? others : new Holds(hold, false, others),
-    live(parent)
-  )
-}
-
-export const currentHolds: FiberRef.FiberRef<Holds | undefined> = FiberRef.unsafeMake<
-  Holds | undefined
->(undefined, { join: joined })
 
 export const adding = (hold: Hold, isGuards: boolean, holds: Holds | undefined): Holds =>
   new Holds(hold, isGuards, live(holds))

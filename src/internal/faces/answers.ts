@@ -2,9 +2,8 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import { LockLost, LockStoreError, LockUnavailable, type LossReason } from "../../LockError.js"
-import type * as Public from "../../LockStore.js"
+import type * as Public from "./lockStore.js"
 import * as Engine from "../engine.js"
 
 const duration = (millis: number | undefined): Duration.Duration | undefined =>
@@ -100,9 +99,11 @@ export const causeOf = (failure: Engine.StoreFailure | Engine.Died): Cause.Cause
         ? (failure.cause as Cause.Cause<never>)
         : Cause.die(failure.cause)
 
+/** `impossible`: a claim that cannot be meant, as a defect of this version of Effect. */
 export const acquireExit = (
   exit: Engine.AcquireExit | Engine.Died,
-  kind: Engine.Kind
+  kind: Engine.Kind,
+  impossible: (sentence: string) => Exit.Exit<never>
 ): Exit.Exit<Engine.Grant, LockUnavailable | LockLost | LockStoreError> => {
   switch (exit._tag) {
     case "Granted":
@@ -115,14 +116,6 @@ export const acquireExit = (
     case "Lost":
       return Exit.fail(lossOf(kind, exit, exit.reason))
     case "Impossible":
-      return defect(exit.message)
+      return impossible(exit.message)
   }
 }
-
-/** What was asked for is impossible, as this sentence says. */
-export const defect = (sentence: string): Exit.Exit<never> =>
-  Exit.die(new Cause.IllegalArgumentException(sentence))
-
-/** The first error of a cause. */
-export const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
-  Option.getOrUndefined(Cause.failureOption(cause))

@@ -6,8 +6,6 @@
  * Effect resumes a fiber in the context of the call that resumes it, so binding that call is enough.
  */
 import { AsyncResource } from "node:async_hooks"
-import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 
 const options = { requireManualDestroy: true }
 
@@ -25,7 +23,3 @@ export class AsyncContext extends AsyncResource {
 /** Binds a callback to the context of this moment. */
 export const inContext = <A>(callback: (value: A) => void): ((value: A) => void) =>
   new AsyncContext().bound(callback)
-
-/** Waits for a callback, and goes on in the present context. */
-export const called = <A>(register: (callback: (value: A) => void) => void): Effect.Effect<A> =>
-  Effect.async((resume) => register(inContext((value: A) => resume(Exit.succeed(value)))))

@@ -1,7 +1,6 @@
 /** Options as users write them, those of a store included, with durations decoded. */
-import type * as Duration from "effect/Duration"
-import type { Options, WaitOptions } from "../../Lease.js"
-import type { Defaults } from "../../LockStore.js"
+import type { DurationInput, Options, WaitOptions } from "../../Lease.js"
+import type { Defaults } from "./lockStore.js"
 import { toMillis } from "./millis.js"
 import {
   checkFlag,
@@ -16,7 +15,7 @@ import {
 export const decodeOptions = (
   key: string,
   options: WaitOptions | undefined,
-  waitAtMost: Duration.DurationInput | undefined,
+  waitAtMost: DurationInput | undefined,
   defaults: Defaults | undefined
 ): LeaseOptions | string => {
   const badKey = checkKey(key)
@@ -59,7 +58,7 @@ const or = <A>(given: A | undefined, otherwise: A | undefined): A | undefined =>
 
 const millis = (
   option: string,
-  input: Duration.DurationInput | undefined
+  input: DurationInput | undefined
 ): number | string | undefined =>
   input === undefined ? undefined : (toMillis(input) ?? notADuration(option, input))
 

@@ -6,9 +6,6 @@
  * Releases belong together where one follows on another in a fiber (or in the fiber that waits for
  * that one) at once, with no answer of the store between them. Only slow ones are noted.
  */
-
-import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import type { Store } from "../engine.js"
 
 class Closing {
@@ -30,8 +27,6 @@ const slow = 20
 const soon = 100
 /** So long after a slow release it can still be followed on by another. */
 const memory = 60_000
-
-const currentFiber = (): object | undefined => Option.getOrUndefined(Fiber.getCurrentFiber())
 
 const closingOf = (fiber: object | undefined): Closing | undefined =>
   fiber === undefined ? undefined : closings.get(fiber)
@@ -68,16 +63,16 @@ const releaseEnded = (
 }
 
 /**
- * Releases a lease of that store, for the running fiber: tells since when that has been closing, and
+ * Releases a lease of that store, for the fiber that runs: tells since when that has been closing, and
  * notes what was slow.
  */
 export const inClosing = <A>(
+  fiber: object | undefined,
   { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Store,
   release: (since: number, onExit: (exit: A) => void) => void,
   onExit: (exit: A) => void
 ): void => {
   const begunAt = clock.unsafeNow()
-  const fiber = currentFiber()
   const since = closingSince(fiber, begunAt, lastAnswerAt)
   let inPlace = true
   release(since, (exit) => {
@@ -100,8 +95,8 @@ export const closingGoesOn = (from: object, to: object): void => {
 }
 
 /** Whether there has been a warning already that releases of this close are not confirmed. */
-export const isToldAlready = (): boolean => {
-  const closing = closingOf(currentFiber())
+export const isToldAlready = (fiber: object | undefined): boolean => {
+  const closing = closingOf(fiber)
   if (closing === undefined) return false
   const { isTold } = closing
   closing.isTold = true

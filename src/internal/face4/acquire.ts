@@ -1,0 +1,311 @@
+/**
+ * From a key and options to a running lease. Every kind of lock begins here.
+ */
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
+import { LockStore } from "../../effect4/LockStore.js"
+import type { DurationInput, Options } from "../../Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
+import type { LeaseOptions } from "../common/options.js"
+import type * as Engine from "../engine.js"
+import { lacking, notCapable } from "../engine.js"
+import { acquireExit, lockStoreError, publicContention } from "../faces/answers.js"
+import { decodeOptions } from "../faces/decodeOptions.js"
+import { Hold } from "../faces/holds.js"
+import type { Claim, Contention, Kind, LockClock, Restore } from "../faces/lockStore.js"
+import type { Cancel, SeveralExit } from "../lease/several.js"
+import { AdaptedGrant } from "./adaptedGrant.js"
+import { defect, errorIn } from "./causes.js"
+import { holding } from "./holds.js"
+import type { HeldLease } from "./lease.js"
+import { limitsSeen } from "./limits.js"
+import { engineStoreOf } from "./publicStore.js"
+import { ownLease } from "./reentrant.js"
+import type { Share } from "./share.js"
+import { scopedShared, type SharedLease } from "./sharedLease.js"
+import { traceAcquisition } from "./spans.js"
+import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
+import { Waiting } from "./waiting.js"
+
+type AcquireError = LockUnavailable | LockLost | LockStoreError
+
+/** Who asks: the fiber, and how its interruptibility is given to a part. */
+export interface Caller {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly restore: Restore
+}
+
+export const storeOf = ({ fiber }: Caller): LockStore =>
+  Context.getUnsafe(fiber.context, LockStore)
+
+/** An uninterruptible region that knows who entered it. */
+export const uninterruptibly = <A, E, R>(
+  region: (caller: Caller) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) => Effect.withFiber((fiber) => region({ fiber, restore })))
+
+/** A claim on its way to a lease. */
+class Acquisition<L extends HeldLease> implements Engine.Claim {
+  readonly kind: Kind
+  readonly share: number
+  readonly limit: number
+  readonly ttlMillis: number
+  readonly waitMillis: number
+  readonly owner: string | undefined
+  lease: L | undefined = undefined
+
+  private readonly engine: Engine.Store | undefined
+  private readonly metrics: LockMetrics
+  private readonly askedAt: number
+  private granted: Engine.Grant | undefined = undefined
+  private waiting: Waiting | undefined = undefined
+  private exit: SeveralExit | undefined = undefined
+  private resume: ((exit: ReturnType<typeof acquireExit>) => void) | undefined = undefined
+  /** (Of several keys, it tells when all are given back.) */
+  private cancel: Cancel | (() => void) | undefined = undefined
+
+  constructor(
+    readonly key: string,
+    private readonly asks: Share<L>,
+    private readonly options: LeaseOptions,
+    private readonly store: LockStore,
+    private readonly caller: Caller
+  ) {
+    this.kind = asks.kind
+    this.share = asks.share
+    this.limit = asks.limit
+    this.ttlMillis = options.ttlMillis
+    this.waitMillis = options.waitMillis
+    this.owner = options.owner
+    this.engine = engineStoreOf(store)
+    this.metrics = metricsFor(options.name, caller.fiber)
+    this.askedAt = store.clock.unsafeNow()
+  }
+
+  get maxHoldMillis(): number | undefined {
+    return this.options.maxHoldMillis
+  }
+
+  get holdAtLeastMillis(): number | undefined {
+    return this.options.holdAtLeastMillis
+  }
+
+  get tick(): number | undefined {
+    return this.asks.tick
+  }
+
+  get tickKeptMillis(): number | undefined {
+    return this.asks.tickKeptMillis
+  }
+
+  get direct(): boolean | undefined {
+    return this.asks.direct
+  }
+
+  /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
+  take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
+    const { asks, caller, key, options } = this
+    const taken = Effect.map(
+      Effect.suspend(() => this.asked()),
+      (grant) => this.begin(grant)
+    )
+    return Effect.flatMap(
+      isTraced(caller.fiber) ? traceAcquisition(taken, key, asks, options) : taken,
+      use
+    )
+  }
+
+  private asked(): Effect.Effect<Engine.Grant, AcquireError> {
+    const { asks, caller, engine, kind, options, store } = this
+    if (asks.take !== undefined) {
+      this.cancel = asks.take(this, options, store, caller, this.onExit)
+    } else if (engine === undefined) return this.askedOfOther()
+    else this.cancel = engine.acquire(this, this.onExit)
+    if (this.exit !== undefined) return acquireExit(this.exit, kind, defect)
+    return caller.restore(
+      Effect.callback((resume) => {
+        // (the fiber can have yielded in between)
+        if (this.exit === undefined) this.resume = resume
+        else resume(acquireExit(this.exit, this.kind, defect))
+      })
+    )
+  }
+
+  private readonly onExit = (exit: SeveralExit): void => {
+    this.exit = exit
+    // (what is resumed here may have been interrupted: `failed` gives it back)
+    this.resume?.(acquireExit(exit, this.kind, defect))
+  }
+
+  private askedOfOther(): Effect.Effect<Engine.Grant, AcquireError> {
+    const { caller, direct, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
+    const claim: Claim = {
+      key,
+      kind,
+      share,
+      limit,
+      ttlMillis,
+      waitMillis,
+      owner,
+      maxHoldMillis: this.maxHoldMillis,
+      holdAtLeastMillis: this.holdAtLeastMillis,
+      tick: this.tick,
+      tickKeptMillis: this.tickKeptMillis,
+      direct,
+      whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
+      whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
+    }
+    return Effect.map(store.acquire(claim, caller.restore), (grant) => {
+      // before anything that can fail
+      return (this.granted = new AdaptedGrant(grant))
+    })
+  }
+
+  whenWaiting(contention: () => Engine.Contention, key = this.key): void {
+    this.waits(() => publicContention(contention()), key)
+  }
+
+  whenLimitDiffers(other: number): void {
+    const { caller, key, limit, store } = this
+    limitsSeen(key, limit, other, store, caller.fiber)
+  }
+
+  private waits(contention: () => Contention, key: string): void {
+    const { askedAt, caller, kind, metrics, options, store } = this
+    if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
+    this.waiting = new Waiting(key, kind, options, store, metrics, askedAt, caller.fiber, contention)
+    this.waiting.begin()
+  }
+
+  private begin(grant: Engine.Grant): L {
+    // before anything that can fail
+    this.granted = grant
+    this.waiting?.end()
+    const { askedAt, engine, key, metrics, options, store } = this
+    const hold = new Hold(key, store, store.clock.unsafeNow(), this.asks)
+    this.lease = this.asks.makeLease(
+      key,
+      options,
+      grant,
+      engine,
+      store.clock,
+      metrics,
+      askedAt,
+      hold
+    )
+    this.lease.begin()
+    return this.lease
+  }
+
+  /** Something has failed: whatever there is of a grant is given back. */
+  failed<A, E, A2, E2>(
+    cause: Cause.Cause<E | AcquireError>,
+    orElse: (error: LockUnavailable) => Effect.Effect<A2, E2>
+  ): Effect.Effect<A | A2, E | E2 | LockStoreError> {
+    const { granted, lease, metrics } = this
+    if (granted !== undefined) {
+      const error = cause as Cause.Cause<E>
+      if (lease?.isClosed === true) return Effect.failCause(error)
+      const giveBack = lease?.closeQuietly ?? releaseOf(granted, this.store.clock)
+      // on a stack of its own: this one may be what overflowed
+      return Effect.yieldNow.pipe(
+        Effect.andThen(Effect.exit(giveBack)),
+        Effect.andThen(Effect.failCause(error))
+      )
+    }
+    this.waiting?.end()
+    // a grant can be on its way to a caller that has gone
+    const { asks, cancel } = this
+    if (cancel !== undefined && (this.exit === undefined || this.exit._tag === "Granted")) {
+      if (asks.take === undefined) cancel(nothing)
+      else {
+        return Effect.callback((resume) =>
+          cancel(() => resume(Effect.failCause(cause as Cause.Cause<LockStoreError>)))
+        )
+      }
+    }
+    const error = errorIn(cause as Cause.Cause<AcquireError>)
+    if (error?._tag === "LockUnavailable") {
+      metrics.unavailable(this.store.clock.unsafeNow() - this.askedAt)
+      return orElse(error)
+    }
+    if (error !== undefined) metrics.failed()
+    return Effect.failCause(cause as Cause.Cause<LockStoreError>)
+  }
+}
+
+const nothing = (): void => {}
+
+const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
+  Effect.callback((resume) => grant.release(unsafeNow(), () => resume(Effect.void), true))
+
+/**
+ * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless
+ * it succeeds with the lease still held, closes it. Whatever else happens from the grant on (a defect
+ * in a tracer, no scope, a stack that overflows) gives the lease back.
+ */
+export const withLease = <L extends HeldLease, A, E, R, E2>(
+  key: string,
+  share: Share<L>,
+  options: Options | undefined,
+  waitAtMost: DurationInput | undefined,
+  caller: Caller,
+  use: (lease: L) => Effect.Effect<A, E, R>,
+  orElse: (error: LockUnavailable) => Effect.Effect<A, E2>
+): Effect.Effect<A, E | E2 | LockStoreError, R | LockStore> => {
+  const store = storeOf(caller)
+  const resolved = share.check?.() ?? decodeOptions(key, options, waitAtMost, store.defaults)
+  if (typeof resolved === "string") return defect(resolved)
+  const acquisition = new Acquisition(key, share, resolved, store, caller)
+  const needed = lacking(acquisition, store.capabilities)
+  if (needed !== undefined) {
+    return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
+  }
+  return Effect.catchCause(acquisition.take(use), (cause) =>
+    acquisition.failed<A, E, A, E2>(cause, orElse)
+  )
+}
+
+/** Takes a lease into the caller's scope, or shares its own. */
+export const scopedLease = <L extends HeldLease, I extends SharedLease>(
+  key: string,
+  share: Share<L, I>,
+  options: Options | undefined,
+  waitAtMost: DurationInput | undefined
+): Effect.Effect<L | I, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  uninterruptibly(
+    (caller): Effect.Effect<L | I, LockUnavailable | LockStoreError, LockStore | Scope.Scope> => {
+      const own = ownLease(key, share, options, waitAtMost, caller)
+      if (typeof own === "string") return defect(own)
+      if (own !== undefined) return scopedShared(own)
+      return withLease(
+        key,
+        share,
+        options,
+        waitAtMost,
+        caller,
+        (lease) => intoScope(lease, caller),
+        Effect.fail<LockUnavailable>
+      )
+    }
+  )
+
+const intoScope = <L extends HeldLease>(
+  lease: L,
+  { fiber }: Caller
+): Effect.Effect<L, never, Scope.Scope> => {
+  lease.start(fiber)
+  // a child scope, so that an early release takes its finalizer out of a long-lived scope
+  return Effect.flatMap(Effect.scope, (parent) => {
+    const scope = Scope.forkUnsafe(parent, "sequential")
+    lease.scope = scope
+    return Effect.map(Scope.addFinalizer(scope, lease.closeQuietly), () => {
+      fiber.setContext(holding(fiber, lease.hold, false))
+      return lease
+    })
+  })
+}

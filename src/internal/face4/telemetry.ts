@@ -1,0 +1,107 @@
+/**
+ * Metrics, and whether there are spans. Metrics are tagged by a lock's `name`, never by its key: the
+ * registry keeps every combination of tags for ever.
+ */
+import type * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
+import type { LossReason } from "../../LockError.js"
+
+/** The metrics of one lock name, as one fiber sees them (with its own attributes, and registry). */
+export interface LockMetrics {
+  readonly ended: (heldMillis: number) => void
+  readonly acquired: (waitedMillis: number, contended: boolean) => void
+  readonly waiting: (change: 1 | -1) => void
+  readonly unavailable: (waitedMillis: number) => void
+  readonly failed: () => void
+  readonly lost: (reason: LossReason) => void
+  readonly renewalFailed: () => void
+  readonly releaseFailed: () => void
+}
+
+/** 1 ms to half a minute and more. */
+const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 2, count: 16 })
+
+const makeNamed = (name: string) => {
+  const attributes = { lock: name }
+  const named = (metric: string) => `effect_redis_lock_${metric}`
+  const counter = (metric: string, description: string, more: Readonly<Record<string, string>> = {}) =>
+    Metric.counter(named(metric), { description, attributes: { ...attributes, ...more } })
+  const gauge = (metric: string, description: string) =>
+    Metric.gauge(named(metric), { description, attributes })
+  const histogram = (metric: string, description: string) =>
+    Metric.histogram(named(metric), { description, attributes, boundaries })
+  const lost = (reason: LossReason) => counter("lost", "Leases lost, by reason", { reason })
+  return {
+    held: gauge("held", "Leases held now"),
+    waiting: gauge("waiting", "Callers that wait for a lock that somebody else has"),
+    acquired: counter("acquired", "Leases granted"),
+    contended: counter("contended", "Acquisitions that found the lock taken"),
+    unavailable: counter("unavailable", "Acquisitions that ended without the lock"),
+    failures: counter("failures", "Acquisitions that failed with a LockStoreError"),
+    renewalFailures: counter("renewal_failures", "Renewals without a usable answer"),
+    releaseFailures: counter("release_failures", "Releases that were not confirmed"),
+    wait: histogram("wait_millis", "Time from the request to the grant"),
+    hold: histogram("hold_millis", "Time from the grant to the release or the loss"),
+    lost: {
+      Missing: lost("Missing"),
+      Taken: lost("Taken"),
+      Unreachable: lost("Unreachable"),
+      Released: lost("Released"),
+      Revoked: lost("Revoked"),
+      MaxHold: lost("MaxHold")
+    } satisfies Record<LossReason, Metric.Counter<number>>
+  }
+}
+
+const byName = new Map<string, ReturnType<typeof makeNamed>>()
+
+export const metricsFor = (
+  name: string = "default",
+  { context }: Fiber.Fiber<unknown, unknown>
+): LockMetrics => {
+  let named = byName.get(name)
+  if (named === undefined) byName.set(name, (named = makeNamed(name)))
+  return new FiberMetrics(named, context)
+}
+
+class FiberMetrics implements LockMetrics {
+  constructor(
+    private readonly named: ReturnType<typeof makeNamed>,
+    private readonly context: Context.Context<never>
+  ) {}
+  ended(heldMillis: number) {
+    this.named.held.modifyUnsafe(-1, this.context)
+    this.named.hold.updateUnsafe(heldMillis, this.context)
+  }
+  acquired(waitedMillis: number, contended: boolean) {
+    this.named.held.modifyUnsafe(1, this.context)
+    this.named.acquired.updateUnsafe(1, this.context)
+    if (contended) this.named.contended.updateUnsafe(1, this.context)
+    this.named.wait.updateUnsafe(waitedMillis, this.context)
+  }
+  waiting(change: 1 | -1) {
+    this.named.waiting.modifyUnsafe(change, this.context)
+  }
+  unavailable(waitedMillis: number) {
+    this.named.contended.updateUnsafe(1, this.context)
+    this.named.unavailable.updateUnsafe(1, this.context)
+    this.named.wait.updateUnsafe(waitedMillis, this.context)
+  }
+  failed() {
+    this.named.failures.updateUnsafe(1, this.context)
+  }
+  lost(reason: LossReason) {
+    this.named.lost[reason].updateUnsafe(1, this.context)
+  }
+  renewalFailed() {
+    this.named.renewalFailures.updateUnsafe(1, this.context)
+  }
+  releaseFailed() {
+    this.named.releaseFailures.updateUnsafe(1, this.context)
+  }
+}
+
+/** Whether anyone receives spans: Effect's own tracer only keeps them in memory. */
+export const isTraced = ({ cache }: Fiber.Fiber<unknown, unknown>): boolean =>
+  cache.tracer !== undefined && cache.tracerEnabled
