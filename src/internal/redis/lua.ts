@@ -130,7 +130,9 @@ local function tell(token, grant, ttl)
   end
 end
 
--- Makes holders of the first live waiters, as long as there is room, and tells their processes.
+-- Makes holders of the first live waiters, as long as there is room, and tells their processes: also the
+-- time of the last heartbeat that is known here, so that a server that has had an older one, and does not
+-- know what others have done since, is not believed.
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
 local toPass = ${mostPassed}
 
@@ -165,7 +167,7 @@ local function serve(now, held)
       end
       redis.call('HDEL', KEYS[k + 4], first)
       put(first, fence, claim, ttl, now)
-      tell(first, told(fence, held and last or 0, now), ttl)
+      tell(first, told(fence, held and last or 0, now), ttl .. ':' .. beat)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

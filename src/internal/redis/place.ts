@@ -20,6 +20,7 @@ import {
   toldBy
 } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
+import { isOfLastBeat, isPossible } from "./hints.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
@@ -49,9 +50,6 @@ export interface PlaceEvents {
 /** How often the server is asked at most because of messages that cannot be believed, in ms. */
 const doubtPause = 50
 
-/** How far a fencing token may be ahead of where the server's clock has come to, in µs. */
-const mostAhead = 1_000_000
-
 export class Place {
   readonly token: string
   /** How much it asks for, and within which limit. */
@@ -75,6 +73,8 @@ export class Place {
   /** Whether Redis must be asked about a message, and until when that has to wait. */
   private doubted = false
   private calmUntil = Number.NEGATIVE_INFINITY
+  /** A message that was not believed before the answer that is on its way. */
+  private early: (() => boolean) | undefined = undefined
   private over = false
   /** The call that gave the key back and took this place, if it came that way. */
   private passed: Call | undefined
@@ -240,7 +240,9 @@ export class Place {
     messages.open()
     if (busy.foreign) messages.watchKey(this.keys[0], this.wake)
     this.events.onBusy(this)
-    if (this.over) return
+    const { early } = this
+    this.early = undefined
+    if (this.over || early?.() === true) return
     // the first in the queue is there when the lease runs out, or asks often where nobody will
     // tell; the others only keep their places
     let pause = this.sent.beat * (0.9 + Math.random() / 10)
@@ -297,37 +299,33 @@ export class Place {
 
   /** A message: the token was granted. It comes on another connection, and can overtake "queued". */
   onMessage(told: Told, ttl: number): void {
-    if (this.over) return
-    const left = validUntil(this.provenAt, ttl) - this.now
-    // a renewal must get through in what is left
-    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
-    if (this.believes(told, ttl) && left > enough) {
-      return this.granted(told, this.provenAt, ttl)
-    }
+    if (this.over || this.takesHint(told, ttl)) return
+    // (the answer that is on its way can be that of the heartbeat which the message names)
+    if (this.call.settled === undefined) this.early = () => this.takesHint(told, ttl)
     // too late, or not to be believed: the server says whether it still holds, for a full ttl
     this.doubt()
   }
 
-  /**
-   * A message is a hint: a user that may publish on the channel can send anything. What it says
-   * must be possible, and not worse than a grant could be.
-   */
-  private believes({ earlierTokens = 0, fencingToken }: Told, ttl: number): boolean {
-    const { busy, protocol, provenAt } = this
+  private takesHint(told: Told, ttl: number): boolean {
+    const left = validUntil(this.provenAt, ttl) - this.now
+    // a renewal must get through in what is left
+    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
+    if (left <= enough || !this.believes(told, ttl)) return false
+    this.granted(told, this.provenAt, ttl)
+    return true
+  }
+
+  private believes(told: Told, ttl: number): boolean {
+    const { around, busy, protocol, provenAt } = this
     // (before the first answer about this place: what the store knows from others)
-    const known =
-      busy === undefined
-        ? this.around.serverTime
-        : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
+    const time = busy === undefined ? around.serverTime : { micros: busy.micros, sentAt: provenAt }
     return (
-      known !== undefined &&
+      time !== undefined &&
       // the lease of a claim with bounds begins with an answer
       protocol.bounds === undefined &&
-      // greater than the last one when the token was found in the queue: the grant came after that. (A
-      // token can be queued twice, by an acquire that was sent again.)
-      fencingToken - earlierTokens > (busy?.lastFence ?? 0) &&
-      // with such a number, what is fenced would refuse all later holders
-      fencingToken <= known.micros + (this.now - known.sentAt) * 1_000 + mostAhead &&
+      // (where the only command was sent twice, two servers can know the token)
+      (busy === undefined ? !this.call.resent : isOfLastBeat(told, busy)) &&
+      isPossible(told, busy?.lastFence ?? 0, time, this.now) &&
       // its ttl need not be what was asked for last: a command for a caller that has left can have come
       // to the server later
       ttl <= this.longestHandoff
