@@ -17,9 +17,9 @@ import {
 import { Lane, type LaneEvents } from "./lane.js"
 import { alone, type Parcel } from "./parcel.js"
 import { withoutSecrets } from "./secrets.js"
-import { Slowest, type Transport } from "./transport.js"
+import { type Route, Slowest, type Transport } from "./transport.js"
 
-export class GivenClient implements Transport, LaneEvents {
+export class GivenClient implements Transport, Route, LaneEvents {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
   connection = 0
   readonly isOwn = false
@@ -30,6 +30,7 @@ export class GivenClient implements Transport, LaneEvents {
   private readonly lane: Lane
   private readonly slowest = new Slowest()
   connectedAt = 0
+  replacedAt = 0
   /**
    * Calls, while there is no connection: the client would keep them as well, but would also send
    * those that no caller needs any more.
@@ -49,7 +50,9 @@ export class GivenClient implements Transport, LaneEvents {
     this.lane = new Lane(wireOf(client), clock, this)
     this.unwatch = watchConnection(client, {
       onReady: () => {
+        const isFirst = this.connection === 0
         this.connectedAt = clock.unsafeNow()
+        if (!isFirst) this.replacedAt = this.connectedAt
         this.lastError = undefined
         this.sendKept()
       },
@@ -85,6 +88,10 @@ export class GivenClient implements Transport, LaneEvents {
 
   get slowestMillis(): number {
     return this.slowest.millis
+  }
+
+  routeOf(): Route {
+    return this
   }
 
   send(parcel: Parcel): void {

@@ -114,7 +114,7 @@ export class Messages {
   }
 
   open(): void {
-    this.subscription.open(this.transport.connectedAt)
+    this.subscription.open(this.transport.connectedAt, this.transport.replacedAt)
   }
 
   close(): void {

@@ -175,7 +175,7 @@ export class Place {
       script,
       this.keys,
       [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
-      script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
+      script === protocol.heartbeat ? commands.patience(this.keys[0], this.sent.window) : undefined,
       contended
     )
   }
@@ -309,7 +309,7 @@ export class Place {
   private takesHint(told: Told, ttl: number): boolean {
     const left = validUntil(this.provenAt, ttl) - this.now
     // a renewal must get through in what is left
-    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
+    const enough = Math.max(ttl / 4, 2 * this.around.commands.routeOf(this.keys[0]).slowestMillis)
     if (left <= enough || !this.believes(told, ttl)) return false
     this.granted(told, this.provenAt, ttl)
     return true

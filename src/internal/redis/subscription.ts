@@ -63,13 +63,13 @@ export class Subscription {
   }
 
   /**
-   * Begins, or goes on at once where the store's other connection was made after the last failure. Where
-   * that was made after this one, it may lead to another server: this one follows, once.
+   * Begins, or goes on at once where the store's other connection was made after the last failure. Where that
+   * one was replaced after this one was made, it may lead to another server: this one follows, once.
    */
-  open(connectedAt: number): void {
+  open(connectedAt: number, replacedAt: number): void {
     if (this.current !== undefined) {
-      if (connectedAt <= Math.max(this.current.dialledAt, this.followedAt)) return
-      this.followedAt = connectedAt
+      if (replacedAt <= Math.max(this.current.dialledAt, this.followedAt)) return
+      this.followedAt = replacedAt
       return this.doubt()
     }
     if (this.next !== undefined || this.closed) return
