@@ -162,10 +162,7 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
         const others = () => running().filter((node) => node !== from && node !== to)
         const serves = (node: RedisServer.RedisProcess, id: string) =>
           // (a replica learns of it by its master)
-          Effect.when(
-            node.command("CLUSTER", "SETSLOT", slot, "NODE", id),
-            () => !replicas.includes(node)
-          )
+          Effect.whenEffect(node.command("CLUSTER", "SETSLOT", slot, "NODE", id), isMaster(node))
         return {
           slot,
           from,
@@ -285,6 +282,14 @@ const awaitOk = (nodes: ReadonlyArray<RedisServer.RedisProcess>): Effect.Effect<
         })
     )
   )
+
+/** Whether it runs, and is one now. */
+export const isMaster = (node: RedisServer.RedisProcess): Effect.Effect<boolean> =>
+  node.isRunning
+    ? Effect.map(node.command("INFO", "replication"), (info) =>
+        String(info).includes("role:master")
+      )
+    : Effect.succeed(false)
 
 const isReplicaUp = ({ command }: RedisServer.RedisProcess): Effect.Effect<boolean> =>
   Effect.map(command("INFO", "replication"), (info) =>
