@@ -90,6 +90,8 @@ export const clusterNetworkOf = (
     networkOf: (shard) => ({
       options: clientOptions,
       isCluster: true,
+      // (it asks by itself while it is not connected)
+      byName: false,
       isLazy: options.lazyConnect === true,
       dial: (events) => {
         const client = template.duplicate([nextNode(shard.master)], { lazyConnect: false })

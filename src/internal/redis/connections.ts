@@ -69,7 +69,7 @@ export class Connections implements Transport, Route, LaneEvents {
     /** For what keeps the process alive, unlike the other timers of a store. */
     private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
   ) {
-    this.spares = new Spares(timeoutMillis, this.slowest)
+    this.spares = new Spares(timeoutMillis, this.slowest, network.byName)
     if (!network.isLazy) this.dial()
   }
 

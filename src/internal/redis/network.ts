@@ -62,6 +62,7 @@ export const networkOf = (
   return {
     options: clientOptions,
     isCluster: false,
+    byName: (options.sentinels ?? []).length > 0,
     isLazy: options.lazyConnect === true,
     dial: (events) => connectionOf(template.duplicate(once) as Redis, loaded, events),
     subscriber: (attempt) => subscriberOf(template as RedisClient, attempt),
@@ -95,7 +96,7 @@ const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEven
   // some of them were asked, and gave no address
   let isUnknown = false
   client.on("sentinelError", (error: Error) => {
-    isUnknown ||= error.message.includes("invalid reply: null")
+    isUnknown ||= /invalid reply: null|No such master/.test(error.message)
   })
   const { name, sentinels } = client.options
   const ofSentinels = (error: Error): Error => {

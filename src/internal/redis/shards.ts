@@ -22,7 +22,7 @@ export interface Shard {
   master: string | undefined
 }
 
-export interface ClusterNetwork extends Omit<Network, "dial" | "pause" | "isCluster"> {
+export interface ClusterNetwork extends Omit<Network, "dial" | "pause" | "isCluster" | "byName"> {
   /** Connections for that shard. */
   networkOf(shard: Shard): Network
   /** The master that has the slot, as far as is known. */
