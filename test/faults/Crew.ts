@@ -288,9 +288,13 @@ const close = (
       { concurrency: "unbounded" }
     )
     for (const server of servers) {
-      // (Sentinels watch their servers as the default user, by connections with names)
+      if (!server.isRunning) continue
+      // (Sentinels watch their servers as the default user, by connections with names; a node of a Cluster keeps
+      // the one over which a slot came, for a while)
       const clients = Effect.map(server.clients, (clients) =>
-        clients.filter(({ name }) => name?.startsWith("sentinel-") !== true)
+        clients.filter(
+          ({ cmd, name }) => name?.startsWith("sentinel-") !== true && cmd !== "restore-asking"
+        )
       )
       const gone = yield* RedisServer.eventually(
         Effect.map(clients, ({ length }) => length === 0)

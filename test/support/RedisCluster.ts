@@ -34,6 +34,12 @@ export interface SlotMove {
   readonly to: RedisServer.RedisProcess
   /** The keys of the slot that are still at the source. */
   readonly keys: Effect.Effect<ReadonlyArray<string>>
+  /** A command on the key that it names first, wherever that is by now (the target is told so by ASKING). */
+  readonly command: (
+    name: string,
+    key: string,
+    ...args: ReadonlyArray<string | number>
+  ) => Effect.Effect<unknown>
   /** MIGRATE of these keys, by default all that the source has by now. */
   readonly migrate: (keys?: ReadonlyArray<string>) => Effect.Effect<void>
   /** The target serves the slot, and every node knows it. The rest of the keys must have been migrated. */
@@ -168,6 +174,12 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
           from,
           to,
           keys: keysIn(from, slot),
+          command: (name, key, ...args) =>
+            Effect.flatMap(keysIn(from, slot), (keys) =>
+              keys.includes(key)
+                ? from.command(name, key, ...args)
+                : Effect.zipRight(to.command("ASKING"), to.command(name, key, ...args))
+            ),
           migrate: (keys) =>
             Effect.flatMap(keys === undefined ? keysIn(from, slot) : Effect.succeed(keys), (keys) =>
               migrate(from, to, keys)

@@ -4,6 +4,7 @@
  */
 import type { LockClock } from "../engine.js"
 import { maxDelay } from "../common/timing.js"
+import { readOwnership } from "./answers.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"
@@ -132,7 +133,10 @@ export class Commands {
         if (outcome._tag === "Silent") call.abandon()
         const now = this.clock.unsafeNow()
         const refused = outcome._tag === "Failed" && isFinal(outcome.error)
-        const over = outcome._tag !== "Failed" || refused || now > until || this.closed
+        // by one key it was not found to be held: the queue may have it
+        const isLeft = call.byOneKey && readOwnership(outcome) !== "Ours"
+        const answered = outcome._tag !== "Failed" && !isLeft
+        const over = answered || refused || now > until || this.closed
         if (over || this.routeOf(keys[0]!).ended) return this.undone()
         pause = Math.min(2 * pause, 5_000)
         this.clock.unsafeSchedule(now + pause, attempt)

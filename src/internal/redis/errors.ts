@@ -2,7 +2,13 @@
 import { type Claim, type LockStoreOperation, StoreFailure } from "../engine.js"
 import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
-import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
+import {
+  closedMessage,
+  isOnItsWay,
+  isServerError,
+  messageOf,
+  withoutTokens
+} from "./replyErrors.js"
 import type { Route } from "./transport.js"
 
 /** A command without a usable answer. */
@@ -29,7 +35,8 @@ export const storeError = (
         key,
         explain(outcome.error),
         !route.ended && mayPass(outcome.error),
-        outcome.error
+        outcome.error,
+        isOnItsWay(outcome.error)
       )
     case "Silent":
       return new StoreFailure(
@@ -110,7 +117,11 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /unknown command.*\binfo\b|\binfo\b.*(not allowed|unsupported|disabled)/i,
     "The server does not allow INFO, which ioredis uses to check that the server is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
   ],
-  [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
+  [
+    /^TRYAGAIN|^Too many Cluster redirections.*(TRYAGAIN|ASK|MOVED) /,
+    "The key's slot is being moved to another node of the Cluster, which refuses operations on several keys until all of them have moved. Nothing was done; try again in a moment."
+  ],
+  [/^(CLUSTERDOWN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
   [
     /^OTHERKIND/,
     "A key is of one kind at a time, as long as it is held or waited for: use another key."

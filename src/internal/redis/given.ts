@@ -122,6 +122,11 @@ export class GivenClient implements Transport, Route, LaneEvents {
    * has had the time to answer it.
    */
   overdue(call: Call): void {
+    // ioredis may be sending it again and again, to a Cluster that refuses it while the slot moves. (A \`pass\`
+    // that is merely slow can have kept the key: what gives it back must not follow.)
+    if (this.isCluster && call.underway > 0 && !call.sentByOneKey && call.script.name !== "pass") {
+      this.lane.sendByOneKey(call)
+    }
     if (
       this.isClosed ||
       (!this.isCluster &&
@@ -144,7 +149,8 @@ export class GivenClient implements Transport, Route, LaneEvents {
   readOnly(): void {}
 
   failed(_: Lane, calls: ReadonlyArray<Call>, error: unknown): void {
-    for (const call of calls) call.fail(this.shown(error))
+    // (the other copy of it can still be answered)
+    for (const call of calls) if (call.underway === 0) call.fail(this.shown(error))
   }
 
   unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {

@@ -28,12 +28,23 @@ export interface Script {
   readonly name: string
   readonly lua: string
   readonly sha: string
+  /**
+   * The same with the first key alone, for when the others are at another node of a Cluster (`parcel.ts`):
+   * it finds the token in place, or does nothing. It has the same arguments, and is of use where there are
+   * so many.
+   */
+  readonly byOneKey?: { readonly script: Script; readonly leastArgs: number }
 }
 
 export const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
   const lua = parts.join("\n")
   return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
+
+export const orByOneKey = (all: Script, one: Script, leastArgs = 1): Script => ({
+  ...all,
+  byOneKey: { script: one, leastArgs }
+})
 
 /**
  * Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. What stands
