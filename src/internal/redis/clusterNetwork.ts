@@ -171,6 +171,13 @@ const connectionOf = (
       one.once("end", () => asking.delete(one))
       return one
     }
+    // where a slot is on its way, the client sends ASKING, and does not listen for what becomes of that
+    const ask = node.asking.bind(node)
+    node.asking = () => {
+      const asked = ask()
+      asked.catch(() => {})
+      return asked
+    }
   })
   client.on("refresh", () => {
     if (over) return
