@@ -67,7 +67,9 @@ export class StoreFailure {
     readonly key: string | undefined,
     readonly detail: string,
     readonly transient: boolean,
-    readonly cause?: unknown
+    readonly cause?: unknown,
+    /** The store is there, and nothing was done: a claim that waits is not failed by it, but waits on. */
+    readonly isPassing: boolean = false
   ) {}
 }
 

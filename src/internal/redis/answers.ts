@@ -76,6 +76,8 @@ export interface Told {
   readonly lastToken?: number | undefined
   /** How many come before it. */
   readonly earlierTokens?: number
+  /** Of a message: the server's time of the last heartbeat that had come to it, in ms. */
+  readonly beatMillis?: number
   /** Of a claim with `maxHold`: what is left of it. */
   readonly holdMillis?: number | undefined
 }

@@ -2,8 +2,8 @@
 import type { LockClock } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import type { Call } from "./call.js"
-import type { Parcel } from "./parcel.js"
-import { isServerError, messageOf } from "./replyErrors.js"
+import { byOneKey, type Parcel } from "./parcel.js"
+import { isOnItsWay, isServerError, messageOf } from "./replyErrors.js"
 
 /** One client, as far as it carries commands. Each is answered once, or never. */
 export interface Wire {
@@ -90,12 +90,29 @@ export class Lane {
     this.events.answered(this, sentAt)
   }
 
+  /** Whether what was refused, its keys being in two places, may still be answered: with its first key alone. */
+  private isSentByOneKey({ calls: [call], isBatch, script }: Parcel): boolean {
+    if (isBatch || call === undefined || call.script !== script) return false
+    call.isUndone()
+    return call.sentByOneKey ? call.underway > 0 : this.sendByOneKey(call)
+  }
+
+  /** Sends it with its first key alone, if that is of use. */
+  sendByOneKey(call: Call): boolean {
+    const one = byOneKey(call)
+    if (one === undefined || !one.isOpen) return false
+    call.sentByOneKey = true
+    this.send(one)
+    return true
+  }
+
   private askAgain(calls: ReadonlyArray<Call>): void {
     for (const call of calls) call.isUndone()
     this.events.unanswered(this, calls)
   }
 
   private onError(parcel: Parcel, error: unknown, sentAt: number): void {
+    if (isOnItsWay(error) && this.isSentByOneKey(parcel)) return
     if (!isServerError(error)) return this.events.failed(this, parcel.calls, error)
     const message = messageOf(error)
     if (message.startsWith("READONLY")) this.events.readOnly(this)

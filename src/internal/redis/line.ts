@@ -13,17 +13,18 @@ import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
-import { Place, type PlaceEvents } from "./place.js"
+import { Place } from "./place.js"
+import type { PlaceEvents } from "./placeEvents.js"
 import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
-import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
+import { contentionHere, contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
 
-export class Line extends Tenures implements PlaceEvents {
+export class Line extends Tenures implements PlaceEvents<Place> {
   /** Listeners that are called as soon as it is known who has the key. */
   private readonly unanswered: Array<Waiter> = []
   private readonly places: Array<Place> = []
@@ -158,6 +159,8 @@ export class Line extends Tenures implements PlaceEvents {
   private giveUp(waiter: Waiter): void {
     if (!waiter.stands) return
     if (!this.isAnswered) {
+      const moving = this.places.find(({ postponed }) => postponed !== undefined)?.postponed
+      if (moving !== undefined) return this.fail([waiter], moving)
       waiter.overdue = true
       this.unanswered.push(waiter)
       return
@@ -196,17 +199,9 @@ export class Line extends Tenures implements PlaceEvents {
     const { now } = this
     const busy = this.places.find((place) => place.busy !== undefined)?.busy
     const holder = this.tenures.find((tenure) => tenure.holder !== undefined)?.holder
-    if (busy !== undefined || holder === undefined) {
-      return contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
-    }
-    const { claim, grantedAt, tenure } = holder
-    return {
-      ahead: aheadHere,
-      retryAfterMillis: Math.max(0, Math.round(tenure.validUntil - now)),
-      owner: claim.owner ?? this.around.owner,
-      heldForMillis: Math.round(now - grantedAt),
-      foreign: false
-    }
+    return busy !== undefined || holder === undefined
+      ? contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
+      : contentionHere(holder, this.around.owner, aheadHere, now)
   }
 
   // ---------------------------------------------------------------- what becomes of the place
@@ -269,13 +264,23 @@ export class Line extends Tenures implements PlaceEvents {
       if (now + 10 >= until) given.push(waiter)
       else next = Math.min(next, until)
     }
-    if (given.length === 0) return next
+    this.fail(given, outcome)
+    return next
+  }
+
+  onPostponed({ postponed }: Place): void {
+    const overdue = this.waiters.all.filter((waiter) => waiter.overdue)
+    this.fail(overdue, postponed!)
+  }
+
+  /** These do not wait any longer. */
+  private fail(given: ReadonlyArray<Waiter>, outcome: Outcome): void {
+    if (given.length === 0) return
     for (const waiter of given) this.waiters.delete(waiter)
     // whoever hears of it runs in place
     this.update()
     const error = storeError(this.around.commands, "acquire", this.key, outcome)
     for (const waiter of given) waiter.settle(error)
-    return next
   }
 
   onRefused(place: Place, lastTick: number): void {

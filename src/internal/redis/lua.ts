@@ -28,12 +28,23 @@ export interface Script {
   readonly name: string
   readonly lua: string
   readonly sha: string
+  /**
+   * The same with the first key alone, for when the others are at another node of a Cluster (`parcel.ts`):
+   * it finds the token in place, or does nothing. It has the same arguments, and is of use where there are
+   * so many.
+   */
+  readonly byOneKey?: { readonly script: Script; readonly leastArgs: number }
 }
 
 export const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
   const lua = parts.join("\n")
   return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
+
+export const orByOneKey = (all: Script, one: Script, leastArgs = 1): Script => ({
+  ...all,
+  byOneKey: { script: one, leastArgs }
+})
 
 /**
  * Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. What stands
@@ -130,7 +141,9 @@ local function tell(token, grant, ttl)
   end
 end
 
--- Makes holders of the first live waiters, as long as there is room, and tells their processes.
+-- Makes holders of the first live waiters, as long as there is room, and tells their processes: also the
+-- time of the last heartbeat that is known here, so that a server that has had an older one, and does not
+-- know what others have done since, is not believed.
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
 local toPass = ${mostPassed}
 
@@ -165,7 +178,7 @@ local function serve(now, held)
       end
       redis.call('HDEL', KEYS[k + 4], first)
       put(first, fence, claim, ttl, now)
-      tell(first, told(fence, held and last or 0, now), ttl)
+      tell(first, told(fence, held and last or 0, now), ttl .. ':' .. beat)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

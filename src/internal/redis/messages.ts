@@ -16,6 +16,8 @@ export interface GrantMessage {
   readonly fencingFloor: number
   readonly leastLimit: number | undefined
   readonly earlierTokens: number
+  /** The server's time of the waiter's last heartbeat that had come to it, in ms. */
+  readonly beatMillis: number
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -27,8 +29,8 @@ export interface Recipient {
   onSubscribed(): void
 }
 
-/** Lists of tokens, grants and ttls, and the key. */
-const grant = /^(\S+) ([\d:,]+) ([\d,]+) ([^]+)$/
+/** Lists of tokens, grants, and ttls and heartbeats; and the key. */
+const grant = /^(\S+) ([\d:,]+) ([\d:,]+) ([^]+)$/
 
 /** A grant of what several can hold; that of a lock has one part or two. */
 const threeParts = /:\d*:/
@@ -112,7 +114,7 @@ export class Messages {
   }
 
   open(): void {
-    if (!this.subscription.isOn) this.subscription.open(this.transport.connectedAt)
+    this.subscription.open(this.transport.connectedAt, this.transport.replacedAt)
   }
 
   close(): void {
@@ -148,7 +150,7 @@ export class Messages {
       const fencingToken = readFence(ofGrants[index]) ?? Number.POSITIVE_INFINITY
       const leastLimit = readLimit(ofGrants[index])
       const fencingFloor = readFloor(ofGrants[index], fencingToken)
-      const ttlMillis = Number(ofTtls[index])
+      const [ttlMillis, beatMillis = 0] = (ofTtls[index] ?? "").split(":").map(Number)
       this.recipient?.onGrant({
         token,
         key,
@@ -156,7 +158,8 @@ export class Messages {
         fencingFloor,
         leastLimit,
         earlierTokens: several ? 0 : readEarlier(ofGrants[index]),
-        ttlMillis,
+        beatMillis,
+        ttlMillis: ttlMillis!,
         several
       })
     })

@@ -15,9 +15,18 @@ const inScript = /^ERR Error running script \(call to [^)]*\): (?:@user_script: 
 export const messageOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).replace(inScript, "")
 
+/**
+ * The key's slot is on its way to another node of the Cluster: some of the command's keys are still here, some
+ * are there already, or nobody has them. Nothing was done. (ioredis tries again some times before it says so.)
+ */
+export const isOnItsWay = (error: unknown): boolean =>
+  /^(TRYAGAIN|Too many Cluster redirections\. Last error: (ReplyError: )?(TRYAGAIN|ASK|MOVED) )/.test(
+    messageOf(error)
+  )
+
 /** What the server has refused and will go on to refuse. */
 export const isFinal = (error: unknown): boolean =>
   isServerError(error) &&
-  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT)|unknown command|no permissions|can't run this command|can't access/i.test(
+  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|MOVED|The address is that of a Sentinel)|unknown command|no permissions|can't run this command|can't access/i.test(
     messageOf(error)
   )

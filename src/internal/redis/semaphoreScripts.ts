@@ -3,7 +3,17 @@
  * KEYS and claims are is said in `lua.ts`.
  */
 import { holders, holding, time } from "./holders.js"
-import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
+import {
+  clock,
+  fencingBlock,
+  isOurs,
+  orByOneKey,
+  queue,
+  record,
+  script,
+  type Script,
+  whyNot
+} from "./lua.js"
 
 const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
 
@@ -77,6 +87,45 @@ local function renew()
   return 1
 end
 `
+
+  /** What is done for a holder where the keys beside the first one are at another node. */
+  const firstKeyOnly = (name: string, ...parts: ReadonlyArray<string>): Script =>
+    script(
+      name,
+      clock,
+      time,
+      unlessHeld,
+      `
+local ends, why = unlessHeld()
+if not ends then return why end
+
+local function holdUntil(at)
+  redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', at), ARGV[1])
+  redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])
+  return 1
+end
+`,
+      ...parts
+    )
+
+  /** KEYS: the first. ARGV: token, ttl. As `renew`; here a ttl that is too long stays so. */
+  const renewByOneKey = firstKeyOnly(
+    "renewByOneKey",
+    "return holdUntil(math.max(ends, millis + ARGV[2]))"
+  )
+
+  /** KEYS: the first. ARGV: token. */
+  const verifyByOneKey = firstKeyOnly("verifyByOneKey", "return 1")
+
+  /**
+   * KEYS: the first. ARGV: token. What it had in use stands beside the key: so the token stays until the next
+   * call can remove both, and its ttl has ended. The last one's key is deleted. Answers as `release`.
+   */
+  const releaseByOneKey = firstKeyOnly(
+    "releaseByOneKey",
+    "if redis.call('ZCARD', KEYS[1]) == 1 then return redis.call('DEL', KEYS[1]) end",
+    "return holdUntil(0)"
+  )
 
   /** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
   const acquire = script(
@@ -321,8 +370,30 @@ return answers
 `
   )
 
-  return { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch }
+  return {
+    acquire,
+    release: orByOneKey(release, releaseByOneKey),
+    renew: orByOneKey(renew, renewByOneKey),
+    // (the next one makes the share smaller)
+    reshare: orByOneKey(reshare, renewByOneKey),
+    verify: orByOneKey(verify, verifyByOneKey),
+    heartbeat,
+    // (without the numbers that stand beside the key it cannot be kept: it is given back)
+    pass: orByOneKey(pass, releaseByOneKey),
+    adopt,
+    batch
+  }
 }
+
+/** KEYS: one that stands beside the first key. ARGV: ttl. It lives for so long at least, if it is there. */
+export const prolong = script(
+  "prolong",
+  `
+local left = redis.call('PTTL', KEYS[1])
+if left >= 0 and left < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1
+`
+)
 
 export const { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch } =
   scriptsOf("semaphore/1 ", false)

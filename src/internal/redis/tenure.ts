@@ -48,7 +48,7 @@ export class Tenure {
   /** Its last turn is given back: nobody joins any more. */
   private isLeft = false
   /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
-  private recordedMillis: number
+  recordedMillis: number
 
   constructor(
     readonly token: string,
