@@ -29,7 +29,9 @@ const run = (command: ReadonlyArray<string>) =>
       key,
       wait: duration("wait").pipe(
         Options.withAlias("w"),
-        Options.withDescription("Wait so long for the lock at most, then exit with 75. Default: no limit."),
+        Options.withDescription(
+          "Wait so long for the lock at most, then exit with 75. Default: no limit."
+        ),
         Options.optional
       ),
       noWait: Options.boolean("no-wait").pipe(
@@ -69,7 +71,9 @@ const run = (command: ReadonlyArray<string>) =>
       ),
       owner: Options.text("owner").pipe(
         Options.withPseudoName("text"),
-        Options.withDescription("Who holds it, for people who look. Default: host name and process id."),
+        Options.withDescription(
+          "Who holds it, for people who look. Default: host name and process id."
+        ),
         Options.optional
       ),
       grace: duration("grace").pipe(

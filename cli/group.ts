@@ -130,16 +130,20 @@ const groupOf = (
   { mayGoOn }: Options,
   tell: (line: string) => void
 ): Group => {
-  /** The shell has said that the command was stopped, or goes on, and waits for what to do. */
-  let asks = false
+  /**
+   * What the shell of the terminal does: it waits for the command in the foreground ("fg") or in the
+   * background ("bg"), or has said that it was stopped, and asks what to do. Only a wait in the background
+   * may be disturbed by a signal.
+   */
+  let shellIs: "fg" | "bg" | "asking" | "exiting" = "fg"
   let ending: Promise<void> | undefined
   let isOver = false
 
   const signal = (signal: NodeJS.Signals) => {
     if (!isOver) send(group, signal)
   }
-  const answer = (word: string) => {
-    asks = false
+  const answer = (word: "fg" | "bg" | "exiting") => {
+    shellIs = word
     say(word)
   }
 
@@ -152,9 +156,9 @@ const groupOf = (
   /** What was stopped goes on only while the lock is held; a loss ends it otherwise. */
   const resume = () => {
     if (ending !== undefined || isOver || !mayGoOn()) return
-    if (asks) answer(isInForeground() ? "fg" : "bg")
-    else if (!inTerminal) signal("SIGCONT")
-    else child.kill("SIGUSR1")
+    if (!inTerminal) signal("SIGCONT")
+    else if (shellIs === "asking") answer(isInForeground() ? "fg" : "bg")
+    else if (shellIs === "bg") child.kill("SIGUSR1")
   }
 
   let job: "stopped" | "running" | undefined
@@ -163,8 +167,8 @@ const groupOf = (
     if (state === "stopped" || state === "suspended") job = "stopped"
     else if (state === "running") job = "running"
     if (!line.startsWith("status ")) return
-    asks = true
-    if (job === undefined) answer("exit")
+    shellIs = "asking"
+    if (job === undefined) answer("exiting")
     else if (ending !== undefined) answer("bg")
     else if (job === "stopped") suspend()
     else resume()
@@ -173,7 +177,7 @@ const groupOf = (
 
   const ended = new Promise<number>((resolve) => {
     child.once("exit", (code, by) => {
-      asks = false
+      shellIs = "exiting"
       resolve(by === null ? (code ?? 0) : ofSignal(by))
     })
   })
@@ -183,7 +187,7 @@ const groupOf = (
     const kill = () => send(group, "SIGKILL")
     if (graceMillis <= 0) kill()
     // a stopped process is told by that, too; and the shell sees the end of it
-    if (asks) answer("bg")
+    if (shellIs === "asking") answer("bg")
     else send(group, "SIGCONT")
     return new Promise((resolve) => {
       const killing = setTimeout(kill, Math.max(0, graceMillis))

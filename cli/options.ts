@@ -8,7 +8,9 @@ const units = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as con
 const durationOf = (text: string): Duration.Duration => {
   const found = /^(\d+(?:\.\d+)?|\.\d+) ?(ms|s|m|h|d)?$/.exec(text.trim())
   if (found === null) {
-    throw new Error(`"${text}" is no duration: 500ms, 30s, 5m, 2h and 1d are, and 30 is 30 seconds.`)
+    throw new Error(
+      `"${text}" is no duration: 500ms, 30s, 5m, 2h and 1d are, and 30 is 30 seconds.`
+    )
   }
   const unit = (found[2] ?? "s") as keyof typeof units
   return Duration.millis(Number(found[1]) * units[unit])
@@ -57,7 +59,9 @@ export const connection = {
   ),
   prefix: Options.text("prefix").pipe(
     Options.withPseudoName("text"),
-    Options.withDescription("What comes before every key in Redis, as the programs' stores have it."),
+    Options.withDescription(
+      "What comes before every key in Redis, as the programs' stores have it."
+    ),
     Options.withDefault("")
   ),
   sentinels: many("sentinel", "host:port", "A Sentinel. Several can be given."),

@@ -58,14 +58,18 @@ export const run = (options: Run): Effect.Effect<number, CliFailure> =>
 // -----------------------------------------------------------------------------
 
 /**
- * The lease is given up so long before the end of its proof that the command's grace is over by then,
- * where the ttl has room for that and for a renewal.
+ * The lease is given up so long before the end of its proof that the command's grace is over some time
+ * before that, where the ttl has room for it and for a renewal.
  */
 const timesOf = ({ grace, ttl }: Run) => {
   const ttlMillis = Duration.toMillis(ttl)
   const renewEvery = ttlMillis / 3
   const room = ttlMillis * 0.99 - 2 - renewEvery
-  return { ttl, renewEvery, margin: Math.min(Duration.toMillis(grace), room * 0.75) }
+  return {
+    ttl,
+    renewEvery,
+    margin: Math.min(Duration.toMillis(grace) + ttlMillis / 50, room * 0.75)
+  }
 }
 
 const acquire = (
@@ -103,8 +107,7 @@ const acquire = (
         : Lock.acquire(key, all)
   return (keys.length > 0 ? several : Effect.map(single, heldOf)).pipe(
     Effect.catchTags({
-      LockUnavailable: ({ message }) =>
-        new CliFailure({ exitCode: ExitCode.busy, message }),
+      LockUnavailable: ({ message }) => new CliFailure({ exitCode: ExitCode.busy, message }),
       LockStoreError: (error) => unavailable(error)
     }),
     Effect.catchAllDefect((defect) =>
@@ -155,10 +158,7 @@ const untilFullyProven = (
 // the command
 // -----------------------------------------------------------------------------
 
-const underLease = (
-  held: Held,
-  options: Run
-): Effect.Effect<number, CliFailure, Scope.Scope> =>
+const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const { lease } = held
     const graceMillis = Duration.toMillis(options.grace)
@@ -259,7 +259,10 @@ const whenLost = (
     const graceMillis = Math.min(Duration.toMillis(grace), left - beforeTheEnd)
     yield* Effect.promise(() => group.end("SIGTERM", graceMillis))
     // (its terminal is given back)
-    yield* Effect.timeoutOption(Effect.promise(() => group.ended), 1_000)
+    yield* Effect.timeoutOption(
+      Effect.promise(() => group.ended),
+      1_000
+    )
     yield* Console.error(error.message)
     if (Option.isNone(onLost)) return ExitCode.lost
     const env = { ...process.env, ...variablesOf(held), LOCK_LOST_REASON: error.reason }
@@ -281,4 +284,3 @@ const giveBack = (lease: Held["lease"], status: number): Effect.Effect<number, C
       LockStoreError: ({ message }) => Effect.as(Console.error(message), status)
     })
   )
-

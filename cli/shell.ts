@@ -52,16 +52,16 @@ export const watchdog = `trap '' HUP INT QUIT TERM
 read -r group grace || exit 0
 countdown=
 while read -r seconds; do
-  [ -z "$countdown" ] || kill -USR1 "$countdown" 2>/dev/null
+  [ -z "$countdown" ] || kill -s USR1 "$countdown" 2>/dev/null
   [ "$seconds" = done ] && exit 0
   {
-    trap 'kill "$sleep"; exit 0' USR1
+    trap 'kill -s KILL "$sleep"; exit 0' USR1
     sleep "$seconds" & sleep=$!
-    wait "$sleep" && kill -KILL -- "-$group"
+    wait "$sleep" && kill -s KILL -- "-$group"
   } 2>/dev/null &
   countdown=$!
 done
-kill -TERM -- "-$group" && kill -CONT -- "-$group"
+kill -s TERM -- "-$group" && kill -s CONT -- "-$group"
 sleep "$grace"
-kill -KILL -- "-$group"
-kill -USR1 "$countdown"`
+kill -s KILL -- "-$group"
+kill -s USR1 "$countdown"`
