@@ -5,6 +5,7 @@
  */
 import type { Wire } from "./lane.js"
 import { messageOf } from "./replyErrors.js"
+import { scan, scanOn, type Scannable, type Server } from "./scan.js"
 import type { Script } from "./scripts.js"
 
 /** As ioredis types the arguments of its listeners, and of `duplicate`. */
@@ -28,8 +29,7 @@ export interface ClientOptions {
     | undefined
 }
 
-export interface RedisClient {
-  readonly status: string
+export interface RedisClient extends Scannable {
   readonly options?: ClientOptions | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
@@ -37,7 +37,7 @@ export interface RedisClient {
   off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
   readonly isCluster?: boolean
-  nodes?(role: "all"): Array<Node>
+  nodes?(role: "all" | "master"): Array<Node>
   duplicate(...args: Loosely): SubscriberClient
 }
 
@@ -68,6 +68,10 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
     const { keys, script } = parcel
     const keysAndArgs = keys.concat(parcel.args)
     try {
+      if (script === scan) {
+        scanOn(client, parcel.args).then(onReply, onError)
+        return
+      }
       if (!loaded.has(script)) {
         loaded.add(script)
         client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
@@ -151,7 +155,7 @@ interface EventTarget extends EventSource {
 }
 
 /** Of a Cluster. */
-interface Node extends EventTarget {
+interface Node extends EventTarget, Server {
   readonly options?:
     | {
         readonly host?: string | undefined

@@ -9,7 +9,7 @@ import type { Transport } from "./transport.js"
 export const storeError = (
   commands: Commands,
   operation: LockStoreOperation,
-  key: string,
+  key: string | undefined,
   outcome: Outcome
 ): StoreFailure => {
   const { transport, timeoutMillis } = commands
