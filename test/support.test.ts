@@ -638,6 +638,47 @@ describe.concurrent("groups", () => {
     })
   )
 
+  it.scopedLive("RedisCluster moves a slot in steps, and nodes join and leave", () =>
+    Effect.gen(function* () {
+      const cluster = yield* RedisCluster.make({ masters: 2 })
+      const [key, other] = ["{a}1", "{a}2"]
+      const from = yield* cluster.nodeOf(key)
+      const to = yield* cluster.otherThan(key)
+      for (const name of [key, other]) yield* from.command("SET", name, 1)
+      const refused = (node: RedisServer.RedisProcess, name: string) =>
+        Effect.map(
+          Effect.exit(node.command("GET", name)),
+          (exit) => Exit.isFailure(exit) && /MOVED|ASK/.exec(Cause.pretty(exit.cause))?.[0]
+        )
+      const move = yield* cluster.beginMove(key, to)
+      yield* move.migrate([key])
+      expect(yield* move.keys).toEqual([other])
+      expect(yield* refused(from, key)).toBe("ASK")
+      expect(yield* refused(from, other)).toBe(false)
+      expect(yield* cluster.nodeOf(key)).toBe(from)
+      yield* move.migrate()
+      yield* move.finish
+      expect(yield* cluster.nodeOf(key)).toBe(to)
+      expect(yield* to.command("MGET", key, other)).toEqual(["1", "1"])
+      expect(yield* refused(from, key)).toBe("MOVED")
+
+      const added = yield* cluster.addNode
+      expect(cluster.nodes.length).toBe(3)
+      yield* cluster.move(key, added)
+      expect(yield* added.command("GET", key)).toBe("1")
+      yield* cluster.removeNode(added, from)
+      expect(cluster.nodes.length).toBe(2)
+      expect(added.isRunning).toBe(false)
+      yield* cluster.awaitOk
+      expect(yield* from.command("MGET", key, other)).toEqual(["1", "1"])
+
+      const given = yield* cluster.beginMove(key, to)
+      yield* given.abort
+      expect(yield* from.command("GET", key)).toBe("1")
+      expect(yield* refused(from, "{a}3")).toBe(false)
+    })
+  )
+
   it.scopedLive("RedisSentinel fails over, asked to and by itself", () =>
     Effect.gen(function* () {
       const group = yield* RedisSentinel.make()

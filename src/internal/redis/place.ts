@@ -175,7 +175,7 @@ export class Place {
       script,
       this.keys,
       [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
-      script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
+      script === protocol.heartbeat ? commands.patience(this.keys[0], this.sent.window) : undefined,
       contended
     )
   }
@@ -300,7 +300,7 @@ export class Place {
     if (this.over) return
     const left = validUntil(this.provenAt, ttl) - this.now
     // a renewal must get through in what is left
-    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
+    const enough = Math.max(ttl / 4, 2 * this.around.commands.routeOf(this.keys[0]).slowestMillis)
     if (this.believes(told, ttl) && left > enough) {
       return this.granted(told, this.provenAt, ttl)
     }
