@@ -5,7 +5,7 @@ import * as Options from "@effect/cli/Options"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { type CliFailure, usage } from "./exitCode.js"
-import { connection, duration, permits } from "./options.js"
+import { connection, duration, json, permits } from "./options.js"
 
 declare const VERSION: string
 
@@ -104,11 +104,91 @@ const run = (command: ReadonlyArray<string>) =>
     )
   )
 
+const prefixArg = Args.text({ name: "PREFIX" }).pipe(
+  Args.withDescription("The keys that begin with that, character by character. Default: all."),
+  Args.withDefault("")
+)
+
+const ls = Command.make("ls", { keys: prefixArg, json, ...connection }, (options) =>
+  withModule(
+    () => import("./look.js"),
+    (module) => module.ls(options)
+  )
+).pipe(Command.withDescription("List the keys that somebody holds or waits for."))
+
+const show = Command.make("show", { key, json, ...connection }, (options) =>
+  withModule(
+    () => import("./look.js"),
+    (module) => module.show(options)
+  )
+).pipe(Command.withDescription("Show who holds a key, since when, and who waits for it."))
+
+const watch = Command.make(
+  "watch",
+  {
+    keys: prefixArg,
+    json,
+    every: duration("every").pipe(
+      Options.withDescription("The time between two looks. Default: 1s."),
+      Options.withDefault(Duration.seconds(1))
+    ),
+    ...connection
+  },
+  (options) =>
+    withModule(
+      () => import("./look.js"),
+      (module) => module.watch(options)
+    )
+).pipe(Command.withDescription("Print what changes, one line each, until it is interrupted."))
+
+const leader = Command.make("leader", { key, json, ...connection }, (options) =>
+  withModule(
+    () => import("./look.js"),
+    (module) => module.leader(options)
+  )
+).pipe(Command.withDescription("Say who leads. Exit code 1: nobody."))
+
+const release = Command.make(
+  "release",
+  {
+    key,
+    fencingToken: Options.integer("fencing-token").pipe(
+      Options.withPseudoName("number"),
+      Options.withDescription("Of the holder that is meant, as show prints it.")
+    ),
+    yes: Options.boolean("yes").pipe(
+      Options.withAlias("y"),
+      Options.withDescription("Do not ask.")
+    ),
+    ...connection
+  },
+  (options) =>
+    withModule(
+      () => import("./release.js"),
+      (module) => module.release(options)
+    )
+).pipe(
+  Command.withDescription(
+    "Free a key whose holder does not. Its work goes on until it notices: only the fencing token tells the two apart."
+  )
+)
+
+const doctor = Command.make("doctor", { json, ...connection }, (options) =>
+  withModule(
+    () => import("./doctor.js"),
+    (module) => module.doctor(options)
+  )
+).pipe(
+  Command.withDescription(
+    "Look for what is wrong with a server for locks, and say what to do. Exit code 1: something is."
+  )
+)
+
 export const main = (args: ReadonlyArray<string>, command: ReadonlyArray<string>) =>
   Command.run(
     Command.make("effect-redis-lock").pipe(
       Command.withDescription("Locks in Redis: run commands under them, and look at them."),
-      Command.withSubcommands([run(command)])
+      Command.withSubcommands([run(command), ls, show, watch, leader, release, doctor])
     ),
     { name: "effect-redis-lock", version: VERSION, executable: "effect-redis-lock" }
   )(["node", "effect-redis-lock", ...args])

@@ -2,8 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { LockStore, RedisLockStore } from "effect-redis-lock"
-import { Cluster, type RedisOptions } from "ioredis"
+import { type LockStore, RedisLockStore } from "effect-redis-lock"
 import * as Fs from "node:fs"
 import { CliFailure, ExitCode, usage } from "./exitCode.js"
 import { shown } from "./output.js"
@@ -20,80 +19,60 @@ export interface Connection {
   readonly tlsKey: Option.Option<string>
 }
 
+type Redis = NonNullable<RedisLockStore.Options["redis"]>
+type Address = { readonly host: string; readonly port: number }
+
+/** One of the three is where Redis is. */
 export interface Target {
   readonly url: string | undefined
-  readonly redis: Omit<RedisOptions, "replyMapping">
-  readonly cluster: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly sentinels: ReadonlyArray<Address>
+  readonly nodes: ReadonlyArray<Address>
+  readonly name: string
+  readonly redis: Pick<Redis, "connectionName" | "username" | "password" | "tls">
 }
 
 /** What ioredis needs to know, or what is wrong with the options. */
 export const targetOf = (connection: Connection): Effect.Effect<Target, CliFailure> =>
   Effect.gen(function* () {
-    const { cluster, sentinels } = connection
-    if (sentinels.length > 0 && cluster.length > 0) {
+    const sentinels = yield* Effect.forEach(connection.sentinels, addressOf("--sentinel", 26_379))
+    const nodes = yield* Effect.forEach(connection.cluster, addressOf("--cluster", 6_379))
+    if (sentinels.length > 0 && nodes.length > 0) {
       return yield* usage("--sentinel and --cluster exclude each other.")
     }
-    const urls = Option.toArray(connection.url)
-    const fromEnvironment = process.env["REDIS_URL"] || undefined
-    const several = sentinels.length > 0 || cluster.length > 0
-    if (several && urls.length > 0) {
+    const several = sentinels.length > 0 || nodes.length > 0
+    if (several && Option.isSome(connection.url)) {
       return yield* usage(
         "--url does not go with --sentinel or --cluster. User, password and TLS are taken from REDIS_URL there."
       )
     }
-    const url = urls[0] ?? fromEnvironment ?? (several ? undefined : "redis://127.0.0.1:6379")
+    const url = Option.getOrElse(connection.url, () => process.env["REDIS_URL"] || undefined)
     const tls = yield* tlsOf(connection)
-    const redis: Target["redis"] = {
-      connectionName: "effect-redis-lock-cli",
-      ...(several && url !== undefined ? yield* credentialsOf(url) : {}),
-      ...(tls === undefined ? {} : { tls })
-    }
     return {
-      url: several ? undefined : url,
-      redis:
-        sentinels.length === 0
-          ? redis
-          : {
-              ...redis,
-              sentinels: yield* Effect.forEach(sentinels, addressOf("--sentinel", 26_379)),
-              name: connection.sentinelName
-            },
-      cluster: yield* Effect.forEach(cluster, addressOf("--cluster", 6_379))
+      url: several ? undefined : (url ?? "redis://127.0.0.1:6379"),
+      sentinels,
+      nodes,
+      name: connection.sentinelName,
+      redis: {
+        connectionName: "effect-redis-lock-cli",
+        ...(several && url !== undefined ? yield* credentialsOf(url) : {}),
+        ...(tls === undefined ? {} : { tls })
+      }
     }
   })
 
 /** The store of the locks. */
-export const storeOf = (
-  connection: Connection,
-  options: RedisLockStore.StoreOptions = {}
-): Layer.Layer<LockStore.LockStore, CliFailure> =>
+export const storeOf = (connection: Connection): Layer.Layer<LockStore.LockStore, CliFailure> =>
   Layer.unwrapEffect(
-    Effect.map(targetOf(connection), (target) => {
-      const all = { prefix: connection.prefix, ...options }
-      return target.cluster.length === 0
-        ? RedisLockStore.layer({ url: target.url, redis: target.redis, ...all })
-        : Layer.unwrapScoped(
-            Effect.map(clusterOf(target), (cluster) => RedisLockStore.layerFromClient(cluster, all))
-          )
+    Effect.map(targetOf(connection), ({ name, nodes, redis, sentinels, url }) => {
+      const { prefix } = connection
+      if (nodes.length > 0) return RedisLockStore.layerCluster({ nodes, redis, prefix })
+      const where = sentinels.length > 0 ? { sentinels, name } : { url }
+      return RedisLockStore.layer({ ...where, redis, prefix })
     })
   ).pipe(
     Layer.catchAll((error) =>
       Layer.fail(error._tag === "CliFailure" ? error : usage(shown(error.detail)))
     )
-  )
-
-const clusterOf = ({ cluster, redis }: Target) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      const client = new Cluster([...cluster], {
-        redisOptions: redis,
-        // (a client of its own retries for ever otherwise, and a command line says what is wrong)
-        clusterRetryStrategy: (times) => Math.min(2_000, 50 * times)
-      })
-      client.on("error", () => {})
-      return client
-    }),
-    (client) => Effect.sync(() => client.disconnect())
   )
 
 const tlsOf = ({ tlsCa, tlsCert, tlsKey }: Connection) =>

@@ -24,3 +24,10 @@ export const usage = (message: string): CliFailure =>
 
 /** As a shell says it of a process that a signal ended. */
 export const ofSignal = (signal: NodeJS.Signals): number => 128 + constants.signals[signal]
+
+/** What the library says of an option that cannot be. */
+export const isImpossible = (defect: unknown): defect is Error =>
+  typeof defect === "object" &&
+  defect !== null &&
+  "_tag" in defect &&
+  defect._tag === "IllegalArgumentException"

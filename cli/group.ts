@@ -158,7 +158,10 @@ const groupOf = (
     if (ending !== undefined || isOver || !mayGoOn()) return
     if (!inTerminal) signal("SIGCONT")
     else if (shellIs === "asking") answer(isInForeground() ? "fg" : "bg")
-    else if (shellIs === "bg") child.kill("SIGUSR1")
+    else if (shellIs === "bg") {
+      shellIs = "fg"
+      child.kill("SIGUSR1")
+    }
   }
 
   let job: "stopped" | "running" | undefined

@@ -7,7 +7,7 @@ import type * as Scope from "effect/Scope"
 import {
   type Lease,
   Lock,
-  LockError,
+  type LockError,
   type LockStore,
   MultiLock,
   ReadWriteLock,
@@ -16,8 +16,9 @@ import {
 import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import { type Connection, storeOf, unavailable } from "./connection.js"
-import { CliFailure, ExitCode, usage } from "./exitCode.js"
+import { CliFailure, ExitCode, isImpossible, usage } from "./exitCode.js"
 import * as Group from "./group.js"
+import { shown } from "./output.js"
 import * as Signals from "./signals.js"
 
 export interface Run extends Connection {
@@ -111,7 +112,7 @@ const acquire = (
       LockStoreError: (error) => unavailable(error)
     }),
     Effect.catchAllDefect((defect) =>
-      isImpossible(defect) ? usage(defect.message) : Effect.die(defect)
+      isImpossible(defect) ? usage(shown(defect.message)) : Effect.die(defect)
     )
   )
 }
@@ -120,13 +121,6 @@ const heldOf = (lease: Lease.Lease): Held => ({
   lease,
   fencingTokens: [[lease.key, lease.fencingToken]]
 })
-
-/** What the library says of an option that cannot be. */
-const isImpossible = (defect: unknown): defect is Error =>
-  typeof defect === "object" &&
-  defect !== null &&
-  "_tag" in defect &&
-  defect._tag === "IllegalArgumentException"
 
 /**
  * A lease that was handed over is proven for a shorter time until its first renewal, which comes within

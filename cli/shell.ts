@@ -20,6 +20,8 @@ exec "$@"`
  * it is, until USR1 or its end), or to exit. Descriptor 5 is the command's standard error; the shell's
  * own is the terminal, by which some shells find it.
  *
+ * (A signal that is trapped ends a `read`, and the first `exit` only warns of a job that is stopped.)
+ *
  * What a program that was killed has left of the terminal's modes is set right, as a shell at its
  * prompt does.
  */
@@ -30,7 +32,7 @@ starter=$1
 shift
 sh -c "$starter" effect-redis-lock "$@" 2>&5 5>&-
 status=$?
-while jobs >&4; echo "status $status" >&4; read -r word <&3; do
+while jobs >&4; echo "status $status" >&4; read -r word <&3 || read -r word <&3; do
   case $word in
     fg) fg >/dev/null; status=$? ;;
     bg) bg >/dev/null; wait %1; status=$? ;;
@@ -38,6 +40,7 @@ while jobs >&4; echo "status $status" >&4; read -r word <&3; do
   esac
 done
 [ "$status" -gt 128 ] && stty "$modes" </dev/tty
+exit "$status"
 exit "$status"`
 
 /**

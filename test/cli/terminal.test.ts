@@ -78,7 +78,7 @@ process.stdin.on("data", (keys) => {
       const { dir, url } = yield* emptyServer
       const shell = yield* interactiveShell(url)
       // (nothing of it starts a process: a shell cannot be stopped at the moment in which it does)
-      const script = `echo in; read a; echo "one $a"; read line <${dir}/go; echo gone; read b; echo "two $b"; exit 7`
+      const script = `echo in; read a; echo "one $a"; read line <${dir}/go; echo g"one"; read b; echo "two $b"; exit 7`
       yield* shell.write(`mkfifo ${dir}/go; $CLI run k -- sh -c '${script}'${enter}`)
       yield* shell.prints(/^in/m)
       yield* type(shell, controlZ, "Stopped")
@@ -89,9 +89,13 @@ process.stdin.on("data", (keys) => {
       yield* type(shell, `bg; echo "code $?"${enter}`, "code 0")
       yield* type(shell, `fg; echo "then $?"${enter}`, /bg; echo[^]*fg; echo[^]*sh -c/)
       yield* type(shell, controlZ, "then 148")
-      yield* type(shell, `bg; echo >${dir}/go${enter}`, /^gone/m)
+      yield* type(shell, `bg; echo >${dir}/go${enter}`, "gone")
       // it may not read there, and is stopped by that
-      yield* type(shell, `wait; jobs; echo "jobs $?"${enter}`, "jobs 0")
+      yield* type(
+        shell,
+        `until jobs | grep -q Stopped; do sleep 0.1; done; echo "jobs $?"${enter}`,
+        "jobs 0"
+      )
       yield* shell.write(`fg; echo "code $?"${enter}`)
       yield* type(shell, `2${enter}`, "two 2")
       yield* shell.prints("code 7")

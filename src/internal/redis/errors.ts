@@ -13,7 +13,7 @@ export const storeError = (
   outcome: Outcome
 ): StoreFailure => {
   const { timeoutMillis } = commands
-  const route = commands.routeOfLock(key)
+  const route = commands.routeOfLock(key ?? "")
   const { lastError } = route
   switch (outcome._tag) {
     case "Answered":
