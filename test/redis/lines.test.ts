@@ -390,6 +390,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       on: (event, listener) => listeners.set(event, listener),
       off: () => {},
       disconnect: () => {},
+      connect: () => Promise.reject(new Error("not here")),
+      scan: () => Promise.reject(new Error("not here")),
       duplicate: () => {
         throw new Error("not here")
       }

@@ -5,6 +5,7 @@
  */
 import type { Wire } from "./lane.js"
 import { messageOf } from "./replyErrors.js"
+import { scan, scanOn, type Scannable, type Server } from "./scan.js"
 import type { Script } from "./scripts.js"
 
 /** As ioredis types the arguments of its listeners, and of `duplicate`. */
@@ -29,8 +30,7 @@ export interface ClientOptions {
     | undefined
 }
 
-export interface RedisClient {
-  readonly status: string
+export interface RedisClient extends Scannable {
   readonly options?: ClientOptions | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
@@ -39,7 +39,7 @@ export interface RedisClient {
   off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
   readonly isCluster?: boolean
-  nodes?(role: "all"): Array<Node>
+  nodes?(role: "all" | "master"): Array<Node>
   duplicate(...args: Loosely): SubscriberClient
 }
 
@@ -77,6 +77,10 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
       )
     }
     try {
+      if (script === scan) {
+        scanOn(client, parcel.args).then(onReply, onError)
+        return
+      }
       if (!loaded.has(script)) {
         loaded.add(script)
         client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, refused)
@@ -171,7 +175,7 @@ interface EventTarget extends EventSource {
 }
 
 /** Of a Cluster. */
-interface Node extends EventTarget {
+interface Node extends EventTarget, Server {
   readonly options?:
     | {
         readonly host?: string | undefined

@@ -15,11 +15,11 @@ import type { Route } from "./transport.js"
 export const storeError = (
   commands: Commands,
   operation: LockStoreOperation,
-  key: string,
+  key: string | undefined,
   outcome: Outcome
 ): StoreFailure => {
   const { timeoutMillis } = commands
-  const route = commands.routeOfLock(key)
+  const route = commands.routeOfLock(key ?? "")
   const { lastError } = route
   switch (outcome._tag) {
     case "Answered":

@@ -67,6 +67,32 @@ export const lockKeys = (
 export const revokedKey = (clientPrefix: string, prefix: string, key: string): string =>
   companions(clientPrefix, prefix, key)(":lock-revoked")
 
+/**
+ * Which key the name of something in Redis is of, if that says that somebody has the key, or waits for it: the
+ * key's own name, or that of its queue.
+ */
+export const keyNamed = (
+  clientPrefix: string,
+  prefix: string,
+  name: string
+): string | undefined => {
+  const head = clientPrefix + prefix
+  if (!name.startsWith(head)) return undefined
+  const rest = name.slice(head.length)
+  const suffix = suffixes.find((one) => name.endsWith(one))
+  if (suffix === undefined) return rest === "" ? undefined : rest
+  if (suffix !== ":lock-queue") return undefined
+  const beside = rest.slice(0, -suffix.length)
+  const sent = name.slice(clientPrefix.length)
+  // as `companions` and `withComputedTag` make it
+  const possible = [
+    beside.endsWith(":") ? beside.slice(0, -1) : "",
+    beside.startsWith(`{${head}`) && beside.endsWith("}") ? beside.slice(head.length + 1, -1) : "",
+    /^(?:\{\d+\}|\d+\}:|\d+)\{([^]*)\}$/.exec(beside)?.[1] ?? ""
+  ]
+  return possible.find((key) => key !== "" && lockKeys(clientPrefix, prefix, key)[2] === sent)
+}
+
 const companions = (clientPrefix: string, prefix: string, key: string): Beside => {
   const stored = clientPrefix + prefix + key
   // "}:" and "::" keep the companions of "a" and of "{a}" apart

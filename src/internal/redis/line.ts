@@ -42,6 +42,11 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     super(key, protocol, keys, around)
   }
 
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.waiters.size
+  }
+
   /** A message says that this token was granted; answers whether it is one of this process. */
   onGrant(token: string, told: Told, ttlMillis: number): boolean {
     const place = this.places.find((one) => one.token === token)
