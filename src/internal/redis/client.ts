@@ -4,7 +4,7 @@
  * types in `RedisLockStore`.
  */
 import type { Wire } from "./lane.js"
-import { messageOf } from "./replyErrors.js"
+import { isFinal, messageOf } from "./replyErrors.js"
 import type { Script } from "./scripts.js"
 
 /** As ioredis types the arguments of its listeners, and of `duplicate`. */
@@ -59,30 +59,69 @@ const disconnected: ReadonlySet<string> = new Set([
 
 export const isDisconnected = (client: RedisClient): boolean => disconnected.has(client.status)
 
+/** The digest of no script. */
+export const noScript = "0".repeat(40)
+
+/**
+ * Whether a server runs scripts by their digests: one question, in front of the first command and with its
+ * key, so that it goes the same way. Fails with what the server says of EVALSHA where it refuses that.
+ */
+const look = (client: RedisClient, key: string): Promise<unknown> =>
+  client.evalsha(noScript, 1, key).catch((error: unknown) => {
+    // (that there is no such script is the answer; of a connection's trouble the command will tell)
+    if (isFinal(error)) throw error
+  })
+
 /**
  * Sends scripts on a client: by their digest; with their text the first time, and where the server
  * has forgotten it.
  */
-export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => ({
-  send(parcel, onReply, onError) {
-    const { keys, script } = parcel
-    const keysAndArgs = keys.concat(parcel.args)
-    try {
-      if (!loaded.has(script)) {
-        loaded.add(script)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
-        return
+export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => {
+  /** Until it is answered, nothing else counts as answered. */
+  let looking: Promise<unknown> | undefined
+  const lookFirst = (key: string) => {
+    looking = look(client, key)
+    const end = () => (looking = undefined)
+    looking.then(end, () => {
+      end()
+      // the next command looks again
+      loaded.clear()
+    })
+  }
+  return {
+    send(parcel, onReply, onError) {
+      const { keys, script } = parcel
+      const keysAndArgs = keys.concat(parcel.args)
+      try {
+        if (!loaded.has(script)) {
+          if (loaded.size === 0) lookFirst(keys[0]!)
+          loaded.add(script)
+          const reply = client.eval(script.lua, keys.length, ...keysAndArgs)
+          if (looking === undefined) {
+            reply.then(onReply, onError)
+            return
+          }
+          looking.then(
+            () => reply.then(onReply, onError),
+            (error) => {
+              // (whatever it has done is undone with what the caller asked for)
+              reply.catch(() => {})
+              onError(error)
+            }
+          )
+          return
+        }
+        client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
+          // (given up meanwhile, and undone: it must not come behind that)
+          if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return onError(error)
+          client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
+        })
+      } catch (error) {
+        onError(error)
       }
-      client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
-        // (given up meanwhile, and undone: it must not come behind that)
-        if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return onError(error)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
-      })
-    } catch (error) {
-      onError(error)
     }
   }
-})
+}
 
 export interface ConnectionListener {
   readonly onReady: () => void

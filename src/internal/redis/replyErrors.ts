@@ -9,15 +9,22 @@ export const closedMessage = "The lock store is closed."
 export const isServerError = (error: unknown): error is Error =>
   error instanceof Error && error.name === "ReplyError"
 
-/** Before Redis 7 an error of a script has words before it that say where. */
-const inScript = /^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: )*-?/
+/** Where in a script it was: before the message up to Redis 6.2, behind it since. */
+const inScript =
+  /^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: )*-?|\.? script: (?:[0-9a-f]{40}, )?on @user_script:\d+\.?/g
+
+/** What such an error repeats: the text of a script, or keys and owners. */
+const whatWasSent = /,? with args beginning with:[^]*/
 
 export const messageOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).replace(inScript, "")
+  (error instanceof Error ? error.message : String(error))
+    .replace(inScript, "")
+    .replace(whatWasSent, "")
+    .replace(/^ERR (?=NOTIME )/, "")
 
 /** What the server has refused and will go on to refuse. */
 export const isFinal = (error: unknown): boolean =>
   isServerError(error) &&
-  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT)|unknown command|no permissions|can't run this command|can't access/i.test(
+  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|NOTIME)|unknown command|no permissions|can't run this command|can't access/i.test(
     messageOf(error)
   )
