@@ -63,28 +63,22 @@ export const isDisconnected = (client: RedisClient): boolean => disconnected.has
 export const noScript = "0".repeat(40)
 
 /**
- * Whether a server runs scripts by their digests: one question, in front of the first command and with its
- * key, so that it goes the same way. Fails with what the server says of EVALSHA where it refuses that.
- */
-const look = (client: RedisClient, key: string): Promise<unknown> =>
-  client.evalsha(noScript, 1, key).catch((error: unknown) => {
-    // (that there is no such script is the answer; of a connection's trouble the command will tell)
-    if (isFinal(error)) throw error
-  })
-
-/**
  * Sends scripts on a client: by their digest; with their text the first time, and where the server
  * has forgotten it.
+ *
+ * Beside the first one goes a look whether the server runs scripts by their digests: with its key, so that
+ * it goes the same way, and in front of it, so that it is answered first. Where that is refused, what was
+ * sent beside it has failed as well: nothing after it would be answered, its release least of all.
  */
 export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => {
-  /** Until it is answered, nothing else counts as answered. */
-  let looking: Promise<unknown> | undefined
-  const lookFirst = (key: string) => {
-    looking = look(client, key)
-    const end = () => (looking = undefined)
-    looking.then(end, () => {
-      end()
-      // the next command looks again
+  let refusal: unknown = undefined
+  const look = (key: string) => {
+    refusal = undefined
+    client.evalsha(noScript, 1, key).then(nothing, (error) => {
+      // (that there is no such script is the answer; of a connection's trouble the command will tell)
+      if (!isFinal(error)) return
+      refusal = error
+      // the next one looks again
       loaded.clear()
     })
   }
@@ -94,21 +88,12 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
       const keysAndArgs = keys.concat(parcel.args)
       try {
         if (!loaded.has(script)) {
-          if (loaded.size === 0) lookFirst(keys[0]!)
+          if (loaded.size === 0) look(keys[0]!)
           loaded.add(script)
-          const reply = client.eval(script.lua, keys.length, ...keysAndArgs)
-          if (looking === undefined) {
-            reply.then(onReply, onError)
-            return
-          }
-          looking.then(
-            () => reply.then(onReply, onError),
-            (error) => {
-              // (whatever it has done is undone with what the caller asked for)
-              reply.catch(() => {})
-              onError(error)
-            }
-          )
+          client.eval(script.lua, keys.length, ...keysAndArgs).then((reply) => {
+            if (refusal === undefined) onReply(reply)
+            else onError(refusal)
+          }, onError)
           return
         }
         client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
@@ -122,6 +107,8 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
     }
   }
 }
+
+const nothing = (): void => {}
 
 export interface ConnectionListener {
   readonly onReady: () => void
