@@ -2,7 +2,13 @@
 import { type Claim, type LockStoreOperation, StoreFailure } from "../engine.js"
 import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
-import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
+import {
+  closedMessage,
+  isServerError,
+  messageOf,
+  runsNoScripts,
+  withoutTokens
+} from "./replyErrors.js"
 import type { Transport } from "./transport.js"
 
 /** A command without a usable answer. */
@@ -77,7 +83,7 @@ export const cameLate = (claim: Claim, tookMillis: number): StoreFailure =>
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
   [
-    /(unknown|unsupported) .*\beval|\beval(sha)?\b.* not (allowed|support)|\bscript\w* .*disabled/i,
+    runsNoScripts,
     "Locks need Lua scripts, by EVAL and EVALSHA: this server, or a proxy before it, does not run them. See docs/guarantees.md, Servers."
   ],
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],

@@ -22,9 +22,18 @@ export const messageOf = (error: unknown): string =>
     .replace(whatWasSent, "")
     .replace(/^ERR (?=NOTIME )/, "")
 
+/** In the words of servers, services and proxies. */
+export const runsNoScripts =
+  /(unknown|unsupported) .*\beval|\beval(sha)?\b.* not (allowed|support)|\bscript\w* .*disabled/i
+
 /** What the server has refused and will go on to refuse. */
-export const isFinal = (error: unknown): boolean =>
-  isServerError(error) &&
-  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|NOTIME)|unknown command|no permissions|can't run this command|can't access/i.test(
-    messageOf(error)
+export const isFinal = (error: unknown): boolean => {
+  if (!isServerError(error)) return false
+  const message = messageOf(error)
+  return (
+    runsNoScripts.test(message) ||
+    /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|NOTIME)|unknown command|no permissions|can't run this command|can't access/i.test(
+      message
+    )
   )
+}
