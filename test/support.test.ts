@@ -116,8 +116,8 @@ describe("RedisServer", () => {
       const server = yield* RedisServer.make()
       expect(Fs.existsSync(`${named}.ran`)).toBe(true)
       const said = versionIn(String(yield* server.command("INFO", "server")))
-      expect(said).toMatch(/^(Redis|Valkey) \d+\.\d+/)
-      expect(yield* Effect.promise(askVersion)).toBe(said)
+      expect(said).toMatch(/^[A-Z][a-z]+ \d+\.\d+/)
+      expect(yield* Effect.promise(() => askVersion())).toBe(said)
     })
   )
 
@@ -125,8 +125,17 @@ describe("RedisServer", () => {
     expect(versionIn("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n")).toBe(
       "Valkey 8.0.1"
     )
-    expect(versionIn("# Server\r\nredis_version:7.0.15\r\n")).toBe("Redis 7.0.15")
+    expect(versionIn("# Server\r\nredict_version:7.3.6\r\nredis_version:7.2.4\r\n")).toBe(
+      "Redict 7.3.6"
+    )
+    expect(versionIn("redis_version:7.0.15\r\ngcc_version:12.2.0\r\n")).toBe("Redis 7.0.15")
   })
+
+  it.effect("says of what cannot be run, or ends at once, that it could not be asked", () =>
+    Effect.forEach(["/nowhere/server", "/bin/false"], (binary) =>
+      Effect.promise(() => expect(askVersion(binary)).rejects.toThrow(binary))
+    )
+  )
 
   it.scopedLive("restarts on the same port with the same args, and empty", () =>
     Effect.gen(function* () {

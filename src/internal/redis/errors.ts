@@ -7,6 +7,7 @@ import {
   isOnItsWay,
   isServerError,
   messageOf,
+  runsNoScripts,
   withoutTokens
 } from "./replyErrors.js"
 import type { Route } from "./transport.js"
@@ -98,10 +99,22 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /sentinel.*(NOAUTH|WRONGPASS|invalid (username|password))/i,
     "Check sentinelUsername and sentinelPassword, which are the Sentinels' own."
   ],
+  [
+    runsNoScripts,
+    "Locks need Lua scripts, by EVAL and EVALSHA: this server, or a proxy before it, does not run them. See docs/guarantees.md, Servers."
+  ],
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],
   [
     /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
     "The ACL gives this Redis user no permissions for a command or a key that locks need: see docs/protocol.md."
+  ],
+  [
+    /^NOTIME/,
+    "Locks need the server's clock: its scripts must be able to ask TIME. See docs/guarantees.md, Servers."
+  ],
+  [
+    /bad lua script/i,
+    "The service checks the text of scripts, and refuses keys with an index that is computed: switch that off (script_check_enable). See docs/guarantees.md, Servers."
   ],
   [/DB index|SELECT is not/i, "The server does not have the database of the options."],
   [

@@ -64,12 +64,19 @@ const mostPassed = 64
  */
 export const fencingBlock = 256
 
+/** The least that a server's clock can say, in µs: of 2001, from when on fencing tokens have 16 digits. */
+export const leastTime = "1e15"
+
+/** Comes first where it is needed: a server that refuses it, or says 0, has done nothing yet. */
 export const clock = `
 local k, a = 0, 0
 
 local function micros()
-  local t = redis.call('TIME')
-  return t[1] * 1000000 + t[2]
+  local t = redis.pcall('TIME')
+  if t.err then error('NOTIME TIME is refused in scripts: ' .. t.err, 0) end
+  local now = t[1] * 1000000 + t[2]
+  if now < ${leastTime} then error('NOTIME TIME answers ' .. t[1] .. ' ' .. t[2] .. ' in scripts.', 0) end
+  return now
 end
 `
 

@@ -3,7 +3,17 @@
  * once; every key that it touches is declared; values come as ARGV and never into the text. What KEYS
  * and claims are is said in `lua.ts`.
  */
-import { clock, fencingBlock, isOurs, orByOneKey, queue, record, script, whyNot } from "./lua.js"
+import {
+  clock,
+  fencingBlock,
+  isOurs,
+  leastTime,
+  orByOneKey,
+  queue,
+  record,
+  script,
+  whyNot
+} from "./lua.js"
 
 export type { Script } from "./lua.js"
 
@@ -367,6 +377,7 @@ end
 if acquires == 0 then return answers end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
+if now < ${leastTime} then return answers end
 local fence = string.format('%.0f', now)
 for i = n + m + 1, n + m + acquires do
   local answer = false
