@@ -61,7 +61,11 @@ export const readEarlier = (reply: unknown): number => {
 }
 
 /** The last of the fencing tokens from that of a grant on; `undefined` where that is not told. */
-export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
+export const readLast = (reply: unknown, fencingToken: number): number | undefined => {
+  const last = readNumber(partOf(reply, 3))
+  if (last === undefined) return undefined
+  return last > fencingToken && last - fencingToken < fencingBlock ? last : fencingToken
+}
 
 /** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
 export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
@@ -85,7 +89,7 @@ export const toldBy = (reply: unknown, fencingToken: number): Told => ({
   fencingToken,
   fencingFloor: readFloor(reply, fencingToken),
   leastLimit: readLimit(reply),
-  lastToken: readLast(reply)
+  lastToken: readLast(reply, fencingToken)
 })
 
 /** Of a claim with bounds: what is left of its lease, beside the answer to a plain one. */

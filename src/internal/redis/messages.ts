@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readEarlier, readFence, readFloor, readLimit } from "./answers.js"
+import { type Busy, readEarlier, readFence, readFloor, readLast, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -16,6 +16,7 @@ export interface GrantMessage {
   readonly fencingFloor: number
   readonly leastLimit: number | undefined
   readonly earlierTokens: number
+  readonly lastToken: number | undefined
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -30,7 +31,7 @@ export interface Recipient {
 /** Lists of tokens, grants and ttls, and the key. */
 const grant = /^(\S+) ([\d:,]+) ([\d,]+) ([^]+)$/
 
-/** A grant of what several can hold; that of a lock has one part or two. */
+/** A grant of what several can hold has three parts or four; that of a lock has one or two. */
 const threeParts = /:\d*:/
 
 /** For so many keys of foreign programs the store remembers that it has warned of them. */
@@ -156,6 +157,7 @@ export class Messages {
         fencingFloor,
         leastLimit,
         earlierTokens: several ? 0 : readEarlier(ofGrants[index]),
+        lastToken: readLast(ofGrants[index], fencingToken),
         ttlMillis,
         several
       })

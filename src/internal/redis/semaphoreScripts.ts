@@ -2,24 +2,23 @@
  * The scripts of kinds that several can hold at once: semaphores, and what else has a capacity. What
  * KEYS and claims are is said in `lua.ts`.
  */
-import { holders, holding, time } from "./holders.js"
-import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
-
-const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
+import { handoff, holders, holding, time } from "./holders.js"
+import { clock, isOurs, queue, record, script, whyNot } from "./lua.js"
 
 /**
  * `mark`: how a claim of the kind begins. `shared`: what a process is granted when nobody waits is shared
- * by its callers, so the grant has a block of fencing tokens: answered is also the last of them.
+ * by its callers, so the grant has a block of fencing tokens: answered is also the last of them. Otherwise
+ * it is passed on by them, for a while also if others wait, and a grant by handoff has such a block.
  */
 const scriptsOf = (mark: string, shared: boolean) => {
-  const lib = [clock, time, isOurs, record(mark), holders(mark), queue(mark)]
+  const lib = [clock, time, isOurs, record(mark), holders(mark), handoff(!shared), queue(mark)]
 
   const acquireOne = `
 local function take()
   local ok, fence, last = pcall(mint, now, ARGV[a + 3])
   if ok then
     -- a refusal here (a type, an ACL) must not leave anything behind
-    local first = ${shared ? firstOfBlock : "fence"}
+    local first = ${shared ? "firstOf(fence, last)" : "fence"}
     local done, why = pcall(put, ARGV[a + 1], first, ARGV[a + 3], tonumber(ARGV[a + 2]))
     if done then return told(first)${shared ? " .. ':' .. fence" : ""} end
     pcall(drop, { ARGV[a + 1] })
@@ -119,7 +118,7 @@ if ends then
 elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
   redis.call('HDEL', KEYS[4], ARGV[1])
 end
-if not foreign then serve(now) end
+if not foreign then serve(now, ends) end
 return ends and 1 or foreign and 2 or 0
 `
   )
@@ -236,13 +235,13 @@ end
 if redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
   drop({ ARGV[1] })
   keep()
-  serve(now)
+  serve(now, true)
   return 1
 end
 local before = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^%d+')) or 0
 before = math.max(before, tonumber(fence))
 local most = mint(now, ARGV[3], before)
-local first = string.format('%.0f', math.max(before + 1, tonumber(most) - ${fencingBlock - 1}))
+local first = firstOf(most, before)
 if redis.call('ZREM', KEYS[6], ofFence(fence, ARGV[1])) == 1 then
   redis.call('ZADD', KEYS[6], 0, ofFence(first, ARGV[1]))
 end
