@@ -112,6 +112,7 @@ export class Line extends Tenures implements PlaceEvents {
   private updateAtOnce(): void {
     this.surplusUntil = Number.NEGATIVE_INFINITY
     this.update()
+    this.surplusUntil = undefined
   }
 
   private withdrawFrom(index: number): void {
