@@ -41,7 +41,16 @@ const asFence = (reply: unknown): number | undefined => {
  * and limit of all holders, and where it was kept the last of the fencing tokens that come with it.
  */
 const partOf = (reply: unknown, index: number): unknown => {
-  if (typeof reply === "string" && reply.includes(":")) return reply.split(":")[index]
+  if (typeof reply === "string" && reply.includes(":")) {
+    // (of every grant: no list is made)
+    let from = 0
+    for (let before = 0; before < index; before++) {
+      from = reply.indexOf(":", from) + 1
+      if (from === 0) return undefined
+    }
+    const to = reply.indexOf(":", from)
+    return to < 0 ? reply.slice(from) : reply.slice(from, to)
+  }
   // (of a claim with bounds, see `readBound`)
   const grant: unknown = Array.isArray(reply) && reply.length === 3 ? reply[0] : reply
   return grant !== reply ? partOf(grant, index) : index === 0 ? reply : undefined

@@ -28,10 +28,33 @@ local function take()
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
 
+-- What \`take\` does for a key that nobody holds, in a row; nothing, where anything is not as usual.
+local stamp
+
+local function begin()
+  local fence, token, claim, ttl = stamp, ARGV[a + 1], ARGV[a + 3], ARGV[a + 2]
+  local share, limit = string.match(claim, '^%l+/1 %d+ (%d+) (%d+) ')
+  local known = redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400, 'GET')
+  if known and (string.sub(known, 17, ${17 + mark.length}) ~= ' ${mark}' or string.sub(known, 1, 16) >= fence) then
+    redis.call('SET', KEYS[k + 2], known, 'EX', 86400)
+    return
+  end
+  local first = ${shared ? "firstOf(fence, known and tonumber(string.sub(known, 1, 16)) or 0)" : "fence"}
+  local ends = string.format('%.0f', millis + ttl)
+  redis.call('ZADD', KEYS[k + 1], ends, token)
+  redis.call('HSET', KEYS[k + 5], token, first .. ' ' .. claim, 'in-use', share)
+  redis.call('PEXPIREAT', KEYS[k + 1], ends)
+  redis.call('PEXPIREAT', KEYS[k + 5], ends)
+  return first .. ':' .. first .. ':' .. limit${shared ? " .. ':' .. fence" : ""}
+end
+
 -- A grant, where nobody waits and there is room; otherwise nothing, and whether the key is not ours.
 local function attempt()
   -- (by far the most)
   if redis.call('EXISTS', KEYS[k + 1], KEYS[k + 3], KEYS[k + 5], KEYS[k + 6]) == 0 then
+    stamp = stamp or string.format('%.0f', now)
+    local ok, answer = pcall(begin)
+    if ok and answer then return answer end
     nobody()
     return take()
   end
