@@ -290,7 +290,8 @@ export interface HeldEntry extends Holder {
   readonly limit: number
   /**
    * `undefined` for a program that does not use this library. Where a process passes a lock on among
-   * its own callers, the last of the fencing tokens that it may give them.
+   * its own callers, the last of the fencing tokens that it may give them; where several can hold the
+   * key, the first.
    */
   readonly fencingToken: number | undefined
   /**

@@ -199,6 +199,16 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     scripts: ["calm"]
   },
   {
+    name: "a run whose last number stands in the entry",
+    file: "internal/redis/holders.ts",
+    find: `  put(token, first, claim, ttl)
+  return first`,
+    replace: `  put(token, fence, claim, ttl)
+  return first`,
+    row: permits,
+    scripts: ["calm", "calm and patient"]
+  },
+  {
     name: "an expired holder that still counts",
     file: "internal/redis/holders.ts",
     find: `if tonumber(held[2]) <= millis and toRemove > 0 then`,

@@ -7,7 +7,7 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import type { Claim, Contention, StoreFailure } from "../engine.js"
+import type { Claim, Contention, ScheduledCall, StoreFailure } from "../engine.js"
 import { validUntil } from "../common/timing.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -19,7 +19,7 @@ import type { Protocol } from "./protocol.js"
 import type { Surroundings } from "./surroundings.js"
 import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
-import { contentionHere, contentionOf, tellLimit, type Waiter } from "./waiter.js"
+import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
@@ -28,6 +28,9 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   /** Listeners that are called as soon as it is known who has the key. */
   private readonly unanswered: Array<Waiter> = []
   private readonly places: Array<Place> = []
+  /** When places that nobody needs are given up, and what sees to it. */
+  private surplusUntil: number | undefined = undefined
+  private surplus: ScheduledCall | undefined = undefined
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
 
@@ -50,10 +53,8 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   /** A message says that this token was granted; answers whether it is one of this process. */
   onGrant(token: string, told: Told, ttlMillis: number): boolean {
     const place = this.places.find((one) => one.token === token)
-    if (place !== undefined) {
-      place.onMessage(told, ttlMillis)
-      return true
-    }
+    place?.onMessage(told, ttlMillis)
+    if (place !== undefined) return true
     const tenure = this.tenures.find((one) => one.token === token)
     // (the message of a grant can come behind the answer that has told of it)
     if (tenure !== undefined && !Number.isFinite(told.fencingToken)) this.doubt(tenure)
@@ -65,14 +66,12 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     for (const place of this.places) place.wake()
   }
 
-  /**
-   * After every event: sees to it that callers that wait have a place, or a tenure that is watched.
-   */
+  /** After every event: callers that wait have a place, or a tenure that is watched. */
   protected override update(): void {
-    const { places, tenures, waiters } = this
+    const { keys, places, protocol, tenures, waiters } = this
     if (waiters.size === 0) {
       this.unanswered.length = 0
-      this.withdrawFrom(0)
+      this.keepPlaces(0)
       if (tenures.length === 0) this.onIdle()
       return
     }
@@ -91,17 +90,35 @@ export class Line extends Tenures implements PlaceEvents<Place> {
       const place = places[placed]
       if (place !== undefined) place.reshape(claim)
       else if (!waitsHere && asked <= claim.limit && !this.mayShare(claim)) {
-        places.push(this.newPlace(claim))
+        places.push(new Place(this.around, protocol, keys, claim, this, this.contended))
       } else break
       placed++
     }
-    this.withdrawFrom(placed)
+    this.keepPlaces(placed)
     // the others wait for what this process has
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
   }
 
-  private newPlace(claim: Claim): Place {
-    return new Place(this.around, this.protocol, this.keys, claim, this, this.contended)
+  /**
+   * So many places are needed. Where permits are passed on, those behind them are given up at the end of
+   * what is a run now: a caller that has had its turn often comes again at once.
+   */
+  private keepPlaces(needed: number): void {
+    const { several, shared } = this.protocol
+    const isMore = several && !shared && this.places.length > needed
+    const until = (this.surplusUntil = isMore ? (this.surplusUntil ?? this.runsUntil) : undefined)
+    if (until === undefined || until <= this.now) return this.withdrawFrom(needed)
+    this.surplus ??= this.around.commands.clock.unsafeSchedule(until, () => {
+      this.surplus = undefined
+      this.update()
+    })
+  }
+
+  /** Somebody has gone, and does not come again. */
+  private updateAtOnce(): void {
+    this.surplusUntil = Number.NEGATIVE_INFINITY
+    this.update()
+    this.surplusUntil = undefined
   }
 
   private withdrawFrom(index: number): void {
@@ -141,7 +158,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     waiter.deadline?.cancel()
     this.waiters.delete(waiter)
     if (waiter.exit instanceof Turn) this.leaveTurn(waiter.exit)
-    else this.update()
+    else this.updateAtOnce()
   }
 
   /** The caller has gone when its turn had come. */
@@ -158,7 +175,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
       this.around.commands.giveBack(pass.call, this.protocol, this.keys, token, ttlMillis)
     }
     for (const waiter of this.waiters.drain()) waiter.settle(error)
-    this.update()
+    this.updateAtOnce()
   }
 
   private giveUp(waiter: Waiter): void {
@@ -173,7 +190,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
     waiter.refuse(this.now, contention)
-    this.update()
+    this.updateAtOnce()
   }
 
   /** Whether it is known who has the key. */
@@ -204,9 +221,10 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     const { now } = this
     const busy = this.places.find((place) => place.busy !== undefined)?.busy
     const holder = this.tenures.find((tenure) => tenure.holder !== undefined)?.holder
-    return busy !== undefined || holder === undefined
-      ? contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
-      : contentionHere(holder, this.around.owner, aheadHere, now)
+    if (busy !== undefined || holder === undefined) {
+      return contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
+    }
+    return holder.inTheWay(aheadHere, now, this.around.owner)
   }
 
   // ---------------------------------------------------------------- what becomes of the place

@@ -124,8 +124,8 @@ end
 `
 
 /**
- * The queue. A kind says, before this part, whether there is room for a claim (`room`), makes it a
- * holder (`put`), and how its grant is told (`told`).
+ * The queue. A kind says, before this part, whether there is room for a claim (`room`), and makes it a
+ * holder (`grant`, which answers what is told of it).
  */
 export const queue = (mark: string): string => `
 -- Grants that one message can tell go out in one: lists of tokens, grants and ttls, and the key.
@@ -184,8 +184,7 @@ local function serve(now, held)
         break
       end
       redis.call('HDEL', KEYS[k + 4], first)
-      put(first, fence, claim, ttl, now)
-      tell(first, told(fence, held and last or 0, now), ttl .. ':' .. beat)
+      tell(first, grant(first, fence, claim, ttl, last, held, now), ttl .. ':' .. beat)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

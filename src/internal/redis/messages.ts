@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readEarlier, readFence, readFloor, readLimit } from "./answers.js"
+import { type Busy, readEarlier, readFence, readFloor, readLast, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -18,6 +18,7 @@ export interface GrantMessage {
   readonly earlierTokens: number
   /** The server's time of the waiter's last heartbeat that had come to it, in ms. */
   readonly beatMillis: number
+  readonly lastToken: number | undefined
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -32,7 +33,7 @@ export interface Recipient {
 /** Lists of tokens, grants, and ttls and heartbeats; and the key. */
 const grant = /^(\S+) ([\d:,]+) ([\d:,]+) ([^]+)$/
 
-/** A grant of what several can hold; that of a lock has one part or two. */
+/** A grant of what several can hold has three parts or four; that of a lock has one or two. */
 const threeParts = /:\d*:/
 
 /** For so many keys of foreign programs the store remembers that it has warned of them. */
@@ -158,6 +159,7 @@ export class Messages {
         fencingFloor,
         leastLimit,
         earlierTokens: several ? 0 : readEarlier(ofGrants[index]),
+        lastToken: readLast(ofGrants[index], fencingToken),
         beatMillis,
         ttlMillis: ttlMillis!,
         several

@@ -280,7 +280,9 @@ export class Place {
   private beat(): void {
     const claim = this.events.claimFor(this)
     // never more than one command on its way
-    if (this.over || claim === undefined || this.call.settled === undefined) return
+    if (this.over || this.call.settled === undefined) return
+    // (nobody needs it for the moment)
+    if (claim === undefined) return this.beatIn(this.sent.beat)
     this.nextBeat?.cancel()
     if (this.doubted) this.calmUntil = this.now + doubtPause
     this.doubted = false

@@ -27,14 +27,12 @@ local function room()
   return not taken
 end
 
-local function put(token, fence, claim, ttl)
+-- Answers the fencing token, and how many before it belong to the same tenure: of the time since the last
+-- one, where the asker held the lock all that time.
+local function grant(token, fence, claim, ttl, last, held, now)
   redis.call('SET', KEYS[1], token, 'PX', ttl)
   taken = { tonumber(ttl), fence .. ' ' .. claim }
-end
-
--- The fencing token, and how many before it belong to the same tenure: of the time since the last one.
-local function told(fence, last, now)
-  local more = last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
+  local more = held and last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
   return more > 0 and fence .. ':' .. more or fence
 end
 `

@@ -240,7 +240,7 @@ export class RedisStore implements Store {
         undefined
       )
       tenure.mayBeHeld(call.sentAt, bound?.holdMillis)
-      attempt.turn = line.adopt(tenure, claim, readLast(reply))
+      attempt.turn = line.adopt(tenure, claim, readLast(reply, fencingToken))
       tellLimit(claim, readLimit(reply))
       return new Granted(grantOf(commands, line, attempt.turn))
     }

@@ -82,17 +82,3 @@ export const contentionOf = (
     busy?.heldForMillis === undefined ? undefined : Math.round(busy.heldForMillis + agoMillis),
   foreign: busy?.foreign ?? false
 })
-
-/** A caller of the same process has it. */
-export const contentionHere = (
-  { claim, grantedAt, tenure }: Turn,
-  defaultOwner: string,
-  aheadHere: number,
-  now: number
-): Contention => ({
-  ahead: aheadHere,
-  retryAfterMillis: Math.max(0, Math.round(tenure.validUntil - now)),
-  owner: claim.owner ?? defaultOwner,
-  heldForMillis: Math.round(now - grantedAt),
-  foreign: false
-})
