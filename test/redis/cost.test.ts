@@ -392,7 +392,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
             handedOver: yield* on(semaphores.release, token("holder", 4)),
             passed: yield* on(semaphores.pass, token("holder", 5), 60_000, claim, "0", 0),
             left: yield* on(semaphores.release, token("me", 1)),
-            looked: yield* on(look, 1, 1)
+            looked: yield* on(look, 1)
           }
         })
       const few = yield* costs({ holders: 10, waiters: 5 })
@@ -421,7 +421,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
         expect(counts.every((count) => count > 100)).toBe(true)
         expect(Math.max(...counts)).toBeLessThanOrEqual(32 + 32 * 8 + 40)
         for (const listed of [0, 10]) {
-          expect(yield* commandsOf(server, look, listed, listed)).toBeLessThanOrEqual(200)
+          expect(yield* commandsOf(server, look, listed)).toBeLessThanOrEqual(200)
         }
       })
   )
