@@ -2,10 +2,24 @@
 import { expect, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { Lock, RedisLockStore } from "effect-redis-lock"
+import * as Option from "effect/Option"
+import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
+import { caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
-import { type Environment, leftovers, quietly, RedisServer, storeOf } from "./support.js"
+import {
+  type Environment,
+  failure,
+  type FaultProxy,
+  leftovers,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  undisturbed
+} from "./support.js"
 
 class TestCluster extends Context.Tag("test/clusterLayer/Cluster")<
   TestCluster,
@@ -101,4 +115,218 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       })
     )
   )
+
+  /** Runs it while an acquire in that shard waits in vain: it is over first. */
+  const meanwhile = <A, E>(
+    { use }: Pick<Environment, "use">,
+    silentKey: string,
+    effect: Effect.Effect<A, E, LockStore.LockStore>
+  ) =>
+    Effect.gen(function* () {
+      const waiting = yield* Effect.fork(Effect.exit(Lock.acquire(silentKey, { ttl }).pipe(use)))
+      const value = yield* effect.pipe(use)
+      expect(Option.isNone(yield* Fiber.poll(waiting))).toBe(true)
+      expect(failure(yield* Fiber.join(waiting))).toMatchObject({ _tag: "LockStoreError" })
+      return value
+    }).pipe(Effect.scoped)
+
+  for (const [how, begin] of [
+    ["silent", (proxy: FaultProxy.FaultProxy) => proxy.blackHole()],
+    [
+      "dead",
+      (proxy: FaultProxy.FaultProxy) => {
+        proxy.refuse()
+        proxy.cutAll()
+      }
+    ],
+    ["slow", (proxy: FaultProxy.FaultProxy) => proxy.link({ toClient: 60_000 })]
+  ] as const) {
+    it.scoped(`a shard that is ${how} delays no acquire, renewal or release of another`, () =>
+      quietly(
+        undisturbed(
+          500,
+          Effect.gen(function* () {
+            const { cluster, proxies, use } = yield* proxied()
+            const keys = yield* keyOfEach(cluster)
+            yield* warm({ use }, keys)
+            const [silent, ...others] = keys
+            const leases = yield* Effect.forEach(others, (key) => Lock.acquire(key, { ttl })).pipe(
+              use
+            )
+            begin(proxies[0]!)
+            yield* meanwhile(
+              { use },
+              silent!,
+              Effect.gen(function* () {
+                for (const lease of leases) yield* lease.verify
+                yield* Effect.forEach(others, (key) =>
+                  Effect.forEach(
+                    Array.from({ length: 20 }, (_, i) => `{${key}}${i}`),
+                    (key) => Lock.withLock(key, { ttl })(({ verify }) => verify),
+                    { concurrency: 4 }
+                  )
+                )
+                for (const lease of leases) yield* lease.release
+              })
+            )
+          })
+        )
+      )
+    )
+  }
+
+  it.scoped("a shard that is silent from the start keeps no other from being connected to", () =>
+    quietly(
+      Effect.gen(function* () {
+        const cluster = yield* TestCluster
+        const through = yield* RedisCluster.throughProxies(cluster)
+        const [, ...others] = yield* keyOfEach(cluster)
+        through.proxies[0]!.blackHole()
+        // (each begins with another node)
+        for (let i = 0; i < 4; i++) {
+          const store = yield* storeOf(
+            RedisLockStore.layerCluster({
+              nodes: through.addresses,
+              cluster: { natMap: { ...through.natMap } }
+            })
+          )
+          yield* warm(store, others)
+          yield* store.close
+        }
+      })
+    )
+  )
+
+  it.scoped("a connection that died idle is bridged within a command deadline", () =>
+    Effect.gen(function* () {
+      const { cluster, proxies, use } = yield* proxied()
+      const keys = yield* keyOfEach(cluster)
+      for (const callers of [1, 20]) {
+        yield* warm({ use }, keys)
+        for (const proxy of proxies) proxy.abandon()
+        const { exit, millis } = yield* timed(
+          Effect.forEach(
+            keys.flatMap((key) => Array.from({ length: callers }, (_, i) => `{${key}}${i}`)),
+            (key) => Lock.withLock(key, { ttl, waitAtMost: "10 seconds" })(Effect.void).pipe(use),
+            { concurrency: "unbounded" }
+          )
+        )
+        expect(Exit.isSuccess(exit)).toBe(true)
+        expect(millis).toBeLessThan(2_000)
+      }
+      yield* nothingLeftIn(cluster)
+    })
+  )
+
+  for (const [ttl, latency] of [
+    [1_000, 300],
+    [5_000, 900]
+  ] as const) {
+    it.scoped(`no lease of ${ttl} ms is lost by answers that take ${latency} ms from now on`, () =>
+      Effect.gen(function* () {
+        const { cluster, proxies, use } = yield* proxied()
+        const keys = yield* keyOfEach(cluster)
+        const leases = yield* Effect.forEach(keys, (key) => Lock.acquire(key, { ttl }).pipe(use))
+        for (const proxy of proxies) proxy.link({ toClient: latency })
+        const lost = yield* Effect.raceFirst(
+          Effect.raceAll(leases.map(({ awaitLost }) => Effect.flip(awaitLost))),
+          Effect.as(Effect.sleep(2.2 * ttl), undefined)
+        )
+        expect(lost).toBe(undefined)
+        // (one after the other they would have one deadline)
+        yield* Effect.forEach(leases, ({ release }) => release, { concurrency: "unbounded" })
+      })
+    )
+  }
+
+  it.scoped("a waiter has its turn, though answers become slow", () =>
+    Effect.gen(function* () {
+      const { cluster, proxies, use } = yield* proxied(strict)
+      const holding = yield* storeOf(RedisLockStore.layerCluster({ nodes: cluster.addresses }))
+      const holder = yield* caller(holding.use, "k", { ttl: 60_000 })
+      yield* holder.lease
+      const server = yield* cluster.nodeOf("k")
+      const waiter = yield* queuedCaller({ use, server }, "k", 0, { ttl: 1_000 })
+      for (const proxy of proxies) proxy.link({ toClient: 400 })
+      yield* Effect.sleep(2_500)
+      yield* holder.release
+      yield* waiter.lease
+    })
+  )
+
+  it.scoped("waiters hear of handoffs, and again when the node has gone that told them", () =>
+    Effect.gen(function* () {
+      const { cluster, proxies, store, use } = yield* proxied(strict)
+      const holding = yield* storeOf(
+        RedisLockStore.layerCluster({ nodes: cluster.addresses, ...strict })
+      )
+      for (const round of [1, 2, 3]) {
+        const server = yield* cluster.nodeOf("k")
+        const holder = yield* caller(holding.use, "k", { ttl })
+        yield* holder.lease
+        const waiter = yield* queuedCaller({ use, server }, "k", 0, { ttl })
+        const told = () => proxies.filter(hasSubscriber)
+        yield* Effect.raceAll(proxies.map((proxy) => proxy.until(() => hasSubscriber(proxy))))
+        yield* Effect.raceAll(cluster.masters.map((server) => subscribed({ store, server })))
+        // (its next heartbeat is not due for a second)
+        expect(yield* since(holder.release, waiter.lease)).toBeLessThan(450)
+        expect(told()).toHaveLength(1)
+        yield* waiter.release
+        if (round < 3) told()[0]!.cutSubscribers()
+      }
+      yield* nothingLeftIn(cluster)
+    })
+  )
+
+  it.scoped(
+    "when the store is closed, no connection is left, also of those that are being made",
+    () =>
+      quietly(
+        Effect.gen(function* () {
+          const { close, cluster, proxies, use } = yield* proxied({ commandTimeout: 500 })
+          const keys = yield* keyOfEach(cluster)
+          yield* warm({ use }, keys)
+          for (const proxy of proxies) proxy.blackHole()
+          yield* Effect.forEach(
+            keys,
+            (key) => Effect.exit(Effect.scoped(Lock.tryAcquire(key)).pipe(use)),
+            { concurrency: "unbounded" }
+          )
+          yield* close
+          for (const proxy of proxies) proxy.heal()
+          for (const proxy of proxies) yield* proxy.until(() => proxy.connections.length === 0)
+        })
+      )
+  )
+
+  it.scoped("a Cluster that is away as a whole is connected to again when it is back", () =>
+    quietly(
+      Effect.gen(function* () {
+        const { cluster, proxies, use } = yield* proxied({ commandTimeout: 500 })
+        const keys = yield* keyOfEach(cluster)
+        yield* warm({ use }, keys)
+        for (const proxy of proxies) {
+          proxy.refuse()
+          proxy.cutAll()
+        }
+        const { exit, millis } = yield* timed(Lock.withLock("k")(Effect.void).pipe(use))
+        expect(failure(exit)).toMatchObject({ _tag: "LockStoreError", transient: true })
+        expect(String(failure(exit))).toMatch(/ECONN(RESET|REFUSED)/)
+        expect(millis).toBeLessThan(2_500)
+        for (const proxy of proxies) proxy.accept()
+        for (const key of keys) {
+          yield* RedisServer.eventually(
+            Effect.map(
+              Effect.exit(Lock.withLock(key, { ttl })(Effect.void).pipe(use)),
+              Exit.isSuccess
+            )
+          )
+        }
+        yield* nothingLeftIn(cluster)
+      })
+    )
+  )
 })
+
+const hasSubscriber = ({ connections }: FaultProxy.FaultProxy): boolean =>
+  connections.some(({ subscriber }) => subscriber)
