@@ -1,14 +1,22 @@
 /** A store's own connections to a Cluster: what holds for one server holds for each of its shards. */
-import { expect, layer } from "@effect/vitest"
+import { describe, expect, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
+import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import { caller, queuedCaller, since, strict, subscribed } from "../support/Queue.js"
+import { readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import * as LyingProxy from "../support/LyingProxy.js"
 import * as RedisCluster from "../support/RedisCluster.js"
+import { redisCapabilities } from "../support/stores.js"
+import * as Workers from "../support/Workers.js"
 import {
   type Environment,
   failure,
@@ -326,6 +334,158 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       })
     )
   )
+})
+
+const certificate = (name: string) =>
+  fileURLToPath(new URL(`../support/tls/${name}`, import.meta.url))
+
+layer(
+  Layer.scoped(
+    TestCluster,
+    RedisCluster.make({
+      args: RedisServer.flags({
+        "tls-cert-file": certificate("server.crt"),
+        "tls-key-file": certificate("server.key"),
+        "tls-ca-cert-file": certificate("ca.crt"),
+        "tls-auth-clients": "no",
+        requirepass: "s3cret"
+      })
+    })
+  ),
+  { excludeTestServices: true, timeout: "30 seconds" }
+)("own connections to a Cluster with TLS and a password", (it) => {
+  it.scoped("by layerClusterConfig, with all options of ioredis", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const nodes = yield* Effect.forEach(cluster.masters, ({ command, host }) =>
+        Effect.gen(function* () {
+          const port = yield* RedisServer.freePort
+          yield* command("CONFIG", "SET", "tls-port", port)
+          return { host, plain: yield* Effect.map(command("CONFIG", "GET", "port"), String), port }
+        })
+      )
+      // (what the nodes say of each other are their plain ports)
+      const natMap = Object.fromEntries(
+        nodes.map(({ host, plain, port }) => [`${host}:${plain.split(",")[1]}`, { host, port }])
+      )
+      const layerOf = (password: string) =>
+        RedisLockStore.layerClusterConfig({
+          nodes: Config.succeed(nodes.map(({ host, port }) => `${host}:${port}`)),
+          password: Config.succeed(Redacted.make(password)),
+          commandTimeout: Config.succeed("1 second"),
+          redis: Config.succeed({
+            tls: { ca: readFileSync(certificate("ca.crt"), "utf8") },
+            connectionName: "a-name"
+          }),
+          cluster: Config.succeed({ natMap, keyPrefix: "app:" })
+        })
+      const { use } = yield* storeOf(layerOf("s3cret"))
+      for (const key of yield* keyOfEach(cluster)) {
+        yield* Lock.withLock(key, { ttl })(({ token }) =>
+          Effect.gen(function* () {
+            const node = yield* cluster.nodeOf(`app:${key}`)
+            expect(yield* node.command("GET", `app:${key}`)).toBe(token)
+            const names = (yield* node.clients).map(({ name }) => name)
+            expect(names).toContain("a-name")
+          })
+        ).pipe(use)
+      }
+      const refused = yield* storeOf(layerOf("wrong-s3cret"))
+      const exit = yield* Effect.exit(Lock.withLock("k")(Effect.void).pipe(refused.use))
+      const error = String(failure(exit))
+      expect(error).toContain("Check the user name and the password")
+      expect(error).not.toContain("s3cret")
+    })
+  )
+})
+
+for (const [how, down] of [
+  ["killed", (master: RedisServer.RedisProcess) => master.kill],
+  [
+    "silent",
+    ({ cont, stop }: RedisServer.RedisProcess) =>
+      Effect.zipRight(
+        Effect.addFinalizer(() => cont),
+        stop
+      )
+  ]
+] as const) {
+  layer(Layer.scoped(TestCluster, RedisCluster.make({ replicas: 1 })), {
+    excludeTestServices: true,
+    timeout: "60 seconds"
+  })(`a master that is ${how}`, (it) => {
+    it.scoped("is replaced by its replica, and the others' locks are kept meanwhile", () =>
+      quietly(
+        Effect.gen(function* () {
+          const cluster = yield* TestCluster
+          const keys = yield* keyOfEach(cluster)
+          const { close, use } = yield* storeOf(
+            RedisLockStore.layerCluster({ nodes: cluster.addresses, commandTimeout: 500 })
+          )
+          yield* warm({ use }, keys)
+          const [, ...others] = keys
+          const leases = yield* Effect.forEach(others, (key) =>
+            Lock.acquire(key, { ttl: 5_000, renewEvery: 200 }).pipe(use)
+          )
+          yield* down(cluster.masters[0]!)
+          yield* RedisServer.eventually(
+            Effect.map(
+              Effect.exit(Lock.withLock(keys[0]!, { ttl })(Effect.void).pipe(use)),
+              Exit.isSuccess
+            )
+          )
+          for (const lease of leases) expect(yield* lease.isHeld).toBe(true)
+          yield* Effect.forEach(leases, ({ release }) => release)
+          yield* close
+        })
+      )
+    )
+  })
+}
+
+layer(Layer.scoped(TestCluster, RedisCluster.make()), {
+  excludeTestServices: true,
+  timeout: "30 seconds"
+})("a process with its own connections to a Cluster", (it) => {
+  it.scoped("ends by itself when the store is closed, also where nodes are silent", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const silent = yield* LyingProxy.stranger({})
+      for (const [nodes, locked] of [
+        [cluster.addresses, true],
+        [[{ host: "127.0.0.1", port: silent }], false]
+      ] as const) {
+        const worker = yield* Workers.once("layerCluster", { nodes, commandTimeout: 1_000 })
+        expect(yield* worker.next("Closed")).toMatchObject({ locked })
+        expect(yield* worker.ended).toBe(0)
+      }
+    })
+  )
+})
+
+layer(
+  Layer.provideMerge(
+    Layer.unwrapEffect(
+      Effect.map(TestCluster, ({ addresses }) => RedisLockStore.layerCluster({ nodes: addresses }))
+    ),
+    Layer.scoped(TestCluster, RedisCluster.make())
+  ),
+  { excludeTestServices: true, timeout: "30 seconds" }
+)("own connections to a Cluster", (it) => {
+  // (the cases have ttls that are shorter than it can take to be connected)
+  it.scoped("are connected", () =>
+    Effect.forEach(
+      Array.from({ length: 60 }, (_, i) => `warm-${i}`),
+      (key) => Lock.withLock(key, { ttl })(Effect.void),
+      { concurrency: 4 }
+    )
+  )
+
+  describe.concurrent("keep the contract", () => {
+    const cases = LockStoreContract.cases({ capabilities: redisCapabilities })
+    for (const { effect, name, timeoutMillis } of cases)
+      it.effect(name, () => effect, timeoutMillis)
+  })
 })
 
 const hasSubscriber = ({ connections }: FaultProxy.FaultProxy): boolean =>
