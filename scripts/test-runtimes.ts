@@ -76,7 +76,8 @@ const sources: ReadonlyArray<Source> = [
     name: "deno",
     wanted: "deno@2",
     binary: "@deno/*/deno",
-    args: ["run", "--allow-all"],
+    // what the guide says that it needs
+    args: ["run", "--no-prompt", "--allow-net", "--allow-env", "--allow-sys=hostname"],
     runsTests: false
   }
 ]
