@@ -45,15 +45,15 @@ const clientOf = (cluster: RedisCluster.RedisCluster, options: ClientOptions) =>
     (client) => Effect.sync(() => client.disconnect())
   )
 
-/** A store on a client of its own. */
-const storeOn = (
-  cluster: RedisCluster.RedisCluster,
-  options?: RedisLockStore.StoreOptions,
-  clientOptions = soon
-) =>
-  Effect.flatMap(clientOf(cluster, clientOptions), (client) =>
+/** A store on a client of the user's. */
+const storeOnClient = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
+  Effect.flatMap(clientOf(cluster, soon), (client) =>
     storeOf(RedisLockStore.layerFromClient(client, options))
   )
+
+/** A store with connections of its own. */
+const storeOn = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
+  storeOf(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...options }))
 
 // -----------------------------------------------------------------------------
 // the kinds
@@ -223,13 +223,18 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   excludeTestServices: true,
   timeout: "30 seconds"
 })("a slot on its way", (it) => {
-  for (const { acquire, count, name, several, tryAcquire } of kinds) {
-    describe(`${name}`, () => {
+  const both = ["a lock", "a semaphore"]
+  const onClient = kinds.filter(({ name }) => both.includes(name))
+  for (const [{ acquire, count, name, several, tryAcquire }, where, storeOfKind] of [
+    ...kinds.map((kind) => [kind, "connections of its own", storeOn] as const),
+    ...onClient.map((kind) => [kind, "a client of yours", storeOnClient] as const)
+  ]) {
+    describe(`${name}, by ${where},`, () => {
       for (const stage of Object.keys(stages) as ReadonlyArray<keyof typeof stages>) {
         it.scoped(`is renewed, verified and given back, with ${stage}`, () =>
           Effect.gen(function* () {
             const cluster = yield* TestCluster
-            const { use } = yield* storeOn(cluster)
+            const { use } = yield* storeOfKind(cluster)
             const keys = keysFor({ count })
             const held = yield* acquire(keys, { ttl, renewEvery: 200 }).pipe(use)
             const move = yield* begin(cluster, keys, stage)
@@ -259,7 +264,7 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       it.scoped("waits while its slot is on its way, and its fencing token does not go back", () =>
         Effect.gen(function* () {
           const cluster = yield* TestCluster
-          const { store, use } = yield* storeOn(cluster)
+          const { store, use } = yield* storeOfKind(cluster)
           const keys = keysFor({ count })
           yield* Effect.scoped(acquire(keys, { ttl })).pipe(use)
           // as after a time in which the server's clock was an hour ahead
@@ -285,7 +290,7 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       it.scoped("waits no longer than it may, and leaves nothing behind", () =>
         Effect.gen(function* () {
           const cluster = yield* TestCluster
-          const { store, use } = yield* storeOn(cluster)
+          const { store, use } = yield* storeOfKind(cluster)
           const keys = keysFor({ count })
           const move = yield* begin(cluster, keys)
           const { exit } = yield* timed(

@@ -13,6 +13,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as FaultProxy from "./FaultProxy.js"
 import * as RedisServer from "./RedisServer.js"
 
 export interface Options {
@@ -73,6 +74,30 @@ export interface RedisCluster {
     to: RedisServer.RedisProcess
   ) => Effect.Effect<void>
 }
+
+/** A proxy before each master, and how a client is told to reach the Cluster through them. */
+export interface Proxied {
+  readonly proxies: ReadonlyArray<FaultProxy.FaultProxy>
+  readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly natMap: Readonly<Record<string, { readonly host: string; readonly port: number }>>
+  /** The one before the node that serves the key's slot now. */
+  readonly proxyOf: (key: string) => Effect.Effect<FaultProxy.FaultProxy>
+}
+
+export const throughProxies = (cluster: RedisCluster): Effect.Effect<Proxied, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const byPort = new Map<number, FaultProxy.FaultProxy>()
+    for (const { port } of cluster.masters) byPort.set(port, yield* FaultProxy.make(port))
+    const address = ({ host, port }: FaultProxy.FaultProxy) => ({ host, port })
+    return {
+      proxies: [...byPort.values()],
+      addresses: [...byPort.values()].map(address),
+      natMap: Object.fromEntries(
+        [...byPort].map(([port, proxy]) => [`127.0.0.1:${port}`, address(proxy)])
+      ),
+      proxyOf: (key) => Effect.map(cluster.nodeOf(key), ({ port }) => byPort.get(port)!)
+    }
+  })
 
 const slots = 16384
 

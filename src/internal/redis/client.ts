@@ -24,6 +24,7 @@ export interface ClientOptions {
     | {
         readonly password?: string | null | undefined
         readonly connectionName?: string | undefined
+        readonly tls?: object | undefined
       }
     | undefined
 }
@@ -33,6 +34,7 @@ export interface RedisClient {
   readonly options?: ClientOptions | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
+  role?(): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
   off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
@@ -67,22 +69,40 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
   send(parcel, onReply, onError) {
     const { keys, script } = parcel
     const keysAndArgs = keys.concat(parcel.args)
+    const refused = (error: unknown) => {
+      if (client.role === undefined || !hasNoScripts(error)) return onError(error)
+      client.role().then(
+        (role) => onError(Array.isArray(role) && role[0] === "sentinel" ? aSentinel() : error),
+        () => onError(error)
+      )
+    }
     try {
       if (!loaded.has(script)) {
         loaded.add(script)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
+        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, refused)
         return
       }
       client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
         // (given up meanwhile, and undone: it must not come behind that)
-        if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return onError(error)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
+        if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return refused(error)
+        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, refused)
       })
     } catch (error) {
       onError(error)
     }
   }
 })
+
+const hasNoScripts = (error: unknown): boolean => /unknown command.*\beval/is.test(messageOf(error))
+
+/** As the server's own error, which it would repeat. */
+const aSentinel = (): Error =>
+  Object.assign(
+    new Error(
+      "The address is that of a Sentinel, which keeps no locks: give it as sentinels: [{ host, port }], with the name of the master."
+    ),
+    { name: "ReplyError" }
+  )
 
 export interface ConnectionListener {
   readonly onReady: () => void

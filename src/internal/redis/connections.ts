@@ -37,9 +37,9 @@ import { type ConnectionEvents, Dialled, type Network } from "./connection.js"
 import type { Lane, LaneEvents } from "./lane.js"
 import { alone, pack, type Parcel } from "./parcel.js"
 import { Spares } from "./spares.js"
-import { Slowest, type Transport } from "./transport.js"
+import { type Route, Slowest, type Transport } from "./transport.js"
 
-export class Connections implements Transport, LaneEvents {
+export class Connections implements Transport, Route, LaneEvents {
   readonly connection = 0
   readonly isOwn = true
   lastError: unknown = undefined
@@ -68,7 +68,7 @@ export class Connections implements Transport, LaneEvents {
     /** For what keeps the process alive, unlike the other timers of a store. */
     private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
   ) {
-    this.spares = new Spares(timeoutMillis, this.slowest)
+    this.spares = new Spares(timeoutMillis, this.slowest, network.byName)
     if (!network.isLazy) this.dial()
   }
 
@@ -84,6 +84,11 @@ export class Connections implements Transport, LaneEvents {
     return this.lines.some((line) => line.greeted)
   }
 
+  /** Whether nothing is asked for that is not answered. */
+  get isIdle(): boolean {
+    return this.open.size === 0
+  }
+
   get slowestMillis(): number {
     return this.slowest.millis
   }
@@ -97,6 +102,10 @@ export class Connections implements Transport, LaneEvents {
   }
 
   // ---------------------------------------------------------------- calls
+
+  routeOf(): Route {
+    return this
+  }
 
   send(parcel: Parcel): void {
     for (const call of parcel.calls) this.open.add(call)

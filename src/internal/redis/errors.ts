@@ -9,7 +9,7 @@ import {
   messageOf,
   withoutTokens
 } from "./replyErrors.js"
-import type { Transport } from "./transport.js"
+import type { Route } from "./transport.js"
 
 /** A command without a usable answer. */
 export const storeError = (
@@ -18,8 +18,9 @@ export const storeError = (
   key: string,
   outcome: Outcome
 ): StoreFailure => {
-  const { transport, timeoutMillis } = commands
-  const { lastError } = transport
+  const { timeoutMillis } = commands
+  const route = commands.routeOfLock(key)
+  const { lastError } = route
   switch (outcome._tag) {
     case "Answered":
       return new StoreFailure(
@@ -33,7 +34,7 @@ export const storeError = (
         operation,
         key,
         explain(outcome.error),
-        !transport.ended && mayPass(outcome.error),
+        !route.ended && mayPass(outcome.error),
         outcome.error,
         isOnItsWay(outcome.error)
       )
@@ -42,23 +43,21 @@ export const storeError = (
         operation,
         key,
         `Redis did not answer within ${timeoutMillis} ms. ${
-          speaksNoTls(transport)
+          speaksNoTls(route)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
-              ? `The connection's state is "${transport.status}": is the server overloaded, or the network down?${transport.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
+              ? `The connection's state is "${route.status}": is the server overloaded, or the network down?${route.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
-        !transport.ended &&
-          !speaksNoTls(transport) &&
-          (lastError === undefined || mayPass(lastError)),
+        !route.ended && !speaksNoTls(route) && (lastError === undefined || mayPass(lastError)),
         lastError
       )
   }
 }
 
 /** Such a server waits for the rest of a command, and does not answer. */
-const speaksNoTls = ({ isReady, lastError, options }: Transport): boolean =>
-  options.tls !== undefined &&
+const speaksNoTls = ({ isReady, lastError, options }: Route): boolean =>
+  (options.tls ?? options.redisOptions?.tls) !== undefined &&
   !isReady &&
   (lastError === undefined || messageOf(lastError).includes("ETIMEDOUT"))
 
@@ -83,6 +82,22 @@ export const cameLate = (claim: Claim, tookMillis: number): StoreFailure =>
   )
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
+  [
+    /^MOVED/,
+    "The server is a node of a Cluster: use RedisLockStore.layerCluster({ nodes: [{ host, port }] }), or layerFromClient with a Cluster client."
+  ],
+  [
+    /cluster support disabled|unknown command.*\bcluster\b/i,
+    "The server is no node of a Cluster: use RedisLockStore.layer."
+  ],
+  [
+    /unknown command.*\bsentinel\b/i,
+    "An address in sentinels is that of a server, and not of a Sentinel: give the server's as url."
+  ],
+  [
+    /sentinel.*(NOAUTH|WRONGPASS|invalid (username|password))/i,
+    "Check sentinelUsername and sentinelPassword, which are the Sentinels' own."
+  ],
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],
   [
     /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
@@ -136,7 +151,7 @@ export const explain = (error: unknown): string => {
  */
 const mayPass = (error: unknown): boolean =>
   isTransient(error)
-    ? !/certificate|SSL/i.test(messageOf(error))
+    ? !/certificate|SSL|No Sentinel knows|unknown command/i.test(messageOf(error))
     : /^(OOM|MISCONF|NOREPLICAS)/.test(messageOf(error))
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */

@@ -17,9 +17,9 @@ import {
 import { Lane, type LaneEvents } from "./lane.js"
 import { alone, type Parcel } from "./parcel.js"
 import { withoutSecrets } from "./secrets.js"
-import { Slowest, type Transport } from "./transport.js"
+import { type Route, Slowest, type Transport } from "./transport.js"
 
-export class GivenClient implements Transport, LaneEvents {
+export class GivenClient implements Transport, Route, LaneEvents {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
   connection = 0
   readonly isOwn = false
@@ -85,6 +85,10 @@ export class GivenClient implements Transport, LaneEvents {
 
   get slowestMillis(): number {
     return this.slowest.millis
+  }
+
+  routeOf(): Route {
+    return this
   }
 
   send(parcel: Parcel): void {

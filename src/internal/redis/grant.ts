@@ -55,7 +55,7 @@ export class RedisGrant implements Grant {
   /** Renews it, where its share was made smaller so that it is that small from then on. */
   renew(onExit: (exit: RenewExit) => void): Forget {
     const { claim, tenure } = this.turn
-    const patience = this.commands.patience(claim.ttlMillis)
+    const patience = this.commands.patience(this.line.keys[0], claim.ttlMillis)
     if (tenure.reshared) return this.askForLess("renew", patience, onExit)
     if (tenure.isShared) return this.renewForAll(onExit)
     const ttlMillis = this.askedMillis
@@ -205,7 +205,7 @@ export class RedisGrant implements Grant {
         protocol.renew,
         line.firstKeys(protocol.renewedKeys),
         [token, String(longest)],
-        commands.patience(shortest)
+        commands.patience(line.keys[0], shortest)
       )
     }
     const call = tenure.renewal

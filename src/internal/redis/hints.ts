@@ -4,7 +4,7 @@
  */
 import { validUntil } from "../common/timing.js"
 import type { Busy, Told } from "./answers.js"
-import type { Surroundings } from "./surroundings.js"
+import type { ServerTime } from "./surroundings.js"
 
 /** How far a fencing token may be ahead of where the server's clock has come to, in µs. */
 const mostAhead = 1_000_000
@@ -23,7 +23,8 @@ export const isProof = (
   { earlierTokens = 0, fencingToken }: Told,
   ttl: number,
   { busy, longestHandoff, provenAt }: Known,
-  { commands, serverTime }: Surroundings,
+  serverTime: ServerTime | undefined,
+  slowestMillis: number,
   now: number
 ): boolean => {
   // (before the first answer about this place: what the store knows from others)
@@ -33,7 +34,7 @@ export const isProof = (
       : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
   return (
     // a renewal must get through in what is left
-    validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * commands.transport.slowestMillis) &&
+    validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * slowestMillis) &&
     known !== undefined &&
     // greater than the last one when the token was found in the queue: the grant came after that. (A token
     // can be queued twice, by an acquire that was sent again.)

@@ -37,6 +37,9 @@ export const hashed = (key: string): string => {
   return close <= open + 1 ? key : key.slice(open + 1, close)
 }
 
+/** The slot of a key as it is stored. */
+export const slotOf = (stored: string): number => crc16(hashed(stored)) & 0x3fff
+
 type Beside = (suffix: string) => string
 
 /**

@@ -163,7 +163,7 @@ export class Place {
       script,
       this.keys,
       [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
-      script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
+      script === protocol.heartbeat ? commands.patience(this.keys[0], this.sent.window) : undefined,
       contended
     )
   }
@@ -317,9 +317,13 @@ export class Place {
   /** A message: the token was granted. It comes on another connection, and can overtake "queued". */
   onMessage(told: Told, ttl: number): void {
     if (this.over) return
-    // (the lease of a claim with bounds begins with an answer)
-    const isPlain = this.protocol.bounds === undefined
-    if (isPlain && isProof(told, ttl, this, this.around, this.now)) {
+    const { commands, serverTime } = this.around
+    const { slowestMillis } = commands.routeOf(this.keys[0])
+    if (
+      // (the lease of a claim with bounds begins with an answer)
+      this.protocol.bounds === undefined &&
+      isProof(told, ttl, this, serverTime, slowestMillis, this.now)
+    ) {
       return this.granted(told, this.provenAt, ttl)
     }
     // too late, or not to be believed: the server says whether it still holds, for a full ttl

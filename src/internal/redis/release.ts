@@ -74,7 +74,7 @@ export class Release {
       if (
         outcome._tag === "Failed" &&
         isTransient(outcome.error) &&
-        !commands.transport.ended &&
+        !commands.routeOf(line.keys[0]).ended &&
         now + pause < this.deadline
       ) {
         // a server's refusal says that nothing was done

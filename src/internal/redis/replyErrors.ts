@@ -27,6 +27,6 @@ export const isOnItsWay = (error: unknown): boolean =>
 /** What the server has refused and will go on to refuse. */
 export const isFinal = (error: unknown): boolean =>
   isServerError(error) &&
-  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT)|unknown command|no permissions|can't run this command|can't access/i.test(
+  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|MOVED|The address is that of a Sentinel)|unknown command|no permissions|can't run this command|can't access/i.test(
     messageOf(error)
   )

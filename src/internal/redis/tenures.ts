@@ -153,7 +153,7 @@ export abstract class Tenures {
       head.claim.ttlMillis !== tenure.claimMillis ||
       // (and a renewal must get through in what is left)
       tenure.validUntil - now <
-        Math.max(tenure.ttlMillis / 2, 2 * this.around.commands.transport.slowestMillis)
+        Math.max(tenure.ttlMillis / 2, 2 * this.around.commands.routeOf(this.keys[0]).slowestMillis)
     ) {
       return false
     }
