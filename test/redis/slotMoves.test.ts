@@ -19,6 +19,7 @@ import {
   Semaphore
 } from "effect-redis-lock"
 import { Cluster } from "ioredis"
+import { readFileSync } from "node:fs"
 import { caller, idle, strict } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import { failure, leftovers, quietly, RedisServer, storeOf, timed } from "./support.js"
@@ -510,6 +511,38 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
         )
         expect(busy).toMatchObject({ _tag: "LockUnavailable" })
       }
+    })
+  )
+
+  it.scoped("the documented ACL allows what is sent while a slot is on its way", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8")
+      const [line] = page.match(/^ACL SETUSER .*$/m)!
+      const more = page.match(/^- A Cluster also needs .*$/m)![0].match(/\+[\w|]+/g)!
+      for (const { command } of cluster.masters) {
+        yield* command("ACL", ...line.split(" ").slice(1), ...more, "+client|setinfo").pipe(
+          Effect.catchAllCause(() => command("ACL", ...line.split(" ").slice(1), ...more))
+        )
+      }
+      const { use } = yield* storeOf(
+        RedisLockStore.layerCluster({
+          nodes: cluster.addresses,
+          prefix: "locks:",
+          redis: { username: "locks", password: "secret" }
+        })
+      )
+      const [key] = keysFor({ count: 1 })
+      const stored = `locks:${key}`
+      const lease = yield* Lock.acquire(key!, { ttl, renewEvery: 200 }).pipe(use)
+      const move = yield* begin(cluster, [stored], "the key itself gone ahead")
+      yield* shorten(move, stored, false)
+      yield* RedisServer.eventually(
+        Effect.map(left(move, stored, false), (millis) => millis > 50_000)
+      )
+      yield* lease.verify
+      yield* lease.release
+      yield* finish(move)
     })
   )
 
