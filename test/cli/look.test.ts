@@ -90,7 +90,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("looking", (it) => {
         // the first one hears of it at its next renewal at the latest
         expect(yield* first.ended).toBe(76)
         expect(yield* cli("leader", key)).toMatchObject({ code: 1, stdout: "" })
-      })
+      }),
+    60_000
   )
 
   it.scoped("release asks on a terminal, and watch tells what changes", () =>
