@@ -148,7 +148,9 @@ describe("the command line", () => {
   })
 
   it("is not known to the library", () => {
-    expect(files.flatMap((file) => importsOf(file)).filter(({ of }) => /(^|\/)cli\//.test(of))).toEqual([])
+    expect(
+      files.flatMap((file) => importsOf(file)).filter(({ of }) => /(^|\/)cli\//.test(of))
+    ).toEqual([])
   })
 })
 
