@@ -20,8 +20,8 @@ describe("LockInspector", () => {
   })
 
   test("options can be undefined, and are of their types", () => {
-    LockInspector.list({ prefix: undefined })
-    LockInspector.watch({ prefix: undefined, every: undefined })
+    expectTypeOf(LockInspector.list).toBeCallableWith({ prefix: undefined })
+    expectTypeOf(LockInspector.watch).toBeCallableWith({ prefix: undefined, every: undefined })
     // @ts-expect-error: a prefix is a string
     LockInspector.list({ prefix: 7 })
     // @ts-expect-error: no such option

@@ -464,12 +464,20 @@ describe("what cannot be asked", () => {
                 limit,
                 inUse,
                 held: held.map(({ foreign, heldFor, limit, owner, share, ttlLeft }) => ({
-                  ...{ foreign, heldFor, limit, owner, share, ttlLeft },
+                  foreign,
+                  heldFor,
+                  limit,
+                  owner,
+                  share,
+                  ttlLeft,
                   fencingToken: 7
                 })),
                 heldCount,
                 pending: pending.map(({ limit, owner, share, waited }) => ({
-                  ...{ limit, owner, share, waited }
+                  limit,
+                  owner,
+                  share,
+                  waited
                 })),
                 pendingCount
               })
