@@ -60,14 +60,17 @@ export const targetOf = (connection: Connection): Effect.Effect<Target, CliFailu
     }
   })
 
+/** Longer than a program's: a process that has just been started on a busy machine is slow. */
+const commandTimeout = "5 seconds" as const
+
 /** The store of the locks. */
 export const storeOf = (connection: Connection): Layer.Layer<LockStore.LockStore, CliFailure> =>
   Layer.unwrapEffect(
     Effect.map(targetOf(connection), ({ name, nodes, redis, sentinels, url }) => {
-      const { prefix } = connection
-      if (nodes.length > 0) return RedisLockStore.layerCluster({ nodes, redis, prefix })
+      const all = { redis, prefix: connection.prefix, commandTimeout }
+      if (nodes.length > 0) return RedisLockStore.layerCluster({ ...all, nodes })
       const where = sentinels.length > 0 ? { sentinels, name } : { url }
-      return RedisLockStore.layer({ ...where, redis, prefix })
+      return RedisLockStore.layer({ ...all, ...where })
     })
   ).pipe(
     Layer.catchAll((error) =>

@@ -108,7 +108,6 @@ const connect = (target: Target, prefix: string): Effect.Effect<Patient, CliFail
       })
       try {
         await client.connect()
-        await client.call("PING")
       } catch (error) {
         client.disconnect()
         throw last ?? error
@@ -130,6 +129,9 @@ const clientOf = ({ name, nodes, redis, sentinels, url }: Target): Redis | Clust
     connectTimeout: patience,
     commandTimeout: patience,
     maxRetriesPerRequest: 0,
+    // (INFO may be denied, and something between may know only what is old)
+    enableReadyCheck: false,
+    protocol: 2 as const,
     retryStrategy: () => null
   }
   if (nodes.length > 0) {

@@ -46,6 +46,9 @@ const program = main(args.length === 0 ? ["--help"] : args, command).pipe(
   Effect.provide(Live)
 )
 
+// what ioredis says beside it
+globalThis.console.warn = () => {}
+
 const fiber = Effect.runFork(program)
 let toldBy: Signals.Handled | undefined
 Signals.whenTold((signal) => {

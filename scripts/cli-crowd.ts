@@ -48,7 +48,13 @@ export const crowd = (count: number) =>
           ]
           started.push(yield* Cli.start(args, { url }))
         }
-        yield* RedisServer.eventually(Effect.map(places, ({ length }) => length === end))
+        const allStand = Effect.map(places, ({ length }) => length === end)
+        const oneHasEnded = Effect.raceAll(
+          started.map((cli) =>
+            Effect.flatMap(cli.ended, (end) => Effect.dieMessage(`${end}: ${cli.stderr}`))
+          )
+        )
+        yield* Effect.raceFirst(RedisServer.eventually(allStand), oneHasEnded)
       }
       const inQueue = yield* places
       const claims = (yield* server.command("HGETALL", "{k}:lock-waiters")) as Array<string>

@@ -76,7 +76,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
         expect(end.stdout).toBe("")
         // one line that says it, and no escape sequences
         if ([64, 69, 75].includes(Number(end.code))) {
-          expect(end.stderr).toMatch(/^effect-redis-lock: .+\n$/)
+          expect(`${args.join(" ")}: ${end.stderr}`).toMatch(/: effect-redis-lock: .+\n$/)
           expect(stripVTControlCharacters(end.stderr)).toBe(end.stderr)
         }
       }
