@@ -109,13 +109,15 @@ export type Event =
       readonly subscribes: number
     }
   | { readonly _tag: "Killed"; readonly at: number; readonly worker: string }
-  /** A process that was killed still had this key, by the store's own word. */
+  /** A process that was killed had this key, by the store's own word. */
   | {
       readonly _tag: "Found"
       readonly at: number
       readonly worker: string
       readonly key: string
       readonly token: string
+      /** When the look before began, which did not find it: so it was granted after that. */
+      readonly since?: number | undefined
     }
   /** Something is there at the end that should not be. */
   | { readonly _tag: "Left"; readonly at: number; readonly where: string; readonly what: string }

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
@@ -83,7 +84,8 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
       const stay = (fault: Effect.Effect<void>) =>
         Effect.map(Effect.forkScoped(fault), (fiber) => void staying.push(fiber))
       const occupied = new Map<object, Set<string>>()
-      const looks: Array<Effect.Effect<void>> = []
+      const looks = yield* FiberSet.make<void>()
+      const look = yield* FiberSet.runtime(looks)<never>()
       yield* Effect.all(
         [
           Effect.sleep(plan.millis),
@@ -92,9 +94,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
             const record = (event: Event) => {
               events.push(event)
               if (event._tag === "Killed") {
-                for (const times of [1, 2]) {
-                  looks.push(lookForDead(crew, keys, event.worker, times * plan.ttl, events))
-                }
+                look(watchDead(crew, keys, event.worker, plan.ttl, events))
               }
             }
             const stage = { hot: keys[0]!, keysOn, stay, occupied, record }
@@ -104,7 +104,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
         ],
         { concurrency: "unbounded", discard: true }
       )
-      yield* Effect.all(looks, { concurrency: "unbounded", discard: true })
+      yield* named(crew, "what the dead had", FiberSet.awaitEmpty(looks))
       yield* Effect.forEach(
         crew.servers,
         (server) => named(crew, "an answer of Redis", sound(crew, server)),
@@ -405,26 +405,40 @@ const sound = ({ row }: Crew, server: RedisServer.RedisProcess): Effect.Effect<v
 // what the store has
 // -----------------------------------------------------------------------------
 
-/** So long after a process was killed: has it still got a key? */
-const lookForDead = (
+/** A process was killed: which keys has it still got, and which does it get now? */
+const watchDead = (
   crew: Crew,
   keys: ReadonlyArray<string>,
   worker: string,
-  millis: number,
+  ttl: number,
   events: Array<Event>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    yield* Effect.sleep(millis + 400)
-    for (const server of yield* crew.masters) {
-      for (const key of yield* server.dump) {
-        if (!keys.includes(key)) continue
-        for (const token of yield* holdersOf(server, key)) {
-          if (crew.dead.get(storeOf(token)) !== worker) continue
-          events.push({ _tag: "Found", at: now(), worker, key, token })
+    const until = now() + 2 * ttl + 400
+    const found = new Set<string>()
+    let lastLook: number | undefined
+    const look = Effect.gen(function* () {
+      const began = now()
+      for (const server of yield* crew.masters) {
+        for (const key of yield* server.dump) {
+          if (!keys.includes(key)) continue
+          for (const token of yield* holdersOf(server, key)) {
+            if (crew.dead.get(storeOf(token)) !== worker) continue
+            const what = `${key} ${token}`
+            const since = found.has(what) ? undefined : lastLook
+            events.push({ _tag: "Found", at: now(), worker, key, token, since })
+            found.add(what)
+          }
         }
       }
-    }
-  }).pipe(Effect.catchAllCause(() => Effect.void))
+      lastLook = began
+    })
+    do {
+      yield* Effect.sleep(100)
+      // (a server that is down has nothing to say)
+      yield* Effect.ignore(Effect.sandbox(look))
+    } while (now() < until)
+  })
 
 /** Of the process that made the token. */
 const storeOf = (token: string): string => token.split(".")[0]!

@@ -458,6 +458,13 @@ describe("no lease outlives its process", () => {
     expect(found([...dead, at(2_200, "queued")])).toEqual([])
     expect(found([...dead, at(2_500, "queued")])).toEqual(["no lease outlives its process"])
   })
+
+  it("or, where it died in the queue, is granted after its claim window", () => {
+    const granted = (since: number) => [...dead, { ...at(1_600, "queued"), since }]
+    expect(found(granted(1_200))).toEqual([])
+    expect(found(granted(1_300))).toEqual(["no lease outlives its process"])
+    expect(found([...granted(1_300), fault("redis stopped", 150, 300)])).toEqual([])
+  })
 })
 
 describe("no waiter is forgotten", () => {

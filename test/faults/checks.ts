@@ -470,21 +470,26 @@ const told: Check = (history, { renewEvery, ttl }) => {
 /**
  * No lease outlives its process by more than the ttl, counted from when the store runs again. A
  * process that died in the queue can still be granted the lock within its claim window (a ttl here),
- * for as long again.
+ * for as long again, and not after that.
  */
 const outliving: Check = (history, { ttl, way }) => {
   const killed = killedAt(history)
   const faults = eventsOf(history, "Fault")
   const held = new Set(eventsOf(history, "Granted").map(({ token }) => token))
-  return eventsOf(history, "Found").flatMap(({ at, key, token, worker }) => {
+  return eventsOf(history, "Found").flatMap(({ at, key, since = 0, token, worker }) => {
     const from = Math.max(
       killed.get(worker) ?? 0,
       ...faults.filter((fault) => fault.at < at).map(({ until }) => Math.min(until, at))
     )
     const most = held.has(token) ? ttl : 2 * ttl
     // (what it had sent still arrives)
-    return at > from + most + way + 2 * grace
-      ? [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
+    if (at > from + most + way + 2 * grace) {
+      return [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
+    }
+    return since > from + ttl + way + grace
+      ? [
+          `${worker} was granted ${key}, ${(since - from).toFixed(0)} ms after it was killed, or later`
+        ]
       : []
   })
 }
