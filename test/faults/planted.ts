@@ -98,9 +98,9 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     name: "validity is counted from the reply",
     file: "internal/redis/call.ts",
     find: `this.sentAt = sentAt
-    this.settle(new Answered(reply))`,
+    this.byOneKey`,
     replace: `this.sentAt = this.carrier.clock.unsafeNow()
-    this.settle(new Answered(reply))`,
+    this.byOneKey`,
     row: proxied,
     scripts: ["later and later"]
   },
@@ -131,10 +131,15 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (this.believes(told, ttl) && left > enough) {
-      return this.granted(told, this.provenAt, ttl)`,
-    replace: `if (this.believes(told, ttl)) {
-      return this.granted(told, this.now, ttl)`,
+    find: `this.granted(told, this.provenAt, ttl)`,
+    replace: `this.granted(told, this.now, ttl)`,
+    also: [
+      {
+        file: "internal/redis/hints.ts",
+        find: `validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * commands.routeOf(key).slowestMillis) &&`,
+        replace: ``
+      }
+    ],
     row: strict,
     scripts: ["later and later", "a partition"]
   },

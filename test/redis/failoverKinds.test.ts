@@ -93,6 +93,9 @@ const kinds: ReadonlyArray<Kind> = [
 
 type Use = Pick<Environment, "use">
 
+const mayPass = (error: { readonly _tag: string; readonly transient?: boolean }): boolean =>
+  error._tag === "LockStoreError" && error.transient === true
+
 /** Somebody who is in, stays until told to leave, and takes down how it was interrupted. */
 const visit = (run: Run, key: string, { use }: Use, options: Options = lasting) =>
   Effect.gen(function* () {
@@ -107,7 +110,12 @@ const visit = (run: Run, key: string, { use }: Use, options: Options = lasting) 
           )
         )
       )
-    ).pipe(use, Effect.forkScoped)
+    ).pipe(
+      // (if it takes for longer than four seconds, those who wait fail, and ask again)
+      Effect.retry({ while: mayPass }),
+      use,
+      Effect.forkScoped
+    )
     return {
       key,
       entered: Deferred.await(entered),
@@ -196,10 +204,7 @@ for (const [topology, make] of [
                   group.keyOf(`comer ${index}`),
                   lasting
                 )(Effect.void).pipe(
-                  Effect.retry({
-                    while: (error) => error._tag === "LockStoreError" && error.transient,
-                    schedule: Schedule.spaced("50 millis")
-                  }),
+                  Effect.retry({ while: mayPass, schedule: Schedule.spaced("50 millis") }),
                   use
                 )
               )
