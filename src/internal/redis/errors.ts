@@ -174,3 +174,7 @@ export const isTransient = (error: unknown): boolean =>
 
 export const closedError = (key: string): StoreFailure =>
   new StoreFailure("acquire", key, "The store is closed: its layer's scope has ended.", false)
+
+/** The slot of the key is on its way to another node of the Cluster: nothing was done. */
+export const isPostponed = (outcome: Outcome): boolean =>
+  outcome._tag === "Failed" && isOnItsWay(outcome.error)

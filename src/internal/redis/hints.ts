@@ -12,6 +12,7 @@ const mostAhead = 1_000_000
 
 /** What the store knows of the place. */
 interface Known {
+  readonly protocol: { readonly bounds?: unknown }
   /** What the last answer said; `undefined` before the first. */
   readonly busy: Busy | undefined
   /** The last command. */
@@ -25,7 +26,7 @@ interface Known {
 export const isProof = (
   { beatMillis = 0, earlierTokens = 0, fencingToken }: Told,
   ttl: number,
-  { busy, call, longestHandoff, provenAt }: Known,
+  { busy, call, longestHandoff, protocol, provenAt }: Known,
   { commands, serverTime }: Surroundings,
   key: string,
   now: number
@@ -36,6 +37,8 @@ export const isProof = (
       ? serverTime
       : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
   return (
+    // (the lease of a claim with bounds begins with an answer)
+    protocol.bounds === undefined &&
     // a renewal must get through in what is left
     validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * commands.routeOf(key).slowestMillis) &&
     known !== undefined &&

@@ -7,7 +7,8 @@
  * Everything here is synchronous, between answers, messages and timers, and every event ends in
  * `update`, which sees to it that nothing is left without a next step.
  */
-import type { Claim, Contention, ScheduledCall, StoreFailure } from "../engine.js"
+import type { Claim, Contention, StoreFailure } from "../engine.js"
+import { remove } from "../common/remove.js"
 import { validUntil } from "../common/timing.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
@@ -16,6 +17,7 @@ import type { LockKeys } from "./layout.js"
 import { Place } from "./place.js"
 import type { PlaceEvents } from "./placeEvents.js"
 import type { Protocol } from "./protocol.js"
+import { Surplus } from "./surplus.js"
 import type { Surroundings } from "./surroundings.js"
 import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
@@ -28,9 +30,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   /** Listeners that are called as soon as it is known who has the key. */
   private readonly unanswered: Array<Waiter> = []
   private readonly places: Array<Place> = []
-  /** When places that nobody needs are given up, and what sees to it. */
-  private surplusUntil: number | undefined = undefined
-  private surplus: ScheduledCall | undefined = undefined
+  private readonly surplus: Surplus
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
 
@@ -43,6 +43,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     private readonly onIdle: () => void
   ) {
     super(key, protocol, keys, around)
+    this.surplus = new Surplus(around.commands.clock, () => this.update())
   }
 
   /** How many callers wait. */
@@ -99,30 +100,17 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
   }
 
-  /**
-   * So many places are needed. Where permits are passed on, those behind them are given up at the end of
-   * what is a run now: a caller that has had its turn often comes again at once.
-   */
+  /** So many places are needed. */
   private keepPlaces(needed: number): void {
-    const { several, shared } = this.protocol
-    const isMore = several && !shared && this.places.length > needed
-    const until = (this.surplusUntil = isMore ? (this.surplusUntil ?? this.runsUntil) : undefined)
-    if (until === undefined || until <= this.now) return this.withdrawFrom(needed)
-    this.surplus ??= this.around.commands.clock.unsafeSchedule(until, () => {
-      this.surplus = undefined
-      this.update()
-    })
+    const { places, protocol, runsUntil, surplus } = this
+    const isMore = protocol.several && !protocol.shared && places.length > needed
+    if (surplus.isKept(isMore, runsUntil)) return
+    while (places.length > needed) places.pop()!.withdraw()
   }
 
   /** Somebody has gone, and does not come again. */
   private updateAtOnce(): void {
-    this.surplusUntil = Number.NEGATIVE_INFINITY
-    this.update()
-    this.surplusUntil = undefined
-  }
-
-  private withdrawFrom(index: number): void {
-    while (this.places.length > index) this.places.pop()!.withdraw()
+    this.surplus.without(() => this.update())
   }
 
   /** Whether the first place is not answered yet, and its answer may be for that caller as well. */
@@ -184,8 +172,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
       const moving = this.places.find(({ postponed }) => postponed !== undefined)?.postponed
       if (moving !== undefined) return this.fail([waiter], moving)
       waiter.overdue = true
-      this.unanswered.push(waiter)
-      return
+      return void this.unanswered.push(waiter)
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
@@ -221,10 +208,9 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     const { now } = this
     const busy = this.places.find((place) => place.busy !== undefined)?.busy
     const holder = this.tenures.find((tenure) => tenure.holder !== undefined)?.holder
-    if (busy !== undefined || holder === undefined) {
-      return contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
-    }
-    return holder.inTheWay(aheadHere, now, this.around.owner)
+    return busy === undefined && holder !== undefined
+      ? holder.inTheWay(aheadHere, now, this.around.owner)
+      : contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
   }
 
   // ---------------------------------------------------------------- what becomes of the place
@@ -259,7 +245,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   onGone(place: Place, askedAt: number): void {
     const { now } = this
     const head = this.waiterFor(place)
-    this.dropPlace(place)
+    remove(this.places, place)
     // its grant was over before the question came
     if (head !== undefined && now >= validUntil(askedAt, head.claim.ttlMillis)) {
       this.cameTooLate(head, now - askedAt)
@@ -292,8 +278,8 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onPostponed({ postponed }: Place): void {
-    const overdue = this.waiters.all.filter((waiter) => waiter.overdue)
-    this.fail(overdue, postponed!)
+    const late = this.waiters.all.filter(({ overdue }) => overdue)
+    this.fail(late, postponed!)
   }
 
   /** These do not wait any longer. */
@@ -307,7 +293,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onRefused(place: Place, lastTick: number): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     // (all in the line ask for the same tick)
     const refused = this.waiters.drain()
     this.update()
@@ -315,20 +301,19 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onFailed(place: Place, outcome: Outcome): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     this.close(storeError(this.around.commands, "acquire", this.key, outcome))
   }
 
   onGranted(place: Place, told: Told, sentAt: number, ttlMillis: number): void {
-    const { commands } = this.around
     const { now } = this
     const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
     let losers = none
-    this.dropPlace(place)
+    remove(this.places, place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
-      commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
+      this.around.commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
       if (head !== undefined) this.cameTooLate(head, now - sentAt, place.busy === undefined)
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
@@ -357,12 +342,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onUnused(place: Place): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     this.update()
-  }
-
-  private dropPlace(place: Place): void {
-    const index = this.places.indexOf(place)
-    if (index >= 0) this.places.splice(index, 1)
   }
 }

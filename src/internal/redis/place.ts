@@ -20,12 +20,12 @@ import {
   toldBy
 } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
+import { isPostponed } from "./errors.js"
 import { isProof } from "./hints.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
 import type { PlaceEvents } from "./placeEvents.js"
-import { isOnItsWay } from "./replyErrors.js"
 import type { Surroundings } from "./surroundings.js"
 import { type Shape, shapeOf } from "./waiter.js"
 
@@ -67,7 +67,7 @@ export class Place {
 
   constructor(
     private readonly around: Surroundings,
-    private readonly protocol: Protocol,
+    readonly protocol: Protocol,
     private readonly keys: LockKeys,
     claim: Claim,
     private readonly events: PlaceEvents<Place>,
@@ -189,7 +189,7 @@ export class Place {
   private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {
     if (this.over) return
     if (this.takes(replyOf(outcome), call, ttlMillis)) return
-    if (isRefusal(outcome)) {
+    if (isPostponed(outcome)) {
       this.postponed = outcome
       this.events.onPostponed(this)
       // (nobody may be left)
@@ -305,7 +305,7 @@ export class Place {
     const wasTold = this.calmUntil > Number.NEGATIVE_INFINITY
     if (!wasTold && readFence(reply) !== undefined) this.around.messages.missed()
     if (this.takes(reply, call, ttlMillis)) return
-    if (isRefusal(outcome)) {
+    if (isPostponed(outcome)) {
       // Redis is there, and will answer again
       this.askingSince = undefined
       return this.beatIn(this.nextPause())
@@ -330,8 +330,6 @@ export class Place {
   }
 
   private takesHint(told: Told, ttl: number): boolean {
-    // (the lease of a claim with bounds begins with an answer)
-    if (this.protocol.bounds !== undefined) return false
     if (!isProof(told, ttl, this, this.around, this.keys[0], this.now)) return false
     this.granted(told, this.provenAt, ttl)
     return true
@@ -347,6 +345,3 @@ export class Place {
     else this.wake()
   }
 }
-
-const isRefusal = (outcome: Outcome): boolean =>
-  outcome._tag === "Failed" && isOnItsWay(outcome.error)

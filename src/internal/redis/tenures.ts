@@ -132,9 +132,7 @@ export abstract class Tenures {
   }
 
   private remove(tenure: Tenure): boolean {
-    const index = this.tenures.indexOf(tenure)
-    if (index < 0) return false
-    this.tenures.splice(index, 1)
+    if (!remove(this.tenures, tenure)) return false
     tenure.watch?.timer.cancel()
     tenure.watch = undefined
     return true
