@@ -4,6 +4,7 @@
  */
 import type { Claim, NotOurs } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
+import { remove } from "../common/remove.js"
 import { unusedEnding } from "./adoption.js"
 import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
