@@ -22,7 +22,7 @@ import { Cluster } from "ioredis"
 import { readFileSync } from "node:fs"
 import { caller, idle, strict } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
-import { failure, leftovers, quietly, RedisServer, storeOf, timed } from "./support.js"
+import { failure, leftovers, quietly, RedisServer, storeOf, timed, undisturbed } from "./support.js"
 
 class TestCluster extends Context.Tag("test/slotMoves/Cluster")<
   TestCluster,
@@ -46,15 +46,18 @@ const clientOf = (cluster: RedisCluster.RedisCluster, options: ClientOptions) =>
     (client) => Effect.sync(() => client.disconnect())
   )
 
+/** (A busy machine is slow to answer.) */
+const patient = { commandTimeout: "10 seconds" } as const
+
 /** A store on a client of the user's. */
 const storeOnClient = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
   Effect.flatMap(clientOf(cluster, soon), (client) =>
-    storeOf(RedisLockStore.layerFromClient(client, options))
+    storeOf(RedisLockStore.layerFromClient(client, { ...patient, ...options }))
   )
 
 /** A store with connections of its own. */
 const storeOn = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
-  storeOf(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...options }))
+  storeOf(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...patient, ...options }))
 
 // -----------------------------------------------------------------------------
 // the kinds
@@ -312,35 +315,39 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   it.scoped(
     "a waiter keeps waiting, whatever its claim window, and has its turn behind the move",
     () =>
-      Effect.gen(function* () {
-        const cluster = yield* TestCluster
-        const [a, b] = [yield* storeOn(cluster, strict), yield* storeOn(cluster, strict)]
-        const keys = keysFor({ count: 1 })
-        const [key] = keys
-        const holder = yield* caller(a.use, key!, { ttl })
-        const first = yield* holder.lease
-        // its claim window is as long, and a command deadline longer
-        const waiter = yield* caller(b.use, key!, { ttl: 600 })
-        yield* RedisServer.eventually(
-          Effect.map(
-            Effect.flatMap(cluster.nodeOf(key!), (node) =>
-              node.command("ZCARD", `${key}::lock-queue`)
-            ),
-            (count) => count === 1
+      undisturbed(
+        100,
+        Effect.gen(function* () {
+          const cluster = yield* TestCluster
+          const options = { ...strict, commandTimeout: "2 seconds" } as const
+          const [a, b] = [yield* storeOn(cluster, options), yield* storeOn(cluster, options)]
+          const keys = keysFor({ count: 1 })
+          const [key] = keys
+          const holder = yield* caller(a.use, key!, { ttl })
+          const first = yield* holder.lease
+          // its claim window is as long, and a command deadline longer
+          const waiter = yield* caller(b.use, key!, { ttl: 600 })
+          yield* RedisServer.eventually(
+            Effect.map(
+              Effect.flatMap(cluster.nodeOf(key!), (node) =>
+                node.command("ZCARD", `${key}::lock-queue`)
+              ),
+              (count) => count === 1
+            )
           )
-        )
-        const move = yield* begin(cluster, keys, "the key itself gone ahead")
-        const until = Date.now() + 3_500
-        yield* RedisServer.eventually(Effect.sync(() => Date.now() > until))
-        yield* holder.release
-        yield* untilRefused(move, 30)
-        expect(waiter.state()).toBe("waiting")
-        yield* finish(move)
-        const lease = yield* waiter.lease
-        expect(lease.fencingToken).toBeGreaterThan(first.fencingToken)
-        yield* waiter.release
-        yield* nothingLeft(cluster, keys)
-      })
+          const move = yield* begin(cluster, keys, "the key itself gone ahead")
+          const until = Date.now() + 3_500
+          yield* RedisServer.eventually(Effect.sync(() => Date.now() > until))
+          yield* holder.release
+          yield* untilRefused(move, 30)
+          expect(waiter.state()).toBe("waiting")
+          yield* finish(move)
+          const lease = yield* waiter.lease
+          expect(lease.fencingToken).toBeGreaterThan(first.fencingToken)
+          yield* waiter.release
+          yield* nothingLeft(cluster, keys)
+        })
+      )
   )
 
   it.scoped("a wait that is given up while its slot is on its way leaves nothing behind", () =>
