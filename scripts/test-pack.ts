@@ -269,8 +269,7 @@ function checkCli(tarball: string, url: string): void {
   run(project, "npm install --legacy-peer-deps --no-audit --no-fund --loglevel=error", tarball)
   const installed = readdirSync(join(project, "node_modules")).filter((it) => !it.startsWith("."))
   assert.deepEqual(installed, [manifest.name])
-  const npx = (...args: ReadonlyArray<string>) =>
-    run(project, "npx --no effect-redis-lock", ...args)
+  const npx = (...args: ReadonlyArray<string>) => run(project, "npx effect-redis-lock", ...args)
   assert.equal(npx("--version").trim(), manifest.version)
   const said = npx("run", "k", "--url", url, "--", "sh", "-c", "echo $LOCK_KEY")
   assert.equal(said.trim(), "k")

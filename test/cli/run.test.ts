@@ -223,11 +223,15 @@ socket.resume()`
   it.scoped("what the command leaves behind ends with it, before the lock is free", () =>
     Effect.gen(function* () {
       const { dump, url } = yield* emptyServer
-      const script = `sh -c 'trap "" TERM; echo pid $$; while :; do sleep 1; done' & while :; do sleep 0.1; done & sleep 0.3; exit 5`
-      const cli = yield* Cli.start(["run", "k", "--grace", "300ms", "--", "sh", "-c", script], {
+      const script = `sh -c 'trap "" TERM; echo pid $$; while :; do sleep 1; done' &
+sh -c 'trap "sleep 0.2; echo cleaned up; exit" TERM; echo ready; while :; do sleep 0.05; done' &
+sleep 0.5; exit 5`
+      const cli = yield* Cli.start(["run", "k", "--grace", "2s", "--", "sh", "-c", script], {
         url
       })
       expect(yield* cli.ended).toBe(5)
+      // SIGTERM first, as long as the lock is held
+      expect(cli.stdout).toContain("cleaned up")
       const pids = numbers(cli.stdout, "pid")
       expect(pids).toHaveLength(1)
       expect(pids.filter(Cli.isRunning)).toEqual([])
