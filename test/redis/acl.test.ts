@@ -466,7 +466,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
           const server = yield* fresh
           yield* silentConsole
           const wrong: Array<string> = []
-          const without = (command: string, attempt: number): Effect.Effect<void> =>
+          const without = (
+            command: string,
+            attempt: number
+          ): Effect.Effect<void, LockError.LockStoreError> =>
             Effect.gen(function* () {
               const user = `without-${command}-${attempt}`
               yield* makeUser(
