@@ -1,5 +1,6 @@
 /** A store's own connections behind Sentinels: each is made by asking them anew, and slow is not dead. */
 import { describe, expect, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -271,7 +272,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a pas
         sentinel: [
           `sentinel monitor m ${master.host} ${master.port} 1`,
           "sentinel auth-pass m of-the-master",
-          "requirepass of-the-sentinel"
+          "requirepass of-the-sentinel",
+          // (what docs/protocol.md says of the Sentinels' own user)
+          "user locks on >of-locks resetchannels -@all +sentinel|get-master-addr-by-name +sentinel|sentinels"
         ]
       })
       const sentinels = [{ host: sentinel.host, port: sentinel.port }]
@@ -287,9 +290,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a pas
         RedisLockStore.layer({
           ...options,
           redis: { ...redis, sentinelPassword: "of-the-sentinel" }
+        }),
+        RedisLockStore.layer({
+          ...options,
+          redis,
+          sentinelUsername: "locks",
+          sentinelPassword: "of-locks"
+        }),
+        RedisLockStore.layerConfig({
+          sentinels: Config.succeed(sentinels),
+          name: Config.succeed<string>("m"),
+          password: Config.succeed(Redacted.make("of-the-master")),
+          sentinelPassword: Config.succeed(Redacted.make("of-the-sentinel"))
         })
       ]) {
-        const { close, use } = yield* storeOf(store)
+        const { close, use } = yield* storeOf(Layer.orDie(store))
         expect(yield* lockOnce.pipe(use)).toBe("done")
         yield* close
       }

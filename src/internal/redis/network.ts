@@ -20,7 +20,7 @@ type Options = Omit<RedisOptions, "replyMapping">
  * How a connection treats commands. It is given them when it is ready, and none is sent again by
  * it: that is for the store to do, on the next connection.
  */
-export const ours = {
+const ours = {
   maxRetriesPerRequest: null,
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
