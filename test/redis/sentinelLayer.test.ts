@@ -297,14 +297,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a pas
           sentinelUsername: "locks",
           sentinelPassword: "of-locks"
         }),
-        RedisLockStore.layerConfig({
-          sentinels: Config.succeed(sentinels),
-          name: Config.succeed<string>("m"),
-          password: Config.succeed(Redacted.make("of-the-master")),
-          sentinelPassword: Config.succeed(Redacted.make("of-the-sentinel"))
-        })
+        Layer.orDie(
+          RedisLockStore.layerConfig({
+            sentinels: Config.succeed(sentinels),
+            name: Config.succeed<string>("m"),
+            password: Config.succeed(Redacted.make("of-the-master")),
+            sentinelPassword: Config.succeed(Redacted.make("of-the-sentinel"))
+          })
+        )
       ]) {
-        const { close, use } = yield* storeOf(Layer.orDie(store))
+        const { close, use } = yield* storeOf(store)
         expect(yield* lockOnce.pipe(use)).toBe("done")
         yield* close
       }
