@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
-import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
+import { Lock, RedisLockStore } from "effect-redis-lock"
 import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, queuedCaller, subscribed } from "../support/Queue.js"
@@ -280,7 +280,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a pas
       const sentinels = [{ host: sentinel.host, port: sentinel.port }]
       const options = { sentinels, name: "m", commandTimeout: 500 } as const
       const redis = { password: "of-the-master" }
-      const stores: ReadonlyArray<Layer.Layer<LockStore.LockStore, unknown>> = [
+      for (const store of [
         RedisLockStore.layer({ ...options, redis, sentinelPassword: "of-the-sentinel" }),
         RedisLockStore.layer({
           ...options,
@@ -297,15 +297,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a pas
           sentinelUsername: "locks",
           sentinelPassword: "of-locks"
         }),
-        RedisLockStore.layerConfig({
-          sentinels: Config.succeed(sentinels),
-          name: Config.succeed<string>("m"),
-          password: Config.succeed(Redacted.make("of-the-master")),
-          sentinelPassword: Config.succeed(Redacted.make("of-the-sentinel"))
-        })
-      ]
-      for (const store of stores) {
-        const { close, use } = yield* storeOf(Layer.orDie(store))
+        Layer.orDie(
+          RedisLockStore.layerConfig({
+            sentinels: Config.succeed(sentinels),
+            name: Config.succeed<string>("m"),
+            password: Config.succeed(Redacted.make("of-the-master")),
+            sentinelPassword: Config.succeed(Redacted.make("of-the-sentinel"))
+          })
+        )
+      ]) {
+        const { close, use } = yield* storeOf(store)
         expect(yield* lockOnce.pipe(use)).toBe("done")
         yield* close
       }

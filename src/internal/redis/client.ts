@@ -1,6 +1,6 @@
 /**
  * What the store needs of ioredis: the part that `Redis` and `Cluster` of versions 5 and 6 share.
- * Nothing else in this package knows ioredis, but for `network.ts`, which makes clients, and the
+ * Nothing else in this package knows ioredis, but for `network.ts` and `clusterNetwork.ts`, which make clients, and the
  * types in `RedisLockStore`.
  */
 import type { Wire } from "./lane.js"
