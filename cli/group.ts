@@ -8,7 +8,7 @@ import * as Readline from "node:readline"
 import type { Readable, Writable } from "node:stream"
 import { ofSignal } from "./exitCode.js"
 import * as Shell from "./shell.js"
-import { hasOnlyDead, isInForeground, openTerminal } from "./processes.js"
+import { hasOnlyDead, isInForeground, openTerminal, stateOf } from "./processes.js"
 
 export interface Options {
   readonly command: ReadonlyArray<string>
@@ -131,19 +131,21 @@ const groupOf = (
   tell: (line: string) => void
 ): Group => {
   /**
-   * What the shell of the terminal does: it waits for the command in the foreground ("fg") or in the
-   * background ("bg"), or has said that it was stopped, and asks what to do. Only a wait in the background
-   * may be disturbed by a signal.
+   * What the shell of the terminal does: it waits for the command, or has said that it was stopped, and
+   * asks what to do. It is left asking while the command runs in the background: a shell that waits there
+   * can take the terminal from whoever has it.
    */
-  let shellIs: "fg" | "bg" | "asking" | "exiting" = "fg"
+  let shellIs: "waiting" | "asking" | "exiting" = "waiting"
+  let looking: NodeJS.Timeout | undefined
   let ending: Promise<void> | undefined
   let isOver = false
 
   const signal = (signal: NodeJS.Signals) => {
     if (!isOver) send(group, signal)
   }
-  const answer = (word: "fg" | "bg" | "exiting") => {
-    shellIs = word
+  const answer = (word: "fg" | "wait" | "exit") => {
+    clearInterval(looking)
+    shellIs = word === "exit" ? "exiting" : "waiting"
     say(word)
   }
 
@@ -156,31 +158,37 @@ const groupOf = (
   /** What was stopped goes on only while the lock is held; a loss ends it otherwise. */
   const resume = () => {
     if (ending !== undefined || isOver || !mayGoOn()) return
-    if (!inTerminal) signal("SIGCONT")
-    else if (shellIs === "asking") answer(isInForeground() ? "fg" : "bg")
-    else if (shellIs === "bg") {
-      shellIs = "fg"
-      child.kill("SIGUSR1")
-    }
+    if (inTerminal && shellIs === "asking" && isInForeground()) return answer("fg")
+    signal("SIGCONT")
+    if (shellIs === "asking") lookAtBackground()
+  }
+  const lookAtBackground = () => {
+    clearInterval(looking)
+    looking = setInterval(() => {
+      const state = stateOf(group)
+      if (state === "T") {
+        clearInterval(looking)
+        suspend()
+      } else if (state === undefined || state === "Z") answer("wait")
+    }, 100)
   }
 
-  let job: "stopped" | "running" | undefined
+  let isStopped = false
   lines.on("line", (line) => {
     const state = /^\[\d+\]\s*[+-]?\s*(\w+)/.exec(line)?.[1]?.toLowerCase()
-    if (state === "stopped" || state === "suspended") job = "stopped"
-    else if (state === "running") job = "running"
+    if (state === "stopped" || state === "suspended") isStopped = true
     if (!line.startsWith("status ")) return
     shellIs = "asking"
-    if (job === undefined) answer("exiting")
-    else if (ending !== undefined) answer("bg")
-    else if (job === "stopped") suspend()
-    else resume()
-    job = undefined
+    if (!isStopped) answer("exit")
+    else if (ending !== undefined) answer("wait")
+    else suspend()
+    isStopped = false
   })
 
   const ended = new Promise<number>((resolve) => {
     child.once("exit", (code, by) => {
       shellIs = "exiting"
+      clearInterval(looking)
       resolve(by === null ? (code ?? 0) : ofSignal(by))
     })
   })
@@ -190,14 +198,14 @@ const groupOf = (
     const kill = () => send(group, "SIGKILL")
     if (graceMillis <= 0) kill()
     // a stopped process is told by that, too; and the shell sees the end of it
-    if (shellIs === "asking") answer("bg")
+    if (shellIs === "asking") answer("wait")
     else send(group, "SIGCONT")
     return new Promise((resolve) => {
       const killing = setTimeout(kill, Math.max(0, graceMillis))
       const endsAt = performance.now() + Math.max(0, graceMillis) + afterKill
-      const looking = setInterval(() => {
+      const watching = setInterval(() => {
         if (isThere(group) && !hasOnlyDead(group) && performance.now() < endsAt) return
-        clearInterval(looking)
+        clearInterval(watching)
         clearTimeout(killing)
         isOver = true
         resolve()

@@ -50,3 +50,18 @@ export const hasOnlyDead = (group: number): boolean =>
         return true
       }
     })
+
+/** One letter: T is stopped, Z has ended; `undefined` if there is no such process. */
+export const stateOf = (pid: number): string | undefined => {
+  if (process.platform === "linux") {
+    try {
+      return statOf(`${pid}`)[0]
+    } catch {
+      return undefined
+    }
+  }
+  const { stdout } = ChildProcess.spawnSync("ps", ["-o", "stat=", "-p", `${pid}`], {
+    encoding: "utf8"
+  })
+  return stdout.trim()[0]
+}

@@ -16,29 +16,31 @@ exec "$@"`
 /**
  * Runs the starter (its first argument) as a job in the foreground: a job-control shell (\`sh -m\`) gives
  * the job a group of its own, and the terminal, and takes the terminal back when the job stops or ends.
- * Then it says which (\`jobs\`, and the status), and is told what to do: "fg", "bg" (wait for the job as
- * it is, until USR1 or its end), or to exit. Descriptor 5 is the command's standard error; the shell's
+ * Then it says which (\`jobs\`, and the status), and is told what to do: "fg", "wait" (for
+ * its end, which is there or comes soon), or to exit. Descriptor 5 is the command's standard error; the shell's
  * own is the terminal, by which some shells find it.
  *
- * (A signal that is trapped ends a `read`, and the first `exit` only warns of a job that is stopped.)
+ * (A job that is stopped ends a loop of bash, and makes of the first `exit` a warning.)
  *
  * What a program that was killed has left of the terminal's modes is set right, as a shell at its
  * prompt does.
  */
 export const terminal = `exec 2>/dev/null
-trap : USR1
 modes=$(stty -g </dev/tty)
 starter=$1
 shift
 sh -c "$starter" effect-redis-lock "$@" 2>&5 5>&-
 status=$?
-while jobs >&4; echo "status $status" >&4; read -r word <&3 || read -r word <&3; do
+ask() {
+  jobs >&4
+  echo "status $status" >&4
+  read -r word <&3 || return
   case $word in
-    fg) fg >/dev/null; status=$? ;;
-    bg) bg >/dev/null; wait %1; status=$? ;;
-    *) break ;;
+    fg) fg >/dev/null; status=$?; ask ;;
+    wait) bg >/dev/null; wait %1; status=$?; ask ;;
   esac
-done
+}
+ask
 [ "$status" -gt 128 ] && stty "$modes" </dev/tty
 exit "$status"
 exit "$status"`

@@ -276,6 +276,7 @@ function checkCli(tarball: string, url: string): void {
   const { size } = statSync(
     join(project, "node_modules", manifest.name, manifest.bin[manifest.name])
   )
+  assert(size < 900_000, "docs/cli.md says how large it is")
   console.log(`the command line, ${size} bytes, runs in an empty folder`)
 }
 
