@@ -1,14 +1,17 @@
 /** A store's own connections behind Sentinels: each is made by asking them anew, and slow is not dead. */
-import { expect, layer } from "@effect/vitest"
+import { describe, expect, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { Lock, RedisLockStore } from "effect-redis-lock"
+import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as LyingProxy from "../support/LyingProxy.js"
 import { awaitQueued, caller, queuedCaller, subscribed } from "../support/Queue.js"
 import * as RedisSentinel from "../support/RedisSentinel.js"
+import { redisCapabilities } from "../support/stores.js"
+import * as Workers from "../support/Workers.js"
 import {
   failure,
   FaultProxy,
@@ -210,6 +213,54 @@ layer(Layer.scoped(Group, RedisSentinel.make({ downAfter: 60_000 })), {
         })
       )
   )
+})
+
+layer(Layer.scoped(Group, RedisSentinel.make()), {
+  excludeTestServices: true,
+  timeout: "30 seconds"
+})("a process with its own connections behind Sentinels", (it) => {
+  it.scoped("ends by itself when the store is closed, also where the Sentinels are silent", () =>
+    Effect.gen(function* () {
+      const group = yield* Group
+      const silent = yield* LyingProxy.stranger({})
+      for (const [sentinels, locked] of [
+        [group.addresses, true],
+        [[{ host: "127.0.0.1", port: silent }], false]
+      ] as const) {
+        const options = { sentinels, name: group.name, commandTimeout: 1_000 }
+        const worker = yield* Workers.once("layer", options)
+        expect(yield* worker.next("Closed")).toMatchObject({ locked })
+        expect(yield* worker.ended).toBe(0)
+      }
+    })
+  )
+})
+
+layer(
+  Layer.provideMerge(
+    Layer.unwrapEffect(
+      Effect.map(Group, ({ addresses, name }) =>
+        RedisLockStore.layer({ sentinels: addresses, name })
+      )
+    ),
+    Layer.scoped(Group, RedisSentinel.make())
+  ),
+  { excludeTestServices: true, timeout: "30 seconds" }
+)("own connections behind Sentinels", (it) => {
+  // (the cases have ttls that are shorter than it can take to be connected)
+  it.scoped("are connected", () =>
+    Effect.forEach(
+      Array.from({ length: 60 }, (_, i) => `warm-${i}`),
+      (key) => Lock.withLock(key, { ttl })(Effect.void),
+      { concurrency: 4 }
+    )
+  )
+
+  describe.concurrent("keep the contract", () => {
+    const cases = LockStoreContract.cases({ capabilities: redisCapabilities })
+    for (const { effect, name, timeoutMillis } of cases)
+      it.effect(name, () => effect, timeoutMillis)
+  })
 })
 
 layer(RedisServer.layer(), { excludeTestServices: true })("a Sentinel with a password", (it) => {

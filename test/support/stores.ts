@@ -212,6 +212,18 @@ export const memoryCapabilities = [
   "handOver"
 ] as const
 
+export const redisCapabilities = [
+  "semaphore",
+  "readWriteLock",
+  "reshare",
+  "look",
+  "tick",
+  "maxHold",
+  "holdAtLeast",
+  "revoke",
+  "handOver"
+] as const
+
 export const stores: ReadonlyArray<
   readonly [
     name: string,
@@ -220,21 +232,7 @@ export const stores: ReadonlyArray<
   ]
 > = [
   ...(isOlderClient ? [] : [["memory", memory, memoryCapabilities] as const]),
-  [
-    "redis",
-    redis,
-    [
-      "semaphore",
-      "readWriteLock",
-      "reshare",
-      "look",
-      "tick",
-      "maxHold",
-      "holdAtLeast",
-      "revoke",
-      "handOver"
-    ]
-  ]
+  ["redis", redis, redisCapabilities]
 ]
 
 /** What a store with those capabilities keeps claims of. */

@@ -9,6 +9,7 @@ import {
   wireOf
 } from "./client.js"
 import type { Connection, ConnectionEvents } from "./connection.js"
+import { messageOf } from "./replyErrors.js"
 import { pauseOf, resetStream, withOurs } from "./network.js"
 import { withoutSecrets } from "./secrets.js"
 import type { ClusterNetwork, Shard } from "./shards.js"
@@ -168,6 +169,7 @@ const connectionOf = (
     node.duplicate = (override) => {
       const one = duplicate(override) as Redis
       asking.add(one)
+      one.on("error", fails)
       one.once("end", () => asking.delete(one))
       return one
     }
@@ -191,9 +193,11 @@ const connectionOf = (
     node.once("end", close)
     if (node.status === "wait") node.connect().catch(() => {})
   })
-  client.on("error", (error: { readonly lastNodeError?: unknown }) =>
-    fails(error.lastNodeError ?? error)
-  )
+  client.on("error", (error: { readonly lastNodeError?: unknown }) => {
+    const why = error.lastNodeError ?? error
+    // (that it was closed says less than why)
+    if (trouble === undefined || messageOf(why) !== "Connection is closed.") fails(why)
+  })
   client.on("node error", (error: unknown, key: string) => {
     if (shard.master === undefined || key === shard.master) fails(error)
   })
