@@ -19,6 +19,7 @@ import {
   Semaphore
 } from "effect-redis-lock"
 import { Cluster } from "ioredis"
+import { readFileSync } from "node:fs"
 import { caller, idle, strict } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import { failure, leftovers, quietly, RedisServer, storeOf, timed } from "./support.js"
@@ -45,15 +46,15 @@ const clientOf = (cluster: RedisCluster.RedisCluster, options: ClientOptions) =>
     (client) => Effect.sync(() => client.disconnect())
   )
 
-/** A store on a client of its own. */
-const storeOn = (
-  cluster: RedisCluster.RedisCluster,
-  options?: RedisLockStore.StoreOptions,
-  clientOptions = soon
-) =>
-  Effect.flatMap(clientOf(cluster, clientOptions), (client) =>
+/** A store on a client of the user's. */
+const storeOnClient = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
+  Effect.flatMap(clientOf(cluster, soon), (client) =>
     storeOf(RedisLockStore.layerFromClient(client, options))
   )
+
+/** A store with connections of its own. */
+const storeOn = (cluster: RedisCluster.RedisCluster, options?: RedisLockStore.StoreOptions) =>
+  storeOf(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...options }))
 
 // -----------------------------------------------------------------------------
 // the kinds
@@ -223,13 +224,18 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   excludeTestServices: true,
   timeout: "30 seconds"
 })("a slot on its way", (it) => {
-  for (const { acquire, count, name, several, tryAcquire } of kinds) {
-    describe(`${name}`, () => {
+  const both = ["a lock", "a semaphore"]
+  const onClient = kinds.filter(({ name }) => both.includes(name))
+  for (const [{ acquire, count, name, several, tryAcquire }, where, storeOfKind] of [
+    ...kinds.map((kind) => [kind, "connections of its own", storeOn] as const),
+    ...onClient.map((kind) => [kind, "a client of yours", storeOnClient] as const)
+  ]) {
+    describe(`${name}, by ${where},`, () => {
       for (const stage of Object.keys(stages) as ReadonlyArray<keyof typeof stages>) {
         it.scoped(`is renewed, verified and given back, with ${stage}`, () =>
           Effect.gen(function* () {
             const cluster = yield* TestCluster
-            const { use } = yield* storeOn(cluster)
+            const { use } = yield* storeOfKind(cluster)
             const keys = keysFor({ count })
             const held = yield* acquire(keys, { ttl, renewEvery: 200 }).pipe(use)
             const move = yield* begin(cluster, keys, stage)
@@ -259,7 +265,7 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       it.scoped("waits while its slot is on its way, and its fencing token does not go back", () =>
         Effect.gen(function* () {
           const cluster = yield* TestCluster
-          const { store, use } = yield* storeOn(cluster)
+          const { store, use } = yield* storeOfKind(cluster)
           const keys = keysFor({ count })
           yield* Effect.scoped(acquire(keys, { ttl })).pipe(use)
           // as after a time in which the server's clock was an hour ahead
@@ -285,7 +291,7 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       it.scoped("waits no longer than it may, and leaves nothing behind", () =>
         Effect.gen(function* () {
           const cluster = yield* TestCluster
-          const { store, use } = yield* storeOn(cluster)
+          const { store, use } = yield* storeOfKind(cluster)
           const keys = keysFor({ count })
           const move = yield* begin(cluster, keys)
           const { exit } = yield* timed(
@@ -505,6 +511,38 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
         )
         expect(busy).toMatchObject({ _tag: "LockUnavailable" })
       }
+    })
+  )
+
+  it.scoped("the documented ACL allows what is sent while a slot is on its way", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8")
+      const [line] = page.match(/^ACL SETUSER .*$/m)!
+      const more = page.match(/^- A Cluster also needs .*$/m)![0].match(/\+[\w|]+/g)!
+      for (const { command } of cluster.masters) {
+        yield* command("ACL", ...line.split(" ").slice(1), ...more, "+client|setinfo").pipe(
+          Effect.catchAllCause(() => command("ACL", ...line.split(" ").slice(1), ...more))
+        )
+      }
+      const { use } = yield* storeOf(
+        RedisLockStore.layerCluster({
+          nodes: cluster.addresses,
+          prefix: "locks:",
+          redis: { username: "locks", password: "secret" }
+        })
+      )
+      const [key] = keysFor({ count: 1 })
+      const stored = `locks:${key}`
+      const lease = yield* Lock.acquire(key!, { ttl, renewEvery: 200 }).pipe(use)
+      const move = yield* begin(cluster, [stored], "the key itself gone ahead")
+      yield* shorten(move, stored, false)
+      yield* RedisServer.eventually(
+        Effect.map(left(move, stored, false), (millis) => millis > 50_000)
+      )
+      yield* lease.verify
+      yield* lease.release
+      yield* finish(move)
     })
   )
 

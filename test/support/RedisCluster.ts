@@ -111,7 +111,9 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
           "cluster-enabled": "yes",
           "cluster-announce-ip": "127.0.0.1",
           "cluster-node-timeout": options.nodeTimeout ?? 1000,
-          "cluster-replica-validity-factor": 0
+          "cluster-replica-validity-factor": 0,
+          // a master whose last slot has moved stays one
+          "cluster-allow-replica-migration": "no"
         }),
         ...(options.args ?? [])
       ]

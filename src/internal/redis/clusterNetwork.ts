@@ -31,6 +31,8 @@ const ours = {
   enableAutoPipelining: false,
   // of one node at random: what the shard's own node says is what matters
   enableReadyCheck: false,
+  // (while a slot moves, what cannot wait for that is asked of one key)
+  retryDelayOnTryAgain: 10,
   scaleReads: "master",
   shardedSubscribers: false
 } as const

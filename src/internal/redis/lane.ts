@@ -90,11 +90,17 @@ export class Lane {
     this.events.answered(this, sentAt)
   }
 
-  /** Whether what was refused, its keys being in two places, may still be answered: with its first key alone. */
-  private isSentByOneKey({ calls: [call], isBatch, script }: Parcel): boolean {
-    if (isBatch || call === undefined || call.script !== script) return false
-    call.isUndone()
-    return call.sentByOneKey ? call.underway > 0 : this.sendByOneKey(call)
+  /** Refused, its keys being in two places. With its first key alone it may be possible. */
+  private onItsWay(parcel: Parcel, error: unknown): void {
+    // (how long ioredis has asked before it says so is nothing that answers take)
+    this.answered(this.clock.unsafeNow())
+    if (parcel.isBatch) return this.askAgain(parcel.calls)
+    const call = parcel.calls[0]!
+    const isWhole = parcel.script === call.script
+    if (isWhole) call.isUndone()
+    if (isWhole && !call.sentByOneKey && this.sendByOneKey(call)) return
+    // (another copy of it may still be answered)
+    if (call.underway === 0) call.fail(this.events.shown(error))
   }
 
   /** Sends it with its first key alone, if that is of use. */
@@ -112,7 +118,7 @@ export class Lane {
   }
 
   private onError(parcel: Parcel, error: unknown, sentAt: number): void {
-    if (isOnItsWay(error) && this.isSentByOneKey(parcel)) return
+    if (isOnItsWay(error)) return this.onItsWay(parcel, error)
     if (!isServerError(error)) return this.events.failed(this, parcel.calls, error)
     const message = messageOf(error)
     if (message.startsWith("READONLY")) this.events.readOnly(this)
