@@ -4,6 +4,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
@@ -213,4 +215,4 @@ export const measure = (
         }
       })
     }
-  }).pipe(Effect.orDie)
+  }).pipe(Logger.withMinimumLogLevel(LogLevel.None), Effect.orDie)

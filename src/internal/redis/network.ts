@@ -156,13 +156,17 @@ export const resetStream = (client: { readonly stream?: unknown }): void => {
   }
 }
 
-/** How long to wait before the next try to connect. */
+/**
+ * How long to wait before the next try to connect. Sentinels are asked more often: the new master is there at
+ * some moment, and a lease may be about to end.
+ */
 export const pauseOf = (
-  options: Pick<Options, "retryStrategy">,
+  options: Pick<Options, "retryStrategy" | "sentinels">,
   times: number
 ): number | undefined => {
   if (!("retryStrategy" in options)) {
-    return Math.min(25 * 2 ** Math.min(times, 6), 1_000) * (0.75 + Math.random() / 2)
+    const longest = options.sentinels === undefined ? 1_000 : 200
+    return Math.min(25 * 2 ** Math.min(times, 6), longest) * (0.75 + Math.random() / 2)
   }
   const pause = options.retryStrategy?.(times)
   return typeof pause === "number" ? pause : undefined
