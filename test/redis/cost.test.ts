@@ -387,7 +387,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
             handedOver: yield* on(semaphores.release, token("holder", 4)),
             passed: yield* on(semaphores.pass, token("holder", 5), 60_000, claim, "0", 0),
             left: yield* on(semaphores.release, token("me", 1)),
-            looked: yield* on(look, 1, 1)
+            looked: yield* on(look, 1)
           }
         })
       const few = yield* costs({ holders: 10, waiters: 5 })
