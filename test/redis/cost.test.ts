@@ -416,7 +416,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
         expect(counts.every((count) => count > 100)).toBe(true)
         expect(Math.max(...counts)).toBeLessThanOrEqual(32 + 32 * 8 + 40)
         for (const listed of [0, 10]) {
-          expect(yield* commandsOf(server, look, listed, listed)).toBeLessThanOrEqual(200)
+          expect(yield* commandsOf(server, look, listed)).toBeLessThanOrEqual(200)
         }
       })
   )
