@@ -23,11 +23,11 @@ describe("LockInspector", () => {
     expectTypeOf(LockInspector.list).toBeCallableWith({ prefix: undefined })
     expectTypeOf(LockInspector.watch).toBeCallableWith({ prefix: undefined, every: undefined })
     // @ts-expect-error: a prefix is a string
-    LockInspector.list({ prefix: 7 })
+    void LockInspector.list({ prefix: 7 })
     // @ts-expect-error: no such option
-    LockInspector.list({ pattern: "a*" })
+    void LockInspector.list({ pattern: "a*" })
     // @ts-expect-error: a key is needed
-    LockInspector.inspect()
+    void LockInspector.inspect()
   })
 
   test("what is not known has to be looked at before it is used", () => {
