@@ -68,7 +68,10 @@ const allocated = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<numbe
     (session) => Effect.sync(() => session.disconnect())
   )
 
-/** Bytes per cycle that must not be exceeded: what was measured, and a fifth more. */
+/** The same work takes more with a later line of Node: up to a quarter more with 26 than with 20. */
+const ofThisNode = Number.parseInt(process.versions.node) > 20 ? 1.3 : 1
+
+/** Bytes per cycle that must not be exceeded: what was measured with Node 20, and a fifth more. */
 const allocations = {
   withLock: [Lock.withLock("k", { ttl })(Effect.void), 40_000],
   "withLock of a body that suspends": [Lock.withLock("k", { ttl })(Effect.yieldNow()), 47_000],
@@ -124,7 +127,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
         yield* cycles
         const bytes = (yield* allocated(cycles)) / 4_000
         yield* Effect.promise(() => context.annotate(`${Math.round(bytes)} bytes per cycle`))
-        expect(bytes).toBeLessThan(limit)
+        expect(bytes).toBeLessThan(limit * ofThisNode)
       })
     )
   }
