@@ -136,7 +136,7 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     also: [
       {
         file: "internal/redis/hints.ts",
-        find: `validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * commands.routeOf(key).slowestMillis) &&`,
+        find: `validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * route.slowestMillis) &&`,
         replace: ``
       }
     ],

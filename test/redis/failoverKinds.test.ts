@@ -190,6 +190,13 @@ for (const [topology, make] of [
               )
             )
             yield* group.old.kill
+            const served = yield* Effect.fork(
+              Effect.forEach(
+                [...left, ...lost],
+                ({ waiter }) => Effect.zipRight(waiter.entered, waiter.leave),
+                { concurrency: "unbounded" }
+              )
+            )
             const leaving = yield* Effect.fork(
               Effect.forEach(
                 left.flatMap(({ holders }) => holders),
@@ -213,17 +220,12 @@ for (const [topology, make] of [
 
             yield* Fiber.joinAll(comers)
             yield* Fiber.join(leaving)
-            for (const { waiter } of left) {
-              yield* waiter.entered
-              yield* waiter.leave
-            }
-            for (const [index, { holders, waiter }] of lost.entries()) {
-              yield* waiter.entered
+            yield* Fiber.join(served)
+            for (const [index, { holders }] of lost.entries()) {
               for (const { fiber, interrupted } of holders) {
                 expect((yield* interrupted).at).toBeLessThan(provenUntil[index]!)
                 expect(failure(yield* Fiber.await(fiber))).toMatchObject({ _tag: "LockLost" })
               }
-              yield* waiter.leave
             }
             for (const standing of kept) {
               for (const { verify } of standing.leases) yield* verify

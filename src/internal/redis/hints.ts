@@ -31,6 +31,7 @@ export const isProof = (
   key: string,
   now: number
 ): boolean => {
+  const route = commands.routeOf(key)
   // (before the first answer about this place: what the store knows from others)
   const known =
     busy === undefined
@@ -39,8 +40,10 @@ export const isProof = (
   return (
     // (the lease of a claim with bounds begins with an answer)
     protocol.bounds === undefined &&
-    // a renewal must get through in what is left
-    validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * commands.routeOf(key).slowestMillis) &&
+    // a renewal must get through in what is left: on a connection that is there (a message can come from
+    // another node of a Cluster, while the key's is away)
+    route.isReady &&
+    validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * route.slowestMillis) &&
     known !== undefined &&
     // from a server that has had the heartbeat that was answered last: a master of before has an older one.
     // (Both are the time of the same call, rounded there. Of a place whose only command was sent twice, two
