@@ -15,6 +15,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync
 } from "node:fs"
 import { createServer, type AddressInfo } from "node:net"
@@ -42,8 +43,8 @@ const filesBelow = (directory: string): ReadonlyArray<string> =>
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
 
 /**
- * Builds and packs; the tarball must hold the sources, what was built from them, pages, examples, and
- * four files.
+ * Builds and packs; the tarball must hold the sources, what was built from them, the command line in one
+ * file, pages, examples, and four files.
  */
 function pack(): string {
   run(root, "npm run build")
@@ -51,7 +52,7 @@ function pack(): string {
     run(root, "npm pack --json --ignore-scripts --pack-destination", temporary)
   )
   const sources = filesBelow("src")
-  const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json"]
+  const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "dist/cli.mjs"]
   expected.push(...filesBelow("docs"), ...filesBelow("examples"), ...sources)
   for (const source of sources) {
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
@@ -257,6 +258,29 @@ function checkBundles(project: string, url: string): void {
 }
 
 // -----------------------------------------------------------------------------
+// the command line
+// -----------------------------------------------------------------------------
+
+/** In a folder that has nothing but the package, without its peers. */
+function checkCli(tarball: string, url: string): void {
+  const project = join(temporary, "cli")
+  mkdirSync(project)
+  writeFileSync(join(project, "package.json"), JSON.stringify({ private: true }))
+  run(project, "npm install --legacy-peer-deps --no-audit --no-fund --loglevel=error", tarball)
+  const installed = readdirSync(join(project, "node_modules")).filter((it) => !it.startsWith("."))
+  assert.deepEqual(installed, [manifest.name])
+  const npx = (...args: ReadonlyArray<string>) => run(project, "npx effect-redis-lock", ...args)
+  assert.equal(npx("--version").trim(), manifest.version)
+  const said = npx("run", "k", "--url", url, "--", "sh", "-c", "echo $LOCK_KEY")
+  assert.equal(said.trim(), "k")
+  const { size } = statSync(
+    join(project, "node_modules", manifest.name, manifest.bin[manifest.name])
+  )
+  assert(size < 900_000, "docs/cli.md says how large it is")
+  console.log(`the command line, ${size} bytes, runs in an empty folder`)
+}
+
+// -----------------------------------------------------------------------------
 // links
 // -----------------------------------------------------------------------------
 
@@ -315,6 +339,7 @@ await announceRedisServer()
 const redis = await startRedis()
 try {
   const tarball = pack()
+  checkCli(tarball, redis.url)
   for (const [index, { name, packages }] of setups().entries()) {
     const project = join(temporary, `project-${index}`)
     install(project, tarball, packages)

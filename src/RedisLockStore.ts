@@ -1,25 +1,23 @@
 /**
- * Leases in Redis: one server, a Sentinel group, or a Cluster (through `layerFromClient`), with ioredis
- * 5 or 6.
+ * Leases in Redis: one server or a Sentinel group (`layer`), a Cluster (`layerCluster`), or whatever a
+ * client of yours is connected to (`layerFromClient`), with ioredis 5 or 6.
  *
  * @since 0.1.0
  */
 import type * as Config from "effect/Config"
-import * as ConfigError from "effect/ConfigError"
-import * as Duration from "effect/Duration"
+import type * as ConfigError from "effect/ConfigError"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import * as Redacted from "effect/Redacted"
+import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type { Cluster, Redis, RedisOptions } from "ioredis"
-import { checkDefaults } from "./internal/faces/decodeOptions.js"
-import { toMillis } from "./internal/faces/millis.js"
-import { maxOwnerLength, show } from "./internal/common/options.js"
-import { makeRedisStore, type Settings, storeFromClient } from "./internal/redis/make.js"
+import type { Cluster, ClusterOptions as ClientOptions, Redis, RedisOptions } from "ioredis"
+import { decodeCluster, decodeServer, decodeSettings } from "./internal/face/decodeStore.js"
+import { makeClusterStore, makeRedisStore, storeFromClient } from "./internal/redis/make.js"
 import { scopedStore } from "./internal/face/redisStore.js"
-import { unwrapConfig } from "./internal/face/unwrapConfig.js"
-import { LockStoreError } from "./LockError.js"
+import { fromConfig, given, revealed } from "./internal/face/storeConfig.js"
+import type { LockStoreError } from "./LockError.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
@@ -64,7 +62,16 @@ export interface StoreOptions {
 }
 
 /**
- * Where Redis is: a URL (`redis://`, `rediss://`), ioredis options, or both.
+ * Where a server is, as `{ host, port }` or as a string: `"127.0.0.1:6379"`, `"[::1]:6379"`.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type Address = string | { readonly host: string; readonly port: number }
+
+/**
+ * Where Redis is: a URL (`redis://`, `rediss://`), ioredis options, or both. Or `sentinels`, and the
+ * `name` of the master that they are asked for.
  *
  * @since 0.1.0
  * @category models
@@ -72,12 +79,53 @@ export interface StoreOptions {
 export interface Options extends StoreOptions {
   readonly url?: string | Redacted.Redacted | undefined
   /**
+   * Where the Sentinels are: some of them are enough. Each time a connection is made they are asked for
+   * the master, and what they name must say that it is one. What is not said here goes into `redis`,
+   * as ioredis calls it: the master's `password`, `db` and `tls` (with `enableTLSForSentinelMode:
+   * true`), `sentinelTLS` for the Sentinels themselves, `natMap`, `failoverDetector`.
+   */
+  readonly sentinels?: ReadonlyArray<Address> | undefined
+  /** By which the Sentinels know the master. */
+  readonly name?: string | undefined
+  /** Of the Sentinels themselves. Default: none, whatever the master's is. */
+  readonly sentinelUsername?: string | undefined
+  readonly sentinelPassword?: string | Redacted.Redacted | undefined
+  /**
    * Options for ioredis. The store decides itself how commands are retried, so
-   * `maxRetriesPerRequest`, `enableOfflineQueue`, `autoResendUnfulfilledCommands` and
-   * `commandTimeout` have no effect. `connectionName` is the name in `CLIENT LIST`; default:
+   * `maxRetriesPerRequest`, `enableOfflineQueue`, `autoResendUnfulfilledCommands`,
+   * `sentinelRetryStrategy` and `commandTimeout` have no effect. `connectionName` is the name in `CLIENT LIST`; default:
    * `"effect-redis-lock"`. The name of the connection for messages ends in `:subscriber`.
    */
   readonly redis?: Omit<RedisOptions, "replyMapping"> | undefined
+}
+
+/**
+ * Where a Cluster is.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClusterOptions extends StoreOptions {
+  /** Some of its nodes are enough: these are asked for the others. */
+  readonly nodes: ReadonlyArray<Address>
+  /**
+   * Options for the connection to each node, as those of `layer`: `username`, `password`, `tls`,
+   * `connectionName` and so on.
+   */
+  readonly redis?:
+    | Omit<
+        RedisOptions,
+        "replyMapping" | "host" | "port" | "path" | "db" | "sentinels" | "name" | "role"
+      >
+    | undefined
+  /**
+   * Options for ioredis's `Cluster`: `natMap`, `dnsLookup`, `keyPrefix`, `slotsRefreshInterval` and so
+   * on. The store decides itself when a connection is made again and a command is sent again, and asks
+   * masters only: `enableOfflineQueue`, `enableReadyCheck`, `enableAutoPipelining`,
+   * `retryDelayOnFailover`, `clusterNodeRetryStrategy`, `scaleReads` and `shardedSubscribers` have no
+   * effect. `clusterRetryStrategy` says how long to wait before the next connection.
+   */
+  readonly cluster?: Omit<ClientOptions, "redisOptions"> | undefined
 }
 
 /**
@@ -90,15 +138,16 @@ export interface Options extends StoreOptions {
 export const make = (
   options: Options = {}
 ): Effect.Effect<LockStore, LockStoreError, Scope.Scope> =>
-  Effect.flatMap(decode(options), ({ url, settings }) =>
-    scopedStore(
-      (warn) => makeRedisStore(url, options.redis ?? {}, settings, warn),
-      options.defaults
+  Effect.suspend(() =>
+    Effect.flatMap(
+      Either.all([decodeSettings(options), decodeServer(options)]),
+      ([settings, { redis, url }]) =>
+        scopedStore((warn) => makeRedisStore(url, redis, settings, warn), options.defaults)
     )
   )
 
 /**
- * A layer with a connection of its own. Bind it to a constant and use that one: every call makes
+ * A layer with a connection of its own, to one server or to the master of a Sentinel group. Bind it to a constant and use that one: every call makes
  * another connection.
  *
  * @example
@@ -113,6 +162,49 @@ export const make = (
  */
 export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError> =>
   Layer.scoped(LockStore, make(options))
+
+/**
+ * A store in a Cluster, with connections of its own, which the scope closes: one to each master whose
+ * keys are asked for. What one of them has to suffer is no trouble of the others.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const makeCluster = (
+  options: ClusterOptions
+): Effect.Effect<LockStore, LockStoreError, Scope.Scope> =>
+  Effect.suspend(() =>
+    Effect.flatMap(
+      Either.all([decodeSettings(options), decodeCluster(options)]),
+      ([settings, { cluster, nodes, redis }]) =>
+        scopedStore(
+          (warn) => makeClusterStore(nodes, redis, cluster, settings, warn),
+          options.defaults
+        )
+    )
+  )
+
+/**
+ * A layer with connections of its own to a Cluster.
+ *
+ * @example
+ * ```ts
+ * import { RedisLockStore } from "effect-redis-lock"
+ *
+ * const LocksLive = RedisLockStore.layerCluster({
+ *   nodes: [
+ *     { host: "10.0.0.1", port: 6379 },
+ *     { host: "10.0.0.2", port: 6379 }
+ *   ],
+ *   redis: { password: "secret" }
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerCluster = (options: ClusterOptions): Layer.Layer<LockStore, LockStoreError> =>
+  Layer.scoped(LockStore, makeCluster(options))
 
 /**
  * A layer whose options come from `Config`. It has all options of `layer`: each of them is a
@@ -140,46 +232,39 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
 export const layerConfig = (
   options: Config.Config.Wrap<ConfigOptions>
 ): Layer.Layer<LockStore, ConfigError.ConfigError> =>
-  Layer.scoped(
-    LockStore,
-    Effect.flatMap(unwrapConfig(options), (given) =>
-      Effect.mapError(Effect.flatMap(withShortForms(given), make), (error) =>
-        ConfigError.InvalidData(["RedisLockStore"], error.detail)
-      )
-    )
+  fromConfig(options, ({ host, password, port, redis, username, ...rest }) =>
+    make({
+      ...rest,
+      redis: {
+        ...revealed({ ...redis, ...given({ password, username }) }),
+        ...given({ host, port })
+      }
+    })
   )
 
-/** Types are not checked everywhere: what is spread here must be an object, or it would get lost. */
-const withShortForms = (given: ConfigOptions): Either.Either<Options, LockStoreError> => {
-  if (!isObject(given)) {
-    return Either.left(impossible("(all of them)", given, "They must be an object."))
-  }
-  const { host, password, port, redis, username, ...rest } = given
-  if (!isObject(redis ?? {})) return Either.left(impossible("redis", redis, objectExpected))
-  return Either.right({
-    ...rest,
-    redis: {
-      ...revealed(redis ?? {}),
-      ...(host === undefined ? {} : { host }),
-      ...(port === undefined ? {} : { port }),
-      ...(username === undefined ? {} : { username }),
-      ...(password === undefined ? {} : { password: reveal(password) })
-    }
-  })
-}
-
-/** The options as ioredis needs them. */
-const revealed = (options: ConfigRedisOptions): Omit<RedisOptions, "replyMapping"> => {
-  const { password, sentinelPassword, ...rest } = options
-  return {
-    ...rest,
-    ...(password === undefined ? {} : { password: reveal(password) }),
-    ...(sentinelPassword === undefined ? {} : { sentinelPassword: reveal(sentinelPassword) })
-  }
-}
-
-const reveal = (secret: string | Redacted.Redacted): string =>
-  Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
+/**
+ * `layerCluster` with options that come from `Config`, as those of `layerConfig` do.
+ *
+ * @example
+ * ```ts
+ * import { Config } from "effect"
+ * import { RedisLockStore } from "effect-redis-lock"
+ *
+ * const LocksLive = RedisLockStore.layerClusterConfig({
+ *   nodes: Config.array(Config.string(), "REDIS_NODES"), // 10.0.0.1:6379, 10.0.0.2:6379
+ *   password: Config.redacted("REDIS_PASSWORD")
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const layerClusterConfig = (
+  options: Config.Config.Wrap<ConfigClusterOptions>
+): Layer.Layer<LockStore, ConfigError.ConfigError> =>
+  fromConfig(options, ({ password, redis, username, ...rest }) =>
+    makeCluster({ ...rest, redis: revealed({ ...redis, ...given({ password, username }) }) })
+  )
 
 /**
  * Options for ioredis, as `layerConfig` reads them: passwords can be `Redacted`.
@@ -211,6 +296,22 @@ export interface ConfigOptions extends Omit<Options, "redis"> {
 }
 
 /**
+ * The options of `layerClusterConfig`: all options of `layerCluster`. `username` and `password` are
+ * shorter ways to give those of `redis`, and have precedence over them.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ConfigClusterOptions extends Omit<ClusterOptions, "redis"> {
+  readonly redis?:
+    | (Omit<NonNullable<ClusterOptions["redis"]>, "password"> &
+        Pick<ConfigRedisOptions, "password">)
+    | undefined
+  readonly username?: string | undefined
+  readonly password?: Redacted.Redacted | undefined
+}
+
+/**
  * A store on a client of your own. The client is left as it was: nothing is defined on it, none of
  * its options are changed, and it is not closed.
  *
@@ -228,128 +329,9 @@ export const layerFromClient = (
 ): Layer.Layer<LockStore, LockStoreError> =>
   Layer.scoped(
     LockStore,
-    Effect.flatMap(decode(options), ({ settings }) =>
-      scopedStore((warn) => storeFromClient(client, settings, warn), options.defaults)
+    Effect.suspend(() =>
+      Effect.flatMap(decodeSettings(options), (settings) =>
+        scopedStore((warn) => storeFromClient(client, settings, warn), options.defaults)
+      )
     )
   )
-
-const impossible = (option: string, value: unknown, why: string): LockStoreError =>
-  new LockStoreError({
-    operation: "configure",
-    detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
-    transient: false
-  })
-
-const isObject = (value: unknown): boolean => typeof value === "object" && value !== null
-
-const objectExpected = "It must be an object, with options for ioredis."
-
-const decode = (
-  options: Options
-): Effect.Effect<
-  { readonly url: string | undefined; readonly settings: Settings },
-  LockStoreError
-> =>
-  Effect.suspend(() => {
-    const millis = (
-      option: string,
-      input: Duration.DurationInput | undefined,
-      ifNone: number,
-      atLeast: number,
-      example: string
-    ) => {
-      const value = input === undefined ? ifNone : (toMillis(input) ?? Number.NaN)
-      return Number.isFinite(value) && value >= atLeast
-        ? Either.right(value)
-        : Either.left(
-            impossible(
-              option,
-              input,
-              `It must be a duration of ${atLeast} ms or more, for example "${example}".`
-            )
-          )
-    }
-    return Either.gen(function* () {
-      const commandTimeoutMillis = yield* millis(
-        "commandTimeout",
-        options.commandTimeout,
-        2_000,
-        1,
-        "2 seconds"
-      )
-      const foreignPollMillis = yield* millis(
-        "foreignPollEvery",
-        options.foreignPollEvery,
-        50,
-        1,
-        "50 millis"
-      )
-      const localHandoffMillis = yield* millis(
-        "localHandoff",
-        options.localHandoff,
-        20,
-        0,
-        "20 millis"
-      )
-      const url = Redacted.isRedacted(options.url) ? Redacted.value(options.url) : options.url
-      if (url !== undefined && (typeof url !== "string" || !isRedisUrl(url))) {
-        return yield* Either.left(
-          impossible(
-            "url",
-            Redacted.isRedacted(options.url) ? "<redacted>" : url,
-            "It must be redis://host:port, or rediss://host:port for TLS. A user and a password go before the host, with @ behind them; the number of the database goes after the port, with / before it."
-          )
-        )
-      }
-      if (!isObject(options.redis ?? {})) {
-        return yield* Either.left(impossible("redis", options.redis, objectExpected))
-      }
-      const prefix: unknown = options.prefix ?? ""
-      if (typeof prefix !== "string") {
-        return yield* Either.left(impossible("prefix", prefix, "It must be a string."))
-      }
-      const batch: unknown = options.batch ?? true
-      if (typeof batch !== "boolean") {
-        return yield* Either.left(impossible("batch", batch, "It must be true or false."))
-      }
-      const badDefault = checkDefaults(options.defaults)
-      if (badDefault !== undefined) {
-        return yield* Either.left(
-          new LockStoreError({ operation: "configure", detail: badDefault, transient: false })
-        )
-      }
-      const owner: unknown = options.owner
-      if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
-        return yield* Either.left(
-          impossible("owner", "…", `It must be a string of at most ${maxOwnerLength} characters.`)
-        )
-      }
-      return {
-        url,
-        settings: {
-          batch,
-          prefix,
-          owner: options.owner,
-          commandTimeoutMillis,
-          foreignPollMillis,
-          localHandoffMillis
-        }
-      }
-    })
-  })
-
-const isRedisUrl = (url: string): boolean =>
-  /^rediss?:\/\//.test(url) &&
-  URL.canParse(url) &&
-  new URL(url).hostname !== "" &&
-  /^\/?\d*$/.test(new URL(url).pathname)
-
-const shown = (value: unknown): string =>
-  typeof value === "string"
-    ? withoutPassword(value)
-    : Duration.isDuration(value)
-      ? String(value)
-      : show(value)
-
-/** Everything before the last `@` can be a password, also in a URL that is wrong there. */
-const withoutPassword = (url: string): string => url.replace(/^([a-z+.-]*:?\/*).*@/is, "$1***@")

@@ -19,6 +19,8 @@ export * as Lock from "./Lock.js"
 /** @since 0.1.0 */
 export * as LockError from "./LockError.js"
 /** @since 0.1.0 */
+export * as LockInspector from "./LockInspector.js"
+/** @since 0.1.0 */
 export * as LockStore from "./LockStore.js"
 /** @since 0.1.0 */
 export * as MemoryLockStore from "./MemoryLockStore.js"

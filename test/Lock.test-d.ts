@@ -238,6 +238,27 @@ describe("stores", () => {
       keyof NonNullable<RedisLockStore.Options["redis"]>
     >()
     void RedisLockStore.layerConfig({
+      sentinels: Config.succeed(["127.0.0.1:26379", { host: "::1", port: 26_379 }]),
+      name: Config.string("NAME"),
+      sentinelPassword: Config.redacted("SENTINEL_PASSWORD"),
+      redis: {
+        password: Config.redacted("PASSWORD"),
+        enableTLSForSentinelMode: Config.succeed(true)
+      }
+    })
+    expectTypeOf(
+      RedisLockStore.layerClusterConfig({
+        nodes: Config.array(Config.string(), "NODES"),
+        password: Config.redacted("PASSWORD"),
+        redis: { tls: Config.succeed({}), connectionName: Config.string("NAME") },
+        cluster: { keyPrefix: Config.succeed("app:") }
+      })
+    ).toEqualTypeOf<Layer.Layer<Store, ConfigError.ConfigError>>()
+    // @ts-expect-error a Cluster has no other database
+    void RedisLockStore.layerCluster({ nodes: ["127.0.0.1:6379"], redis: { db: 1 } })
+    // @ts-expect-error it is begun with some node
+    void RedisLockStore.layerCluster({})
+    void RedisLockStore.layerConfig({
       batch: Config.boolean("BATCH"),
       redis: {
         name: Config.string("MASTER"),

@@ -509,6 +509,25 @@ const more: ReadonlyArray<Wrong> = [
     found: "of a lock: look says who holds a key and who waits, and changes nothing"
   },
   {
+    name: "a look names a holder anew each time",
+    wrong: ({ look }) => ({
+      look: (...question) =>
+        Effect.map(look!(...question), (found) => ({
+          ...found,
+          held: found.held.map((entry) => ({ ...entry, id: `${performance.now()}` }))
+        }))
+    }),
+    found: "of a lock: a look names a holder as it has named the one who waited, if it has names"
+  },
+  {
+    name: "what is asked about has been revoked",
+    wrong: ({ look }) => ({
+      look: (key, atMost, ended) =>
+        Effect.map(look!(key, atMost), (found) => ({ ...found, revoked: ended }))
+    }),
+    found: "of a lock: revoke ends the lease with that fencing token, and no other"
+  },
+  {
     name: "keys are all keys",
     wrong: ({ keys }) => ({ keys: () => keys!("") }),
     found: "of a lock: keys lists what is held or waited for, by its beginning"

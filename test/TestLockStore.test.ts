@@ -30,7 +30,7 @@ import * as LockStoreContract from "effect-redis-lock/LockStoreContract"
 import * as TestLockStore from "effect-redis-lock/TestLockStore"
 import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
-import { ask, memoryCapabilities, quiet } from "./support/stores.js"
+import { ask, allCapabilities, quiet } from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -960,7 +960,7 @@ describe("the store", () => {
 
 describe.concurrent("keeps the contract of stores", () => {
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({
-    capabilities: memoryCapabilities
+    capabilities: allCapabilities
   })) {
     it.live(name, () => Effect.provide(effect, test), timeoutMillis)
   }

@@ -17,13 +17,13 @@ interface Ended {
 }
 
 /** An example as a process, which ends with the scope at the latest. */
-const start = (name: string, redisUrl?: string) =>
+const start = (name: string, redisUrl?: string, env: Readonly<Record<string, string>> = {}) =>
   Effect.gen(function* () {
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
         spawn(process.execPath, ["--import", "tsx", join("examples", name)], {
           cwd: join(import.meta.dirname, ".."),
-          env: { ...process.env, REDIS_URL: redisUrl ?? "" },
+          env: { ...process.env, REDIS_URL: redisUrl ?? "", ...env },
           stdio: ["ignore", "pipe", "pipe"]
         })
       ),
@@ -261,6 +261,44 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
         expect(yield* server.command("EXISTS", "examples:hand-over")).toBe(0)
       }),
     // (four processes start)
+    120_000
+  )
+
+  it.scoped(
+    "metrics of every name are served for Prometheus, until it is interrupted",
+    () =>
+      Effect.gen(function* () {
+        const port = yield* RedisServer.freePort
+        const example = yield* start("metrics.ts", undefined, { PORT: String(port) })
+        yield* example.printed(`metrics: http://127.0.0.1:${port}/metrics`)
+        const page = Effect.promise(async () =>
+          (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+        )
+        for (const name of ["settlement", "transfer", "renderer", "catalogue", "report"]) {
+          const granted = new RegExp(
+            `^effect_redis_lock_acquired_total\\{lock="${name}".*\\} [1-9]`,
+            "m"
+          )
+          yield* RedisServer.eventually(Effect.map(page, (text) => granted.test(text)))
+        }
+        yield* example.kill("SIGINT")
+        expect(yield* example.ended).toMatchObject({ code: 0, stderr: "" })
+      }),
+    120_000
+  )
+
+  it.scoped(
+    "a port for metrics that is taken is an error that says so",
+    () =>
+      Effect.gen(function* () {
+        const { port } = yield* RedisServer.RedisServer
+        const ended = yield* Effect.flatMap(
+          start("metrics.ts", undefined, { PORT: String(port) }),
+          (example) => example.ended
+        )
+        expect(ended.code).toBe(1)
+        expect(ended.stdout + ended.stderr).toContain("EADDRINUSE")
+      }),
     120_000
   )
 

@@ -116,8 +116,8 @@ describe("RedisServer", () => {
       const server = yield* RedisServer.make()
       expect(Fs.existsSync(`${named}.ran`)).toBe(true)
       const said = versionIn(String(yield* server.command("INFO", "server")))
-      expect(said).toMatch(/^(Redis|Valkey) \d+\.\d+/)
-      expect(yield* Effect.promise(askVersion)).toBe(said)
+      expect(said).toMatch(/^[A-Z][a-z]+ \d+\.\d+/)
+      expect(yield* Effect.promise(() => askVersion())).toBe(said)
     })
   )
 
@@ -125,8 +125,17 @@ describe("RedisServer", () => {
     expect(versionIn("# Server\r\nredis_version:7.2.4\r\nvalkey_version:8.0.1\r\n")).toBe(
       "Valkey 8.0.1"
     )
-    expect(versionIn("# Server\r\nredis_version:7.0.15\r\n")).toBe("Redis 7.0.15")
+    expect(versionIn("# Server\r\nredict_version:7.3.6\r\nredis_version:7.2.4\r\n")).toBe(
+      "Redict 7.3.6"
+    )
+    expect(versionIn("redis_version:7.0.15\r\ngcc_version:12.2.0\r\n")).toBe("Redis 7.0.15")
   })
+
+  it.effect("says of what cannot be run, or ends at once, that it could not be asked", () =>
+    Effect.forEach(["/nowhere/server", "/bin/false"], (binary) =>
+      Effect.promise(() => expect(askVersion(binary)).rejects.toThrow(binary))
+    )
+  )
 
   it.scopedLive("restarts on the same port with the same args, and empty", () =>
     Effect.gen(function* () {
@@ -635,6 +644,47 @@ describe.concurrent("groups", () => {
         nodes.add(node)
       }
       expect(nodes.size).toBe(3)
+    })
+  )
+
+  it.scopedLive("RedisCluster moves a slot in steps, and nodes join and leave", () =>
+    Effect.gen(function* () {
+      const cluster = yield* RedisCluster.make({ masters: 2 })
+      const [key, other] = ["{a}1", "{a}2"]
+      const from = yield* cluster.nodeOf(key)
+      const to = yield* cluster.otherThan(key)
+      for (const name of [key, other]) yield* from.command("SET", name, 1)
+      const refused = (node: RedisServer.RedisProcess, name: string) =>
+        Effect.map(
+          Effect.exit(node.command("GET", name)),
+          (exit) => Exit.isFailure(exit) && /MOVED|ASK/.exec(Cause.pretty(exit.cause))?.[0]
+        )
+      const move = yield* cluster.beginMove(key, to)
+      yield* move.migrate([key])
+      expect(yield* move.keys).toEqual([other])
+      expect(yield* refused(from, key)).toBe("ASK")
+      expect(yield* refused(from, other)).toBe(false)
+      expect(yield* cluster.nodeOf(key)).toBe(from)
+      yield* move.migrate()
+      yield* move.finish
+      expect(yield* cluster.nodeOf(key)).toBe(to)
+      expect(yield* to.command("MGET", key, other)).toEqual(["1", "1"])
+      expect(yield* refused(from, key)).toBe("MOVED")
+
+      const added = yield* cluster.addNode
+      expect(cluster.nodes.length).toBe(3)
+      yield* cluster.move(key, added)
+      expect(yield* added.command("GET", key)).toBe("1")
+      yield* cluster.removeNode(added, from)
+      expect(cluster.nodes.length).toBe(2)
+      expect(added.isRunning).toBe(false)
+      yield* cluster.awaitOk
+      expect(yield* from.command("MGET", key, other)).toEqual(["1", "1"])
+
+      const given = yield* cluster.beginMove(key, to)
+      yield* given.abort
+      expect(yield* from.command("GET", key)).toBe("1")
+      expect(yield* refused(from, "{a}3")).toBe(false)
     })
   )
 

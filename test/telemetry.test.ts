@@ -10,6 +10,7 @@ import * as HashMap from "effect/HashMap"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
+import * as MetricKeyType from "effect/MetricKeyType"
 import type * as MetricState from "effect/MetricState"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -673,6 +674,63 @@ describe("metrics", () => {
       expect(yield* held).toEqual({ A: 0, B: 1 })
       yield* Fiber.interrupt(second)
       expect(yield* held).toEqual({ A: 0, B: 0 })
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("are there with the first use of a name, at 0, so that an increase can be seen", () =>
+    Effect.gen(function* () {
+      const name = freshName()
+      const zeros = {
+        held: 0,
+        waiting: 0,
+        acquired: 1,
+        contended: 0,
+        unavailable: 0,
+        failures: 0,
+        renewal_failures: 0,
+        release_failures: 0,
+        "lost Missing": 0,
+        "lost Taken": 0,
+        "lost Unreachable": 0,
+        "lost Released": 0,
+        "lost Revoked": 0,
+        "lost MaxHold": 0,
+        wait_millis: 1,
+        hold_millis: 1
+      }
+      yield* Effect.void.pipe(Lock.withLock("key", { name }))
+      expect(yield* metricsOf(name)).toEqual(zeros)
+      const other = freshName()
+      const labelled = Effect.void.pipe(
+        Lock.withLock("key", { name: other }),
+        Effect.tagMetrics("region", "north")
+      )
+      yield* labelled
+      expect(yield* metricsOf(other)).toEqual(zeros)
+      // with every set of labels, and once
+      yield* Effect.void.pipe(Lock.withLock("key", { name: other }))
+      yield* labelled
+      const lost = [...(yield* Metric.snapshot)].filter(
+        ({ metricKey }) =>
+          metricKey.name === "effect_redis_lock_lost" &&
+          [...metricKey.tags].some(({ value }) => value === other)
+      )
+      expect(lost).toHaveLength(12)
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.effect("say of what only grows that it does, by which exporters know a counter", () =>
+    Effect.gen(function* () {
+      yield* Effect.void.pipe(Lock.withLock("key", { name: freshName() }))
+      const counters = [...(yield* Metric.snapshot)].filter(
+        ({ metricKey }) =>
+          metricKey.name.startsWith("effect_redis_lock") &&
+          MetricKeyType.isCounterKey(metricKey.keyType)
+      )
+      expect(counters.length).toBeGreaterThan(5)
+      for (const { metricKey } of counters) {
+        expect(metricKey.keyType).toMatchObject({ incremental: true })
+      }
     }).pipe(Effect.provide(memory))
   )
 

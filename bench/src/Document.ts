@@ -13,6 +13,7 @@ import type { Group } from "./Row.js"
 import type { Start } from "./StartUp.js"
 import {
   complaintsOf,
+  failoverTable,
   growthTable,
   heldComplaintsOf,
   heldTable,
@@ -153,6 +154,7 @@ It builds the library, installs the other libraries, starts a Redis server of it
       `A process between the clients and the server adds a delay in each direction; the title of each table says how much. The process itself takes some time, too, so the time of a PING was measured: ${pings(report)}. *round trips* is the time of a cycle divided by the time of a PING. It is the cycle of one caller if each caller has a key of its own, and the time per cycle of all callers if they share a key.`
     ),
     ...startSection(report),
+    ...failoverSection(report),
     ...growthSection(report, pictures("growth"))
   ].join("\n\n")
 }
@@ -274,6 +276,15 @@ const startSection = ({ startUp }: Report): ReadonlyArray<string> =>
         `A program loads the library, connects, and takes one lock. *import* is the time from its first line to the end of the imports (the client's included), *first lock* the time to the first line under the lock. Each figure is the median of ${startUp.rounds} starts; the programs were started in turns, with the files in the cache of the disk. Sizes are those of the package alone, from \`npm pack\`. effect-redis-lock also needs effect, ioredis, and, for \`HttpLock\` only, @effect/platform.`,
         markdown(startTable(startUp)),
         ...notes([...startComplaintsOf(startUp), ...startRemarks(startUp.results)])
+      ]
+
+const failoverSection = ({ failover }: Report): ReadonlyArray<string> =>
+  failover === undefined
+    ? []
+    : [
+        "## After a failover",
+        `A master behind three Sentinels (\`down-after-milliseconds ${failover.downAfterMillis}\`) is killed, and its replica takes over: the first line is the time from the death to the Sentinels' message \`+switch-master\`. The others are the times from that message to the next grant. *Who waited* stood in the queue for a lock whose holder released it when the master died: the grant needs the release to reach the new master, and a message from there. *Who came* asked for a free lock when the master had died, and tried again after each error (as did who waited, if the failover took so long that the wait failed). *raw* is a loop around \`SET NX\` on an ioredis client. All take part in the same failovers; each figure is the median of ${failover.rounds}, with the least and the most.`,
+        markdown(failoverTable(failover))
       ]
 
 const startRemarks = (all: ReadonlyArray<Start>): ReadonlyArray<string> => {

@@ -1,6 +1,7 @@
 /** Everything that was seen in one run. */
 import { cpus } from "node:os"
 import { readFileSync, writeFileSync } from "node:fs"
+import type { FailoverResult } from "./Failover.js"
 import type { Held, HeldResult } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
 import type { Form, Group, SeriesName } from "./Row.js"
@@ -18,6 +19,7 @@ export interface Report {
   readonly rows: ReadonlyArray<RowResult>
   readonly held: HeldResult | undefined
   readonly startUp: StartUpResult | undefined
+  readonly failover: FailoverResult | undefined
 }
 
 /** What matters of the machine, and nothing that tells whose it is. */

@@ -4,6 +4,7 @@ import type { Held, HeldResult } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
 import { complaint, heldComplaint, isMeasured, number, time, type Report } from "./Report.js"
 import type { Group } from "./Row.js"
+import type { FailoverResult, Recovery } from "./Failover.js"
 import type { Start, StartUpResult } from "./StartUp.js"
 import type { Spread } from "./Stats.js"
 
@@ -203,6 +204,26 @@ const startColumns: ReadonlyArray<Column<Start>> = [
 ]
 
 export const startTable = ({ results }: StartUpResult): Table => table(startColumns, results)
+
+const signed = (millis: number): string => (millis < 0 ? "−" : "") + time(Math.abs(millis))
+
+const recoveryColumns: ReadonlyArray<Column<Recovery>> = [
+  { title: "after +switch-master", cell: ({ who }) => who },
+  {
+    title: "who waited",
+    cell: ({ waiterMillis }) => (waiterMillis === undefined ? "–" : range(waiterMillis, signed))
+  },
+  { title: "who came", cell: ({ comerMillis }) => range(comerMillis, signed) }
+]
+
+export const failoverTable = ({ results, switchMillis }: FailoverResult): Table => {
+  const { header, rows } = table(recoveryColumns, results)
+  const told = range(switchMillis, time)
+  return {
+    header,
+    rows: [["the Sentinels, from the death to +switch-master", told, told], ...rows]
+  }
+}
 
 export const growthTable = (report: Report, cost: Cost): Table => {
   const lines = costs(report, cost)

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as RedisServer from "../../test/support/RedisServer.js"
 import { announceRedisServer } from "../../test/setup.js"
 import * as Crew from "./Crew.js"
+import * as Failover from "./Failover.js"
 import * as Held from "./Held.js"
 import * as Measure from "./Measure.js"
 import * as Network from "./Network.js"
@@ -20,6 +21,7 @@ import { rows as allRows, inForm, type Form } from "./Row.js"
 import * as StartUp from "./StartUp.js"
 import {
   complaintsOf,
+  failoverTable,
   heldComplaintsOf,
   heldTable,
   startComplaintsOf,
@@ -29,7 +31,7 @@ import {
 } from "./Tables.js"
 
 /** What is measured besides rows. */
-const others = ["held", "start-up"] as const
+const others = ["held", "start-up", "failover"] as const
 
 const usage = `usage: npm run bench [-- options]
 
@@ -46,9 +48,9 @@ const root = fileURLToPath(new URL("../../../../", import.meta.url))
 const reportFile = join(root, ".cache/bench.json")
 
 const forms = {
-  short: { rounds: 9, millis: 125, warmUpMillis: 2_500, holds: 1, starts: 3 },
-  full: { rounds: 14, millis: 1_000, warmUpMillis: 6_000, holds: 3, starts: 15 },
-  smoke: { rounds: 1, millis: 200, warmUpMillis: 100, holds: 1, starts: 1 }
+  short: { rounds: 9, millis: 125, warmUpMillis: 2_500, holds: 1, starts: 3, failovers: 3 },
+  full: { rounds: 14, millis: 1_000, warmUpMillis: 6_000, holds: 3, starts: 15, failovers: 9 },
+  smoke: { rounds: 1, millis: 200, warmUpMillis: 100, holds: 1, starts: 1, failovers: 1 }
 }
 
 const arguments_ = () => {
@@ -95,7 +97,7 @@ const fail = (message: string): never => {
 const measureAll = (options: ReturnType<typeof arguments_>) =>
   Effect.gen(function* () {
     const { form, wanted } = options
-    const { holds, millis, starts, warmUpMillis } = forms[form]
+    const { failovers, holds, millis, starts, warmUpMillis } = forms[form]
     const given = options.rounds === undefined ? undefined : Number(options.rounds)
     const rounds = given ?? forms[form].rounds
     const settings = { ttlMillis: 5_000, pollMillis: [2, 8] } as const
@@ -144,6 +146,10 @@ const measureAll = (options: ReturnType<typeof arguments_>) =>
     if (held !== undefined) {
       yield* timed(terminal("held", heldTable(held), heldComplaintsOf(held)))
     }
+    const failover = wanted.includes("failover")
+      ? yield* Failover.measure(form, given ?? failovers, progress)
+      : undefined
+    if (failover !== undefined) yield* timed(terminal("failover", failoverTable(failover), []))
     return {
       form,
       rounds,
@@ -153,7 +159,8 @@ const measureAll = (options: ReturnType<typeof arguments_>) =>
       machine,
       rows: results,
       held,
-      startUp
+      startUp,
+      failover
     } satisfies Report.Report
   }).pipe(Effect.scoped)
 

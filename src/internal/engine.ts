@@ -67,7 +67,9 @@ export class StoreFailure {
     readonly key: string | undefined,
     readonly detail: string,
     readonly transient: boolean,
-    readonly cause?: unknown
+    readonly cause?: unknown,
+    /** The store is there, and nothing was done: a claim that waits is not failed by it, but waits on. */
+    readonly isPassing: boolean = false
   ) {}
 }
 
@@ -188,6 +190,9 @@ export type OwnershipExit = "Ours" | NotOurs | StoreFailure | Died
 /** How not to be called back. */
 export type Forget = () => void
 
+/** Is told an answer, or why there is none. */
+export type OnAnswer<A> = (exit: A | StoreFailure) => void
+
 /** A lease as a store granted it; see `LockStore.Grant`. Each callback is called once at most. */
 export interface Grant {
   readonly token: string
@@ -219,6 +224,10 @@ export interface Look {
   readonly pending: ReadonlyArray<PendingEntry>
   readonly heldCount: number
   readonly pendingCount: number
+  /** By the clock of where the leases are kept, in whole milliseconds since 1970. */
+  readonly atMillis: number
+  readonly waitingHere: number
+  readonly revoked: ReadonlyArray<number>
 }
 
 export interface HeldEntry {
@@ -231,6 +240,7 @@ export interface HeldEntry {
   readonly incarnation: string | undefined
   readonly isLeft: boolean
   readonly ttlLeftMillis: number | undefined
+  readonly id: string
 }
 
 export interface PendingEntry {
@@ -238,6 +248,8 @@ export interface PendingEntry {
   readonly share: number
   readonly limit: number
   readonly waitedMillis: number | undefined
+  readonly incarnation: string | undefined
+  readonly id: string
 }
 
 /** Some of the keys, and where to go on; `undefined`: these were the last. */
@@ -261,14 +273,10 @@ export interface Store {
    * it, and does not cancel.
    */
   acquire(claim: Claim, onExit: (exit: AcquireExit) => void): () => void
-  look?(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget
+  look?(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget
   /** Of the keys that begin with the prefix, those of the page that begins there. */
-  keys?(
-    prefix: string,
-    from: string | undefined,
-    onExit: (exit: Page | StoreFailure) => void
-  ): Forget
-  revoke?(key: string, fencingToken: number, onExit: (exit: boolean | StoreFailure) => void): Forget
+  keys?(prefix: string, from: string | undefined, onExit: OnAnswer<Page>): Forget
+  revoke?(key: string, fencingToken: number, onExit: OnAnswer<boolean>): Forget
   /** Serves nobody any more, undoes what is to be undone, and calls back; takes a bounded time. */
   close(onClosed: () => void): void
 }

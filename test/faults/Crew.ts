@@ -7,6 +7,7 @@ import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import * as Changes from "../support/Changes.js"
+import * as Failover from "../support/Failover.js"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import * as RedisSentinel from "../support/RedisSentinel.js"
@@ -39,7 +40,12 @@ export interface Crew {
   readonly register: Register.Register
   /** All servers that hold data. */
   readonly servers: ReadonlyArray<RedisServer.RedisProcess>
+  /** Those of them that are masters now. */
+  readonly masters: Effect.Effect<ReadonlyArray<RedisServer.RedisProcess>>
   readonly sentinel: RedisSentinel.RedisSentinel | undefined
+  readonly cluster: RedisCluster.RedisCluster | undefined
+  /** Where a replica can take over. */
+  readonly standby: Failover.Standby | undefined
   /** The server of a key. */
   readonly serverOf: (key: string) => Effect.Effect<RedisServer.RedisProcess>
   /** One for each slot, where the row has proxies. */
@@ -68,7 +74,8 @@ export interface Options {
 export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never, Scope.Scope> =>
   Effect.gen(function* () {
     const register = yield* Register.listen
-    const { addresses, sentinel, serverOf, servers } = yield* stand(row)
+    const { addresses, ...standing } = yield* stand(row)
+    const { servers } = standing
     const count = options.processes ?? row.processes
     const slots = Array.from({ length: count }, (_, slot) => slot)
     const proxies =
@@ -103,9 +110,7 @@ export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never
     return {
       row,
       register,
-      servers,
-      sentinel,
-      serverOf,
+      ...standing,
       proxies,
       workers,
       refill,
@@ -119,43 +124,63 @@ export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never
 // servers
 // -----------------------------------------------------------------------------
 
-const stand = (row: Row) =>
+interface Standing extends Pick<
+  Crew,
+  "servers" | "masters" | "serverOf" | "sentinel" | "cluster" | "standby"
+> {
+  readonly addresses: Place["addresses"]
+}
+
+const nothing: Standing = {
+  servers: [],
+  masters: Effect.succeed([]),
+  addresses: [],
+  serverOf: () => Effect.never,
+  sentinel: undefined,
+  cluster: undefined,
+  standby: undefined
+}
+
+const stand = (row: Row): Effect.Effect<Standing, never, Scope.Scope> =>
   Effect.gen(function* () {
     const args = row.redisArgs
     switch (row.topology) {
       case "none":
-        return { servers: [], addresses: [], serverOf: () => Effect.never, sentinel: undefined }
+        return nothing
       case "redis":
       case "redis behind proxies": {
         const server = yield* RedisServer.make({ args })
-        return {
-          servers: [server],
-          addresses: [],
-          serverOf: () => Effect.succeed(server),
-          sentinel: undefined
-        }
+        const servers = [server]
+        const masters = Effect.succeed(servers)
+        return { ...nothing, servers, masters, serverOf: () => Effect.succeed(server) }
       }
       case "cluster": {
-        const cluster = yield* RedisCluster.make({ args, nodeTimeout: 2_000 })
+        // failovers are the plan's to make, here and below: on a busy machine they come by themselves
+        const cluster = yield* RedisCluster.make({ args, replicas: 1, nodeTimeout: Failover.never })
         return {
-          servers: cluster.masters,
+          ...nothing,
+          servers: cluster.nodes,
+          masters: Effect.filter(cluster.nodes, RedisCluster.isMaster),
           addresses: cluster.addresses,
           serverOf: cluster.nodeOf,
-          sentinel: undefined
+          cluster,
+          standby: Failover.ofCluster(cluster)
         }
       }
       case "sentinel": {
-        // failovers are the plan's to make: on a busy machine they come by themselves, or not to their end
         const sentinel = yield* RedisSentinel.make({
           args,
-          downAfter: 30_000,
-          failoverTimeout: 30_000
+          downAfter: Failover.never,
+          failoverTimeout: 10_000
         })
         return {
+          ...nothing,
           servers: sentinel.servers,
+          masters: Effect.map(sentinel.master, (master) => [master]),
           addresses: sentinel.addresses,
           serverOf: () => sentinel.master,
-          sentinel
+          sentinel,
+          standby: Failover.ofSentinels(sentinel)
         }
       }
     }
@@ -263,9 +288,13 @@ const close = (
       { concurrency: "unbounded" }
     )
     for (const server of servers) {
-      // (Sentinels watch their servers as the default user, by connections with names)
+      if (!server.isRunning) continue
+      // (Sentinels watch their servers as the default user, by connections with names; a node of a Cluster keeps
+      // the one over which a slot came, for a while)
       const clients = Effect.map(server.clients, (clients) =>
-        clients.filter(({ name }) => name?.startsWith("sentinel-") !== true)
+        clients.filter(
+          ({ cmd, name }) => name?.startsWith("sentinel-") !== true && cmd !== "restore-asking"
+        )
       )
       const gone = yield* RedisServer.eventually(
         Effect.map(clients, ({ length }) => length === 0)

@@ -83,6 +83,21 @@ export type Event =
       readonly wallAt: number
       readonly wallUntil: number
     }
+  /** A master died, and its replica has taken over. */
+  | {
+      readonly _tag: "TakenOver"
+      readonly at: number
+      /** When it died, also by the wall clock. */
+      readonly diedAt: number
+      readonly wallDiedAt: number
+      /** When its replica was cut off from it, by the wall clock. */
+      readonly wallCutAt: number
+      /** Whose server it was. */
+      readonly keys: ReadonlyArray<string>
+      /** What the replica had: of each key the last fencing token; of each holder the end of its ttl. */
+      readonly fences: Readonly<Record<string, number>>
+      readonly ends: Readonly<Record<string, number>>
+    }
   /** A subscriber was refused from then on; how often it came nevertheless. */
   | {
       readonly _tag: "Refused"
@@ -94,13 +109,15 @@ export type Event =
       readonly subscribes: number
     }
   | { readonly _tag: "Killed"; readonly at: number; readonly worker: string }
-  /** A process that was killed still had this key, by the store's own word. */
+  /** A process that was killed had this key, by the store's own word. */
   | {
       readonly _tag: "Found"
       readonly at: number
       readonly worker: string
       readonly key: string
       readonly token: string
+      /** When the look before began, which did not find it: so it was granted after that. */
+      readonly since?: number | undefined
     }
   /** Something is there at the end that should not be. */
   | { readonly _tag: "Left"; readonly at: number; readonly where: string; readonly what: string }

@@ -44,9 +44,10 @@ export interface Plan {
 /** The faults that a row can be given. */
 export const faultsOf = ({ topology, without }: Row): ReadonlyArray<FaultName> =>
   faultNames.filter((name) => {
-    const { on } = faultNamed(name)
+    const { in: rows, on } = faultNamed(name)
     return (
       !without.includes(name) &&
+      rows?.includes(topology) !== false &&
       (on === "process" ||
         (on === "store" && topology !== "none") ||
         topology === "redis behind proxies")
@@ -228,6 +229,8 @@ const everyScript: ReadonlyArray<Plan> = [
   toHolder("out of memory", ttl),
   toHolder("readonly", ttl),
   toHolder("failover"),
+  toHolder("master dies", 0.4 * ttl),
+  toHolder("slot moves", 1.5 * ttl),
   toHolder("delay", ttl),
   toHolder("late answers", ttl),
   toHolder("later and later", 3 * ttl),

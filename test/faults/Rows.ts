@@ -21,7 +21,7 @@ import {
   RedisLockStore,
   Semaphore
 } from "effect-redis-lock"
-import { Cluster } from "ioredis"
+import { Cluster, Redis } from "ioredis"
 import { fileURLToPath } from "node:url"
 import { flags } from "../support/RedisServer.js"
 import type { FaultName } from "./faults.js"
@@ -497,7 +497,7 @@ const direct: Row = {
   layer: ({ url }) => RedisLockStore.layer({ url }),
   redisArgs: persistent,
   env: {},
-  without: ["failover"],
+  without: [],
   inOrder: false
 }
 
@@ -523,28 +523,41 @@ const ioredis5: Row = {
 /** Sentinels and a Cluster's nodes are clients as well, and talk by messages. */
 const everySubscriber = ["subscribers forbidden", "no more clients"] as const
 
+/** A client of the user's, and how it ends with the worker. */
+const onClient = <Client extends Redis | Cluster>(make: () => Client) =>
+  Layer.unwrapScoped(
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const client = make()
+          client.on("error", () => {})
+          return client
+        }),
+        (client) => Effect.sync(() => client.disconnect())
+      ),
+      (client) => RedisLockStore.layerFromClient(client)
+    )
+  )
+
 /** A node of a Cluster cannot be made read-only, and would forget its slots' keys as any other. */
 const cluster: Row = {
   ...direct,
   name: "mutex, Redis Cluster",
   topology: "cluster",
+  layer: ({ addresses }) => RedisLockStore.layerCluster({ nodes: [...addresses] }),
+  without: ["readonly", ...everySubscriber]
+}
+
+const clusterClient: Row = {
+  ...cluster,
+  name: "mutex, Redis Cluster, on a client",
   layer: ({ addresses }) =>
-    Layer.unwrapScoped(
-      Effect.map(
-        Effect.acquireRelease(
-          Effect.sync(() => {
-            const client = new Cluster([...addresses], {
-              clusterRetryStrategy: (times) => Math.min(50 * times, 500)
-            })
-            client.on("error", () => {})
-            return client
-          }),
-          (client) => Effect.sync(() => client.disconnect())
-        ),
-        (client) => RedisLockStore.layerFromClient(client)
-      )
-    ),
-  without: ["readonly", "failover", ...everySubscriber]
+    onClient(
+      () =>
+        new Cluster([...addresses], {
+          clusterRetryStrategy: (times) => Math.min(50 * times, 500)
+        })
+    )
 }
 
 const sentinel: Row = {
@@ -562,6 +575,13 @@ const sentinel: Row = {
     "client pause",
     ...everySubscriber
   ]
+}
+
+const sentinelClient: Row = {
+  ...sentinel,
+  name: "mutex, Sentinel, on a client",
+  layer: ({ addresses }) =>
+    onClient(() => new Redis({ sentinels: [...addresses], name: "mymaster" }))
 }
 
 const memory: Row = {
@@ -615,13 +635,15 @@ export const rows: ReadonlyArray<Row> = [
   direct,
   ioredis5,
   cluster,
+  clusterClient,
   sentinel,
+  sentinelClient,
   memory,
-  ...[proxied, strict, direct, cluster, memory].map(withPermits),
-  ...[proxied, strict, direct, cluster, sentinel, memory].map(withReaders),
-  ...[proxied, direct, cluster, memory].map(ofSeveral),
-  ...[proxied, direct, cluster, memory].map(ofLeaders),
-  ...[proxied, direct, cluster, memory].map(ofJobs)
+  ...[proxied, strict, direct, cluster, clusterClient, sentinel, memory].map(withPermits),
+  ...[proxied, strict, direct, cluster, sentinel, sentinelClient, memory].map(withReaders),
+  ...[proxied, direct, cluster, clusterClient, sentinel, memory].map(ofSeveral),
+  ...[proxied, direct, cluster, sentinel, memory].map(ofLeaders),
+  ...[proxied, direct, cluster, sentinel, memory].map(ofJobs)
 ]
 
 export const rowNamed = (name: string): Row => {

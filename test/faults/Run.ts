@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Fs from "node:fs"
@@ -13,6 +14,7 @@ import { judge, network, server as theServer, type Terms, type Violation } from 
 import type { Crew, Worker } from "./Crew.js"
 import { faultNamed } from "./faults.js"
 import { type Event, eventsOf, type History, now, parse, provenOf, sectionsOf } from "./History.js"
+import { holdersOf, tokensIn } from "./Holdings.js"
 import { isHarmless, linkOf, type Plan, show, type Step, wayOf } from "./Plan.js"
 
 export interface Result {
@@ -47,13 +49,10 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
         index === 0 ? `${id}:hot` : `${id}:${index}`
       )
       // where there are several servers, each has some of them
-      const servers = yield* Effect.forEach(keys, (key) =>
-        crew.servers.length > 1 && crew.sentinel === undefined
-          ? serverOf(crew, key)
-          : Effect.succeed(undefined)
-      )
       const keysOn = (server: RedisServer.RedisProcess | undefined) =>
-        keys.filter((_, index) => servers[index] === undefined || servers[index] === server)
+        crew.cluster === undefined
+          ? Effect.succeed(keys)
+          : Effect.filter(keys, (key) => Effect.map(serverOf(crew, key), (one) => one === server))
       crew.register.take()
       for (const proxy of crew.proxies) {
         proxy.forget()
@@ -85,7 +84,8 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
       const stay = (fault: Effect.Effect<void>) =>
         Effect.map(Effect.forkScoped(fault), (fiber) => void staying.push(fiber))
       const occupied = new Map<object, Set<string>>()
-      const looks: Array<Effect.Effect<void>> = []
+      const looks = yield* FiberSet.make<void>()
+      const look = yield* FiberSet.runtime(looks)<never>()
       yield* Effect.all(
         [
           Effect.sleep(plan.millis),
@@ -94,9 +94,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
             const record = (event: Event) => {
               events.push(event)
               if (event._tag === "Killed") {
-                for (const times of [1, 2]) {
-                  looks.push(lookForDead(crew, keys, event.worker, times * plan.ttl, events))
-                }
+                look(watchDead(crew, keys, event.worker, plan.ttl, events))
               }
             }
             const stage = { hot: keys[0]!, keysOn, stay, occupied, record }
@@ -106,7 +104,7 @@ export const run = (crew: Crew, plan: Plan): Effect.Effect<Result> =>
         ],
         { concurrency: "unbounded", discard: true }
       )
-      yield* Effect.all(looks, { concurrency: "unbounded", discard: true })
+      yield* named(crew, "what the dead had", FiberSet.awaitEmpty(looks))
       yield* Effect.forEach(
         crew.servers,
         (server) => named(crew, "an answer of Redis", sound(crew, server)),
@@ -274,7 +272,9 @@ const oneAtATime = (thing: object, part: string) => {
 /** What all faults of a run share. */
 interface Stage {
   readonly hot: string
-  readonly keysOn: (server: RedisServer.RedisProcess | undefined) => ReadonlyArray<string>
+  readonly keysOn: (
+    server: RedisServer.RedisProcess | undefined
+  ) => Effect.Effect<ReadonlyArray<string>>
   /** For faults that go on until all are through. */
   readonly stay: (fault: Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /** What those use: others that would use it as well do not happen. */
@@ -301,6 +301,7 @@ const perform = (
     const fault = Effect.fnUntraced(function* (server: RedisServer.RedisProcess | undefined) {
       const target = on === "store" ? `redis ${server?.port}` : worker.name
       if (!worker.isAlive()) return
+      const keys = on === "store" ? yield* keysOn(server) : []
       const at = now()
       const wallAt = Date.now()
       const recorded = Effect.sync(() =>
@@ -310,13 +311,13 @@ const perform = (
           until: now(),
           fault: step.fault,
           target,
-          forgets: forgets === true ? keysOn(server) : [],
+          forgets: forgets === true ? keys : [],
           wallAt,
           wallUntil: Date.now()
         })
       )
       const link = linkOf(plan, slot)
-      const scene = { crew, worker, proxy, server, record, random, ttl: plan.ttl, link }
+      const scene = { crew, worker, proxy, server, record, random, keys, ttl: plan.ttl, link }
       // (a command of ours can fail while another fault has its way with the server)
       const whole = Effect.sandbox(run(scene, step.for)).pipe(
         Effect.ignore,
@@ -404,44 +405,39 @@ const sound = ({ row }: Crew, server: RedisServer.RedisProcess): Effect.Effect<v
 // what the store has
 // -----------------------------------------------------------------------------
 
-/** So long after a process was killed: has it still got a key? */
-const lookForDead = (
+/** A process was killed: which keys has it still got, and which does it get now? */
+const watchDead = (
   crew: Crew,
   keys: ReadonlyArray<string>,
   worker: string,
-  millis: number,
+  ttl: number,
   events: Array<Event>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    yield* Effect.sleep(millis + 400)
-    for (const server of crew.servers) {
-      for (const key of yield* server.dump) {
-        if (!keys.includes(key)) continue
-        for (const token of yield* holdersOf(server, key)) {
-          if (crew.dead.get(storeOf(token)) !== worker) continue
-          events.push({ _tag: "Found", at: now(), worker, key, token })
+    const until = now() + 2 * ttl + 400
+    const found = new Set<string>()
+    let lastLook: number | undefined
+    const look = Effect.gen(function* () {
+      const began = now()
+      for (const server of yield* crew.masters) {
+        for (const key of yield* server.dump) {
+          if (!keys.includes(key)) continue
+          for (const token of yield* holdersOf(server, key)) {
+            if (crew.dead.get(storeOf(token)) !== worker) continue
+            const what = `${key} ${token}`
+            const since = found.has(what) ? undefined : lastLook
+            events.push({ _tag: "Found", at: now(), worker, key, token, since })
+            found.add(what)
+          }
         }
       }
-    }
-  }).pipe(Effect.catchAllCause(() => Effect.void))
-
-/** The tokens that have the key at this moment. */
-const holdersOf = (
-  server: RedisServer.RedisProcess,
-  key: string
-): Effect.Effect<ReadonlyArray<string>> =>
-  Effect.gen(function* () {
-    if (String(yield* server.command("TYPE", key)) !== "zset") return yield* tokensIn(server, key)
-    // (who is there after the end of its ttl holds nothing, and is removed by the next call)
-    const time = (yield* server.command("TIME")) as ReadonlyArray<string>
-    const [seconds, micros] = time.map(Number)
-    const millis = seconds! * 1_000 + Math.floor(micros! / 1_000)
-    return (yield* server.command(
-      "ZRANGEBYSCORE",
-      key,
-      `(${millis}`,
-      "+inf"
-    )) as ReadonlyArray<string>
+      lastLook = began
+    })
+    do {
+      yield* Effect.sleep(100)
+      // (a server that is down has nothing to say)
+      yield* Effect.ignore(Effect.sandbox(look))
+    } while (now() < until)
   })
 
 /** Of the process that made the token. */
@@ -456,20 +452,17 @@ const placesLast = 10_000
 
 /** Waits for it, and reports what stays. */
 const leftoversOf = (crew: Crew, plan: Plan, events: Array<Event>): Effect.Effect<void> =>
-  Effect.forEach(
-    crew.servers,
-    (server) =>
-      Effect.gen(function* () {
-        const patience = plan.steps.length === 0 ? 200 : placesLast + plan.ttl
-        const clean = Effect.map(leftIn(crew, server), (left) => left.length === 0)
-        const gone = yield* Effect.timeoutOption(RedisServer.eventually(clean), patience)
-        if (gone._tag === "Some") return
-        for (const what of yield* leftIn(crew, server)) {
-          events.push({ _tag: "Left", at: now(), where: `redis ${server.port}`, what })
-        }
-      }).pipe(Effect.catchAllCause(() => Effect.void)),
-    { discard: true }
-  )
+  Effect.gen(function* () {
+    for (const server of yield* crew.masters) {
+      const patience = plan.steps.length === 0 ? 200 : placesLast + plan.ttl
+      const clean = Effect.map(leftIn(crew, server), (left) => left.length === 0)
+      const gone = yield* Effect.timeoutOption(RedisServer.eventually(clean), patience)
+      if (gone._tag === "Some") continue
+      for (const what of yield* leftIn(crew, server)) {
+        events.push({ _tag: "Left", at: now(), where: `redis ${server.port}`, what })
+      }
+    }
+  }).pipe(Effect.catchAllCause(() => Effect.void))
 
 const leftIn = (
   crew: Crew,
@@ -486,29 +479,6 @@ const leftIn = (
       if (left10s === -1) left.push(`${key} without a ttl`)
     }
     return left
-  })
-
-const tokensIn = (
-  server: RedisServer.RedisProcess,
-  key: string
-): Effect.Effect<ReadonlyArray<string>> =>
-  Effect.gen(function* () {
-    switch (String(yield* server.command("TYPE", key))) {
-      case "string":
-        return [String(yield* server.command("GET", key))]
-      case "zset":
-        // (in an index, behind what it is ordered by)
-        return ((yield* server.command("ZRANGE", key, 0, -1)) as ReadonlyArray<string>).map(
-          (member) => member.slice(member.indexOf(" ") + 1)
-        )
-      case "hash": {
-        // the sum of what those hold that stand beside it: by itself, it is of nobody
-        const fields = (yield* server.command("HKEYS", key)) as ReadonlyArray<string>
-        return fields.length === 1 ? fields : fields.filter((field) => field !== "in-use")
-      }
-      default:
-        return []
-    }
   })
 
 // -----------------------------------------------------------------------------

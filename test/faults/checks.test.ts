@@ -104,6 +104,23 @@ const two = (first: Turn, second: Turn) => [
   ...turn({ worker: "b", ...second })
 ]
 
+const write = (
+  section: string,
+  fence: number,
+  at: number,
+  accepted = true,
+  floor = fence
+): Event => ({
+  _tag: "Write",
+  at,
+  key: "k",
+  section,
+  phase: "middle",
+  fence,
+  floor,
+  accepted
+})
+
 /** They hold a key at the same time, each in a process of its own. */
 const together = (turns: ReadonlyArray<Partial<Turn>>) => {
   const floor = wall(100) * 1_000
@@ -196,23 +213,6 @@ describe("no tick twice", () => {
 })
 
 describe("fencing", () => {
-  const write = (
-    section: string,
-    fence: number,
-    at: number,
-    accepted = true,
-    floor = fence
-  ): Event => ({
-    _tag: "Write",
-    at,
-    key: "k",
-    section,
-    phase: "middle",
-    fence,
-    floor,
-    accepted
-  })
-
   it("is violated where the register accepts a smaller token", () => {
     const history = two({ at: 100, fence: 1_000_000 }, { at: 200, fence: 2_000_000 })
     const stale = write(`a/${last - 1}`, 1_000_000, 230)
@@ -257,6 +257,72 @@ describe("fencing", () => {
     expect(found([...history, stalled(140, 220), refused])).toEqual([])
     expect(found([...history, stalled(140, 220, "b"), refused])).toEqual(["fencing"])
     expect(found([...history, fault("flushall", 180, 185, true), refused])).toEqual([])
+  })
+})
+
+describe("a master that dies, and whose replica had been cut off", () => {
+  /** Cut off at 150, dead at 200; what the replica had of the last section but so many. */
+  const death = (back: number, had: { readonly fence?: number; readonly end?: number }): Event => ({
+    _tag: "TakenOver",
+    at: 200,
+    diedAt: 200,
+    wallDiedAt: wall(200),
+    wallCutAt: wall(150),
+    keys: ["k"],
+    fences: had.fence === undefined ? {} : { k: wall(had.fence) * 1_000 },
+    ends: had.end === undefined ? {} : { [`a/${last - back}`]: wall(had.end) }
+  })
+  const first = { at: 170, ended: 400 }
+  const second = { at: 300, ended: 350 }
+
+  it("excuses the next one's grant beside one that it had not heard of", () => {
+    expect(found([...two(first, second), death(1, { fence: 100 })])).toEqual([])
+    expect(found([...two(first, second), death(1, {})])).toEqual([])
+  })
+
+  it("and none beside one that it had heard of, until that had run out there", () => {
+    const known = { ...first, at: 120 }
+    expect(found([...two(known, second), death(1, { fence: 120, end: 290 })])).toEqual([])
+    expect(found([...two(known, second), death(1, { fence: 120, end: 330 })])).toEqual([
+      "exclusion"
+    ])
+    expect(found([...two(first, second), death(1, { fence: 100, end: 330 })])).toEqual([
+      "exclusion"
+    ])
+    expect(found([...two(known, second), death(1, { fence: 120 })])).toEqual(["exclusion"])
+  })
+
+  it("nor two grants of its own, nor another key's", () => {
+    const both = two({ at: 160, ended: 400 }, { at: 180, ended: 350 })
+    expect(found([...both, death(1, { fence: 100 })])).toEqual(["exclusion"])
+    const others = two({ ...first, key: "l" }, { ...second, key: "l" })
+    expect(found([...others, death(1, {})])).toEqual(["exclusion"])
+  })
+
+  it("nor a holder that believes in what a dead master cannot have told it", () => {
+    const believes = { ...first, until: 1_160, seen: [[1_000, 1_900]], ended: 1_500 } as const
+    expect(found([...two(believes, { at: 1_250, ended: 1_300 }), death(1, {})])).toEqual([
+      "exclusion",
+      "forgotten leases are noticed"
+    ])
+  })
+
+  it("nor a token of the next one that is not greater", () => {
+    const history = two({ at: 170 }, { at: 300, until: 1_100, fence: wall(160) * 1_000 }).filter(
+      ({ _tag }) => _tag !== "Write"
+    )
+    expect(found([...history, death(1, {})])).toEqual(["growing tokens"])
+  })
+
+  it("excuses a refusal to whom it had not heard of, and a tick that is run again", () => {
+    const history = two({ ...first, ended: 290 }, { at: 300, ended: 310 })
+    const refused = write(`a/${last - 1}`, wall(170) * 1_000, 320, false)
+    expect(found([...history, refused])).toEqual(["fencing"])
+    expect(found([...history, refused, death(1, {})])).toEqual([])
+    expect(found([...history, refused, death(1, { fence: 170 })])).toEqual(["fencing"])
+    const runs = two({ at: 170, tick: 1 }, { at: 300, tick: 1 })
+    expect(found([...runs, death(1, {})])).toEqual([])
+    expect(found([...runs, death(1, { fence: 170, end: 250 })])).toEqual(["no tick twice"])
   })
 })
 
@@ -391,6 +457,13 @@ describe("no lease outlives its process", () => {
   it("or, where it died in the queue, for longer than its claim window and the ttl", () => {
     expect(found([...dead, at(2_200, "queued")])).toEqual([])
     expect(found([...dead, at(2_500, "queued")])).toEqual(["no lease outlives its process"])
+  })
+
+  it("or, where it died in the queue, is granted after its claim window", () => {
+    const granted = (since: number) => [...dead, { ...at(1_600, "queued"), since }]
+    expect(found(granted(1_200))).toEqual([])
+    expect(found(granted(1_300))).toEqual(["no lease outlives its process"])
+    expect(found([...granted(1_300), fault("redis stopped", 150, 300)])).toEqual([])
   })
 })
 

@@ -5,7 +5,14 @@
  * A process can be stopped, and a machine can be busy: a body that ran late *because its event loop
  * did not turn* is told from one that was not interrupted by the `Stalled` events.
  */
-import { eventsOf, type History, provenOf, type Section, sectionsOf } from "./History.js"
+import {
+  type Event,
+  eventsOf,
+  type History,
+  provenOf,
+  type Section,
+  sectionsOf
+} from "./History.js"
 
 /** What a run was made of, as far as the checks need it. */
 export interface Terms {
@@ -50,11 +57,21 @@ const grace = 150
 /**
  * Sections whose leases were proven at the same time, and together had more of a key than the limit of
  * one of them (of a mutex: two). The only excuse is a fault by which the store forgot the first one's
- * lease (a flush, a restart without the data) before it granted the second one.
+ * lease (a flush, a restart without the data) before it granted the second one, or a master that died: the
+ * next one had not heard of the first one's lease, or of its last renewals, when it granted the second one.
  */
-const exclusion: Check = (history) => {
+const exclusion: Check = (history, { ttl }) => {
   const sections = sectionsOf(history)
   const forgets = forgettings(history)
+  const died = eventsOf(history, "TakenOver")
+  /** Both proven at that time. */
+  const unheard = (earlier: Section, later: Section, at: number) =>
+    died.some(
+      (death) =>
+        grantOf(later) > death.wallDiedAt - clockSlack &&
+        grantOf(later) >= unknownSince(earlier, death) - clockSlack &&
+        at < death.diedAt + ttl
+    )
   const forgotten = (earlier: Section, later: Section) =>
     grantOf(earlier) < grantOf(later) &&
     forgets.some(
@@ -75,7 +92,9 @@ const exclusion: Check = (history) => {
         ({ section }) =>
           section !== interval.section &&
           !forgotten(section, interval.section) &&
-          !forgotten(interval.section, section)
+          !forgotten(interval.section, section) &&
+          !unheard(section, interval.section, interval.from) &&
+          !unheard(interval.section, section, interval.from)
       )
       if (others.length > 0 && isTooMuch([interval, ...others].map(({ section }) => section))) {
         const [{ section, to } = interval, ...more] = others
@@ -89,9 +108,13 @@ const exclusion: Check = (history) => {
   return violations
 }
 
-/** A tick of a job is run once, unless the store forgot the first run before it granted the second one. */
+/**
+ * A tick of a job is run once, unless the store forgot the first run before it granted the second one, or the
+ * next master had not heard of it.
+ */
 const ticks: Check = (history) => {
   const forgets = forgettings(history)
+  const died = eventsOf(history, "TakenOver")
   return byKey(sectionsOf(history)).flatMap((ofKey) => {
     const first = new Map<number, Section>()
     return ofKey
@@ -102,6 +125,7 @@ const ticks: Check = (history) => {
         const earlier = first.get(tick)
         first.set(tick, section)
         return earlier === undefined ||
+          died.some((death) => isLost(earlier, death) && grantOf(section) > death.wallDiedAt) ||
           forgets.some(
             ({ forgets: keys, wallAt, wallUntil }) =>
               keys.includes(section.asked.key) &&
@@ -130,6 +154,34 @@ const isTooMuch = (sections: ReadonlyArray<Section>): boolean =>
  */
 const grantOf = ({ granted }: Section): number => granted!.fence / 1_000
 
+type Death = Extract<Event, { readonly _tag: "TakenOver" }>
+
+/** It was granted by the master that died, and its replica had not heard of it. */
+const isLost = (
+  section: Section,
+  { ends, fences, keys, wallCutAt, wallDiedAt }: Death
+): boolean => {
+  const { fence, token } = section.granted!
+  const { key } = section.asked
+  return (
+    keys.includes(key) &&
+    fence > (fences[key] ?? 0) &&
+    ends[token] === undefined &&
+    grantOf(section) >= wallCutAt - clockSlack &&
+    grantOf(section) <= wallDiedAt + clockSlack
+  )
+}
+
+/**
+ * When, by the wall clock, the next master could give to others what this one had: at once, if it had not heard
+ * of it; otherwise when what it knew of its ttl had run out, if it heard no more of it.
+ */
+const unknownSince = (section: Section, death: Death): number => {
+  if (!death.keys.includes(section.asked.key)) return Number.POSITIVE_INFINITY
+  if (isLost(section, death)) return death.wallCutAt
+  return death.ends[section.granted!.token] ?? Number.POSITIVE_INFINITY
+}
+
 /** Both clocks are the machine's; one of them is read before or after the other. */
 const clockSlack = 5
 
@@ -149,6 +201,7 @@ const fencing: Check = (history) => {
   const owners = new Map<string, string>()
   const sections = new Map(sectionsOf(history).map((section) => [section.id, section]))
   const forgets = forgettings(history)
+  const died = eventsOf(history, "TakenOver")
   const stalls = stallsOf(history)
   for (const write of eventsOf(history, "Write")) {
     const { accepted, alone, fence, floor, key, phase, section } = write
@@ -177,7 +230,9 @@ const fencing: Check = (history) => {
     const since = writer.granted?.at ?? writer.asked.at
     const excused =
       stalls(writer.asked.worker).some(({ at, from }) => at >= since && from <= write.at) ||
-      forgets.some((fault) => fault.forgets.includes(key) && fault.at <= write.at)
+      forgets.some((fault) => fault.forgets.includes(key) && fault.at <= write.at) ||
+      (writer.granted !== undefined &&
+        died.some((death) => Number.isFinite(unknownSince(writer, death))))
     if (!excused) {
       violations.push(
         `the register refused the ${phase} of ${show(writer)}, behind ${seen}: its process had not been stalled`
@@ -361,7 +416,8 @@ const patience: Check = (history, { harmless }) =>
 /**
  * A holder whose lease the store has forgotten is told at its next renewal: no validity is proven
  * for longer than a ttl after that, and where nothing else is broken its body has been interrupted
- * after `renewEvery`.
+ * after `renewEvery`. One whose lease was lost with the master that had granted it is told by then as well:
+ * that one answers nothing more.
  */
 const told: Check = (history, { renewEvery, ttl }) => {
   const violations: Array<string> = []
@@ -369,6 +425,16 @@ const told: Check = (history, { renewEvery, ttl }) => {
   const stalls = stallsOf(history)
   const faults = eventsOf(history, "Fault")
   const failovers = faults.filter(({ fault }) => fault === "failover")
+  for (const death of eventsOf(history, "TakenOver")) {
+    for (const section of sections) {
+      if (section.granted === undefined || !isLost(section, death)) continue
+      const believed = section.looks.find(({ until }) => until > death.diedAt + ttl)
+      if (believed === undefined) continue
+      violations.push(
+        `${show(section)} was lost with its master at ${time(death.diedAt)}, and thought it held at ${time(believed.at)} until ${time(believed.until)}`
+      )
+    }
+  }
   for (const fault of forgettings(history)) {
     // a failover may forget; while it goes on there are two masters, of which the other one has not
     if (failovers.some(({ at, until }) => at <= fault.at && fault.at <= until)) continue
@@ -404,21 +470,26 @@ const told: Check = (history, { renewEvery, ttl }) => {
 /**
  * No lease outlives its process by more than the ttl, counted from when the store runs again. A
  * process that died in the queue can still be granted the lock within its claim window (a ttl here),
- * for as long again.
+ * for as long again, and not after that.
  */
 const outliving: Check = (history, { ttl, way }) => {
   const killed = killedAt(history)
   const faults = eventsOf(history, "Fault")
   const held = new Set(eventsOf(history, "Granted").map(({ token }) => token))
-  return eventsOf(history, "Found").flatMap(({ at, key, token, worker }) => {
+  return eventsOf(history, "Found").flatMap(({ at, key, since = 0, token, worker }) => {
     const from = Math.max(
       killed.get(worker) ?? 0,
       ...faults.filter((fault) => fault.at < at).map(({ until }) => Math.min(until, at))
     )
     const most = held.has(token) ? ttl : 2 * ttl
     // (what it had sent still arrives)
-    return at > from + most + way + 2 * grace
-      ? [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
+    if (at > from + most + way + 2 * grace) {
+      return [`${worker} had ${key} still, ${(at - from).toFixed(0)} ms after it was killed`]
+    }
+    return since > from + ttl + way + grace
+      ? [
+          `${worker} was granted ${key}, ${(since - from).toFixed(0)} ms after it was killed, or later`
+        ]
       : []
   })
 }

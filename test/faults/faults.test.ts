@@ -62,19 +62,19 @@ const shortForm: ReadonlyArray<{
   },
   {
     row: "mutex, Redis Cluster",
-    scripts: [
-      "calm and patient",
-      "stopped: the holder",
-      "script flush",
-      "client kill",
-      "redis stopped"
-    ],
+    scripts: ["calm and patient", "redis stopped", "master dies", "slot moves"],
+    crews: 1,
+    seeds: []
+  },
+  {
+    row: "mutex, Redis Cluster, on a client",
+    scripts: ["stopped: the holder", "script flush", "client kill"],
     crews: 1,
     seeds: []
   },
   {
     row: "mutex, Sentinel",
-    scripts: ["killed: the holder", "failover"],
+    scripts: ["killed: the holder", "failover", "master dies"],
     crews: 1,
     seeds: []
   },

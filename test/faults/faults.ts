@@ -2,10 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import * as Failover from "../support/Failover.js"
 import type { FaultProxy, Latency } from "../support/FaultProxy.js"
 import { eventually, type RedisProcess } from "../support/RedisServer.js"
 import type { Crew, Worker } from "./Crew.js"
 import { type Event, now } from "./History.js"
+import { heldBy } from "./Holdings.js"
+import type { Topology } from "./Rows.js"
 
 /** Where a fault happens. */
 export interface Scene {
@@ -18,6 +21,8 @@ export interface Scene {
   readonly record: (event: Event) => void
   /** In [0, 1), from the plan's seed. */
   readonly random: () => number
+  /** Of those that the run uses, the keys of the server. */
+  readonly keys: ReadonlyArray<string>
   /** The plan's, in milliseconds. */
   readonly ttl: number
   /** How long the worker's way to the server is by the plan, without faults. */
@@ -29,6 +34,8 @@ export interface Fault {
   /** What it uses of a proxy or a server: of those that use the same, one at a time. */
   readonly uses?:
     "latency" | "link" | "requests" | "answers" | "messages" | "connections" | "subscriber"
+  /** The only rows that can be given it. */
+  readonly in?: ReadonlyArray<Topology>
   /** In multiples of the ttl, for random plans. */
   readonly lasts: readonly [number, number]
   /** By its own definition the store forgets leases: then only fencing can tell two holders apart. */
@@ -270,8 +277,10 @@ export const faults = {
       () => command("REPLICAOF", "NO", "ONE")
     )
   ),
+  // a master that lives is asked to step down
   failover: {
     on: "store",
+    in: ["sentinel"],
     lasts: [0, 0],
     forgets: true,
     run: ({ crew: { sentinel, servers } }) =>
@@ -279,6 +288,51 @@ export const faults = {
         ? Effect.void
         : // until then the old master goes on giving leases to those who have not heard of it
           Effect.zipRight(sentinel.failover, oneIsMaster(servers))
+  },
+  // what it does in its last moments, its replica does not hear of
+  "master dies": {
+    on: "store",
+    in: ["sentinel", "cluster"],
+    lasts: [0, 0.6],
+    run: ({ crew: { servers, standby }, keys, record, server }, millis) =>
+      Effect.gen(function* () {
+        if (server === undefined || standby === undefined) return
+        const replica = yield* standby.replicaOf(server)
+        yield* Failover.cutOff(server, replica)
+        const wallCutAt = Date.now()
+        const had = yield* heldBy(replica)
+        yield* Effect.sleep(millis)
+        yield* server.kill
+        const died = { diedAt: now(), wallDiedAt: Date.now() }
+        record({ _tag: "TakenOver", at: died.diedAt, ...died, wallCutAt, keys, ...had })
+        yield* standby.takeOver(server)
+        yield* restarted(server)
+        yield* standby.follow(server, replica)
+        yield* oneIsMaster(servers.length > 2 ? [server, replica] : servers)
+      })
+  },
+  // some of its keys are where it came from for a while, and some where it goes
+  "slot moves": {
+    on: "store",
+    in: ["cluster"],
+    lasts: [0, 1.5],
+    run: ({ crew: { cluster, masters }, keys, random, server }, millis) =>
+      Effect.gen(function* () {
+        if (server === undefined || cluster === undefined) return
+        const others = (yield* masters).filter((one) => one !== server)
+        const to = others[Math.floor(random() * others.length)]!
+        const move = yield* cluster.beginMove(keys[0]!, to)
+        yield* Effect.sleep(millis / 3)
+        yield* move.migrate((yield* move.keys).filter(() => random() < 0.5))
+        yield* Effect.sleep(millis / 3)
+        yield* move.migrate()
+        yield* Effect.sleep(millis / 3)
+        // (a script can still put a key there that was missing, if it found all others)
+        yield* Effect.repeat(move.migrate(), {
+          until: () => Effect.map(move.keys, ({ length }) => length === 0)
+        })
+        yield* move.finish
+      })
   },
 
   // Redis cuts the subscriptions that there are, and says NOPERM to new ones

@@ -98,9 +98,9 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     name: "validity is counted from the reply",
     file: "internal/redis/call.ts",
     find: `this.sentAt = sentAt
-    this.settle(new Answered(reply))`,
+    this.byOneKey`,
     replace: `this.sentAt = this.carrier.clock.unsafeNow()
-    this.settle(new Answered(reply))`,
+    this.byOneKey`,
     row: proxied,
     scripts: ["later and later"]
   },
@@ -131,10 +131,15 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
   {
     name: "a grant by message is counted from its arrival",
     file: "internal/redis/place.ts",
-    find: `if (this.believes(told, ttl) && left > enough) {
-      return this.granted(told, this.provenAt, ttl)`,
-    replace: `if (this.believes(told, ttl)) {
-      return this.granted(told, this.now, ttl)`,
+    find: `this.granted(told, this.provenAt, ttl)`,
+    replace: `this.granted(told, this.now, ttl)`,
+    also: [
+      {
+        file: "internal/redis/hints.ts",
+        find: `validUntil(provenAt, ttl) - now > Math.max(ttl / 4, 2 * route.slowestMillis) &&`,
+        replace: ``
+      }
+    ],
     row: strict,
     scripts: ["later and later", "a partition"]
   },
@@ -197,6 +202,16 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then`,
     replace: `redis.call('HINCRBY', KEYS[k + 5], 'in-use', -freed - 1)`,
     row: permits,
     scripts: ["calm"]
+  },
+  {
+    name: "a run whose last number stands in the entry",
+    file: "internal/redis/holders.ts",
+    find: `  put(token, first, claim, ttl)
+  return first`,
+    replace: `  put(token, fence, claim, ttl)
+  return first`,
+    row: permits,
+    scripts: ["calm", "calm and patient"]
   },
   {
     name: "an expired holder that still counts",

@@ -399,10 +399,10 @@ const program = Effect.gen(function* () {
   }
   process.on("message", obey)
   process.on("disconnect", () => process.exit())
-  tell({
-    _tag: "Ready",
-    storeId: inside<Internals>(store).around?.storeId ?? "nothing in Redis"
-  })
+  const { around } = inside<Internals>(store)
+  if (around === undefined && row.topology !== "none")
+    return yield* Effect.dieMessage("no store id")
+  tell({ _tag: "Ready", storeId: around?.storeId ?? "nothing in Redis" })
   yield* Deferred.await(closed)
   yield* Scope.close(scope, Exit.void)
   const resources = () => process.getActiveResourcesInfo()

@@ -129,6 +129,31 @@ it("no file knows, by way of others, itself", () => {
 /** (One is a table of scripts; the public modules are mostly documentation.) */
 const longer = ["internal/redis/scripts.ts", "internal/redis/semaphoreScripts.ts"]
 
+describe("the command line", () => {
+  const directory = fileURLToPath(new URL("../../cli/", import.meta.url))
+  const texts = Fs.readdirSync(directory, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => [name, Fs.readFileSync(Path.join(directory, name), "utf8")] as const)
+
+  it.each(texts)("%s knows the library as every program does, and is not long", (_, text) => {
+    const known = [...text.matchAll(/(?:from|import\() ?"([^"]+)"/g)].map(([, of]) => of!)
+    const strangers = known.filter(
+      (of) =>
+        !/^(\.\.?\/(?!.*(src|internal)\/)|node:|ioredis$|effect\/|@effect\/(cli|platform-node)\/)/.test(
+          of
+        ) && of !== "effect-redis-lock"
+    )
+    expect(strangers).toEqual([])
+    expect(text.split("\n").length).toBeLessThanOrEqual(351)
+  })
+
+  it("is not known to the library", () => {
+    expect(
+      files.flatMap((file) => importsOf(file)).filter(({ of }) => /(^|\/)cli\//.test(of))
+    ).toEqual([])
+  })
+})
+
 it("no file is long", () => {
   const long = files.filter(
     (file) =>

@@ -5,7 +5,19 @@
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import { Lock, LockError, RedisLockStore, Semaphore } from "effect-redis-lock"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import {
+  Leader,
+  Lock,
+  LockError,
+  LockInspector,
+  type LockStore,
+  ReadWriteLock,
+  RedisLockStore,
+  Semaphore
+} from "effect-redis-lock"
 import { readFileSync } from "node:fs"
 import { vi } from "vitest"
 import { lockKeys, revokedKey } from "../../src/internal/redis/layout.js"
@@ -28,8 +40,10 @@ import {
 // ---------------------------------------------------------------- the line
 
 const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8")
-const [line, ...others] = page.match(/^ACL SETUSER .*$/gm) ?? []
-if (line === undefined || others.length > 0) throw new Error("docs/protocol.md: one ACL SETUSER")
+const [line, lookingLine, ...others] = page.match(/^ACL SETUSER .*$/gm) ?? []
+if (line === undefined || lookingLine === undefined || others.length > 0) {
+  throw new Error("docs/protocol.md: two of ACL SETUSER")
+}
 
 const rules = line.split(" ").slice(3)
 const password = rules.find((rule) => rule.startsWith(">"))!.slice(1)
@@ -44,6 +58,11 @@ const addition = /From Redis 7\.2 on.*, add `(\+client\|setinfo)`/.exec(page)![1
 
 /** What semaphores need as well. */
 const ofSemaphores = /\*\*Semaphores also need `([^`]*)`\*\*/.exec(page)![1]!.split(" ")
+
+/** Of a user that only looks. */
+const lookingRules = lookingLine.split(" ").slice(3)
+/** What looking at keys adds to the rules of a user that locks. */
+const toLook = /\*\*To look at keys\*\* .*? add `([^`]*)`, .*? `(\+scan)`/.exec(page)!.slice(1)
 
 /** What is done without, as the documentation says. */
 const dispensable = ["publish", "subscribe", "unsubscribe", "info", "client|setname"]
@@ -465,39 +484,44 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
           const unhandled = yield* unhandledErrors
           const server = yield* fresh
           yield* silentConsole
-          const notMissed: Array<string> = []
-          const notAsked: Array<string> = []
-          yield* Effect.forEach(
-            commands,
-            (command) =>
-              Effect.gen(function* () {
-                const user = `without-${command}`
-                yield* makeUser(
-                  server,
-                  user,
-                  rules.filter((rule) => rule !== `+${command}`)
-                )
-                const { errors, warnings } = yield* live(server, user, command)
-                const silent = inBackground[command]
-                if (!(yield* refusals(server, user)).includes(command)) notAsked.push(command)
-                const asTold = dispensable.includes(command)
-                  ? // at most one warning for each of the two stores
-                    errors.length === 0 && warnings.length <= 2
-                  : silent !== undefined
-                    ? errors.some((error) => error.startsWith(silent))
-                    : [...errors, ...warnings].some((text) =>
-                        /(NOPERM|permission|can't run).*The ACL gives this Redis user no permissions/.test(
-                          text
-                        )
+          const wrong: Array<string> = []
+          const without = (
+            command: string,
+            attempt: number
+          ): Effect.Effect<void, LockError.LockStoreError> =>
+            Effect.gen(function* () {
+              const user = `without-${command}-${attempt}`
+              yield* makeUser(
+                server,
+                user,
+                rules.filter((rule) => rule !== `+${command}`)
+              )
+              const { errors, warnings } = yield* live(server, user, `${command}-${attempt}`)
+              const silent = inBackground[command]
+              const wasAsked = (yield* refusals(server, user)).includes(command)
+              const asTold = dispensable.includes(command)
+                ? // at most one warning for each of the two stores
+                  errors.length === 0 && warnings.length <= 2
+                : silent !== undefined
+                  ? errors.some((error) => error.startsWith(silent))
+                  : [...errors, ...warnings].some((text) =>
+                      /(NOPERM|permission|can't run).*The ACL gives this Redis user no permissions/.test(
+                        text
                       )
-                if (!asTold) notMissed.push(command)
-              }),
-            { concurrency: 6, discard: true }
-          )
-          expect({ notAsked, notMissed }).toEqual({ notAsked: [], notMissed: [] })
+                    )
+              if (wasAsked && asTold) return
+              // (on a busy machine leases can be lost on the way, and then steps are left out)
+              if (attempt < 3) return yield* without(command, attempt + 1)
+              wrong.push([command, wasAsked, ...errors, ...warnings].join("; "))
+            })
+          yield* Effect.forEach(commands, (command) => without(command, 1), {
+            concurrency: 6,
+            discard: true
+          })
+          expect(wrong).toEqual([])
           expect(unhandled).toEqual([])
         }),
-      { timeout: 120_000 }
+      { timeout: 240_000 }
     )
 
   it.scoped("with what semaphores need as well is enough for their whole life", () =>
@@ -633,6 +657,133 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the documented ACL", 
       expect(error).toMatchObject({ _tag: "LockStoreError", operation: "acquire" })
       expect(error.message).toMatch(/no permissions to run the 'select' command/)
       expect(yield* server.dump).toEqual([])
+    })
+  )
+})
+
+layer(RedisServer.layer(), { excludeTestServices: true })("the ACL of who looks", (it) => {
+  const kinds = ["lock", "semaphore", "readWriteLock"]
+
+  /** Everything that can be looked at, as that user: what failed, and what was told. */
+  const looking = (server: RedisServer.RedisProcess, user: string) =>
+    Effect.gen(function* () {
+      const url = `redis://${user}:${password}@127.0.0.1:${server.port}`
+      const { use } = yield* storeOf(RedisLockStore.layer({ url, prefix, commandTimeout: 2_000 }))
+      const errors: Array<string> = []
+      const step = <A, R>(effect: Effect.Effect<A, unknown, R>) =>
+        Effect.catchAll(Effect.asSome(effect), (error) =>
+          Effect.sync(() => {
+            errors.push(String(error))
+            return Option.none<A>()
+          })
+        )
+      const all = yield* step(use(Stream.runCollect(LockInspector.list())))
+      const first = yield* step(use(Stream.runCollect(Stream.take(LockInspector.watch(), 1))))
+      const inspected = yield* Effect.forEach([...kinds, "free"], (key) =>
+        step(use(LockInspector.inspect(key)))
+      )
+      const leader = yield* step(use(Leader.current("lock")))
+      return { use, errors, all, first, inspected, leader }
+    })
+
+  /** Every kind is held, and waited for by another process; some have ended. */
+  const crowded = Effect.gen(function* () {
+    const server = yield* RedisServer.RedisServer
+    yield* server.flush
+    yield* server.command("ACL", "LOG", "RESET")
+    const store = storeOf(RedisLockStore.layer({ url: server.url, prefix }))
+    const [a, b] = [yield* store, yield* store]
+    const options = { ttl: 60_000, owner: "holder" }
+    yield* a.use(Lock.acquire("lock", options))
+    for (const permits of [1, 2]) {
+      yield* a.use(Semaphore.acquire("semaphore", { ...options, permits, limit: 3 }))
+    }
+    yield* a.use(ReadWriteLock.writeLock("readWriteLock", options))
+    const waits = <E>(acquire: Effect.Effect<unknown, E, LockStore.LockStore | Scope.Scope>) =>
+      Effect.forkScoped(b.use(Effect.scoped(acquire)))
+    yield* waits(Lock.acquire("lock"))
+    yield* waits(Semaphore.acquire("semaphore", { limit: 3 }))
+    yield* waits(ReadWriteLock.readLock("readWriteLock"))
+    for (const key of kinds) {
+      const keys = lockKeys("", prefix, key, true) as ReadonlyArray<string>
+      yield* RedisServer.eventually(
+        Effect.map(server.command("ZCARD", keys[2]!), (count) => count === 1)
+      )
+    }
+    const [pool, , , , holders] = lockKeys("", prefix, "semaphore", true) as ReadonlyArray<string>
+    yield* server.command("ZADD", pool!, 1, "erl1:somebodyelse.0000000000000000000000")
+    yield* server.command(
+      "HSET",
+      holders!,
+      "erl1:somebodyelse.0000000000000000000000",
+      "1 semaphore/1 1 1 3 dead"
+    )
+    return server
+  })
+
+  it.scoped("is enough, and gives nothing that changes anything", () =>
+    Effect.gen(function* () {
+      const server = yield* crowded
+      yield* makeUser(server, "onlooker", lookingRules)
+      const { all, errors, first, inspected, leader, use } = yield* looking(server, "onlooker")
+      expect(errors).toEqual([])
+      const keys = Option.getOrThrow(all)
+      expect([...keys].map(({ key }) => key).sort()).toEqual([...kinds].sort())
+      for (const { held, pendingCount } of keys) {
+        expect(held[0]).toMatchObject({ owner: "holder" })
+        expect(pendingCount).toBe(1)
+      }
+      expect(Option.getOrThrow(first)).toHaveLength(1)
+      expect(inspected.map((found) => Option.getOrThrow(found).kind)).toEqual([...kinds, undefined])
+      expect(Option.getOrThrow(Option.getOrThrow(leader))).toMatchObject({ owner: "holder" })
+      expect(yield* refusals(server, "onlooker")).toEqual([])
+      // no category of the server's has a command of it among those that write
+      const writing = (yield* server.command("ACL", "CAT", "write")) as ReadonlyArray<string>
+      const mine = lookingRules.filter((rule) => rule.startsWith("+")).map((rule) => rule.slice(1))
+      expect(mine.filter((command) => writing.includes(command))).toEqual([])
+      const before = yield* server.dump
+      yield* quietly(
+        Effect.gen(function* () {
+          const taken = yield* Effect.exit(use(Effect.scoped(Lock.tryAcquire("free"))))
+          expect(failure(taken)).toMatchObject({ _tag: "LockStoreError", transient: false })
+          const { fencingToken } = Option.getOrThrow(inspected[0]!).held[0]!
+          const freed = yield* Effect.exit(use(Lock.forceRelease("lock", fencingToken!)))
+          expect(failure(freed)).toMatchObject({ _tag: "LockStoreError" })
+        })
+      )
+      expect(yield* server.dump).toEqual(before)
+    })
+  )
+
+  it.scoped("is needed, command by command", () =>
+    Effect.gen(function* () {
+      const server = yield* crowded
+      yield* silentConsole
+      const notMissed: Array<string> = []
+      for (const rule of lookingRules.filter((rule) => rule.startsWith("+"))) {
+        const command = rule.slice(1)
+        yield* makeUser(
+          server,
+          `no-${command}`,
+          lookingRules.filter((other) => other !== rule)
+        )
+        const { errors } = yield* looking(server, `no-${command}`)
+        const known = dispensable.includes(command)
+          ? yield* refusals(server, `no-${command}`)
+          : errors
+        if (known.length === 0) notMissed.push(command)
+      }
+      expect(notMissed).toEqual([])
+    })
+  )
+
+  it.scoped("is what a user that locks needs more", () =>
+    Effect.gen(function* () {
+      const server = yield* crowded
+      const own = toLook.flatMap((some) => some.split(" "))
+      yield* makeUser(server, "both", [...rules, ...ofSemaphores, ...own])
+      expect((yield* looking(server, "both")).errors).toEqual([])
+      expect(yield* refusals(server, "both")).toEqual([])
     })
   )
 })

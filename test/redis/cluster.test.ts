@@ -400,20 +400,8 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
 /** The client reaches every node through a proxy of its own. */
 const throughProxies = (cluster: RedisCluster.RedisCluster) =>
   Effect.gen(function* () {
-    const proxies = new Map<number, FaultProxy.FaultProxy>()
-    for (const { port } of cluster.masters) proxies.set(port, yield* FaultProxy.make(port))
-    const client = yield* clusterClient(cluster, {
-      natMap: Object.fromEntries(
-        [...proxies].map(([port, proxy]) => [
-          `127.0.0.1:${port}`,
-          { host: proxy.host, port: proxy.port }
-        ])
-      )
-    })
-    return {
-      client,
-      proxyOf: (key: string) => Effect.map(cluster.nodeOf(key), ({ port }) => proxies.get(port)!)
-    }
+    const { natMap, proxyOf } = yield* RedisCluster.throughProxies(cluster)
+    return { client: yield* clusterClient(cluster, { natMap: { ...natMap } }), proxyOf }
   })
 
 layer(RedisServer.layer(), { excludeTestServices: true })("on a single server", (it) => {

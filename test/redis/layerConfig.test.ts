@@ -112,7 +112,11 @@ it.scoped("a Config is read wherever it stands: in arrays, and in instances", ()
       readonly port = 6_380
     }
     const sentinel = { host: Config.string("HOST"), port: 26_379 }
-    const given = yield* givenToClient({ tls: new Tls(), sentinels: [sentinel, sentinel] })
+    const given = yield* givenToClient({
+      tls: new Tls(),
+      sentinels: [sentinel, sentinel],
+      name: "m"
+    })
     expect(given).toMatchObject({
       tls: { servername: "host.invalid", port: 6_380 },
       sentinels: [
@@ -126,6 +130,11 @@ it.scoped("a Config is read wherever it stands: in arrays, and in instances", ()
 )
 
 it.scoped("no options at all are those of layer", () => Layer.build(layerOf({})))
+
+/** What ioredis throws is told. */
+const throwing = function () {
+  throw new Error("Not s3cret.")
+}
 
 it.effect("what is impossible is named, with its value", () =>
   Effect.gen(function* () {
@@ -146,8 +155,8 @@ it.effect("what is impossible is named, with its value", () =>
       [{ owner: new Date(0) }, "owner: "],
       [{ defaults: { ttl: new Map() } }, "defaults.ttl: [object Map]."],
       [
-        { redis: { sentinels: [{ host: "s3cret" }], password: "s3cret" } },
-        "redis: ioredis does not take it. Requires the name of master."
+        { redis: { Connector: throwing, password: "s3cret" } },
+        "redis: ioredis does not take it. Not ***."
       ]
     ]
     for (const [options, text] of expected) {
@@ -162,7 +171,7 @@ it.effect("what is impossible is named, with its value", () =>
 it.effect("layer, too, fails where ioredis does not take its options, or they are none", () =>
   Effect.gen(function* () {
     for (const [redis, text] of [
-      [{ sentinels: [] }, "Impossible option redis: ioredis does not take it. Requires at least"],
+      [{ Connector: throwing }, "Impossible option redis: ioredis does not take it. Not s3cret."],
       ["redis://:s3cret@host", "Impossible option redis: redis://***@host."]
     ] as const) {
       const error = yield* Effect.flip(

@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, type LockStore, RedisLockStore } from "effect-redis-lock"
 import type { Outcome } from "../../src/internal/redis/call.js"
-import type { RedisClient } from "../../src/internal/redis/client.js"
+import { noScript, type RedisClient } from "../../src/internal/redis/client.js"
 import { Commands } from "../../src/internal/redis/commands.js"
 import { GivenClient } from "../../src/internal/redis/given.js"
 import { lockProtocol } from "../../src/internal/redis/protocol.js"
@@ -382,7 +382,10 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       readonly fail: (error: Error) => void
     }> = []
     const ask = (script: string, _: number, ...keysAndArgs: Array<string>) =>
-      new Promise<unknown>((answer, fail) => sent.push({ script, keysAndArgs, answer, fail }))
+      // (a store's look whether there are scripts is no call)
+      script === noScript
+        ? Promise.reject(Object.assign(new Error("NOSCRIPT"), { name: "ReplyError" }))
+        : new Promise<unknown>((answer, fail) => sent.push({ script, keysAndArgs, answer, fail }))
     const client: RedisClient = {
       status: "ready",
       evalsha: ask,
@@ -390,6 +393,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a call that was given
       on: (event, listener) => listeners.set(event, listener),
       off: () => {},
       disconnect: () => {},
+      connect: () => Promise.reject(new Error("not here")),
+      scan: () => Promise.reject(new Error("not here")),
       duplicate: () => {
         throw new Error("not here")
       }

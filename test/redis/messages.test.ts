@@ -23,6 +23,7 @@ import {
   subscribed
 } from "../support/Queue.js"
 import {
+  answered,
   connectedClient,
   type Environment,
   leftovers,
@@ -46,12 +47,18 @@ const awaitedBy = (options: RedisLockStore.Options) =>
     yield* subscribed(b)
     const [token] = yield* queueOf(a.server, key)
     // its subscription is there, and it has asked once because of that
-    yield* b.proxy.until(() => sent(b.proxy, key) >= 2)
-    const publish = (fence: number | string, ttlMillis: number | string, channel = b) =>
-      a.server.command(
-        "PUBLISH",
-        internals(channel.store).storeId,
-        `${token} ${fence} ${ttlMillis} ${key}`
+    yield* b.proxy.until(() => answered(b.proxy, key) >= 2)
+    /** The time of the waiter's last heartbeat, as the server knows it. */
+    const beat = Effect.map(a.server.command("HGET", keysOf(key)[3], token!), (entry) =>
+      Number(String(entry).split(" ")[0])
+    )
+    const publish = (fence: number | string, ttlMillis: number | string, later = 0) =>
+      Effect.flatMap(beat, (millis) =>
+        a.server.command(
+          "PUBLISH",
+          internals(b.store).storeId,
+          `${token} ${fence} ${ttlMillis}:${millis + later} ${key}`
+        )
       )
     return { a, b, holder, held, waiting, token: token!, publish }
   })
@@ -89,6 +96,25 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a message that is not
         yield* holder.release
         const lease = yield* waiting.lease
         expect(lease.fencingToken).toBeLessThanOrEqual(yield* serverMicros(a.server))
+      })
+    )
+  }
+
+  for (const [of, later] of [
+    ["the last but one", -900],
+    ["one to come", 1]
+  ] as const) {
+    it.scoped(`is asked about where it tells of another heartbeat than the last: ${of}`, () =>
+      Effect.gen(function* () {
+        const { a, b, held, holder, publish, waiting } = yield* awaited
+        b.proxy.forget()
+        yield* publish((yield* serverMicros(a.server)) + 500_000, 3_000, later)
+        yield* b.proxy.until(() => sent(b.proxy, key) === 1)
+        yield* Effect.sleep(20)
+        expect(waiting.state()).toBe("waiting")
+        yield* held.verify
+        yield* holder.release
+        yield* waiting.lease
       })
     )
   }

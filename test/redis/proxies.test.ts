@@ -39,13 +39,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("two servers behind a 
         const [a, b] = [yield* make, yield* make]
         for (let round = 0; round < 3; round++) {
           const names = [keyOn(0, round), keyOn(1, round), keyOn(0, 9 + round), keyOn(1, 9 + round)]
+          const over = yield* Effect.makeLatch()
+          let held = 0
+          const hold = Effect.suspend(() => (held++, over.await))
           const holding = yield* Effect.fork(
-            Effect.forEach(names, (key) => Lock.withLock(key, { ttl })(Effect.sleep(300)), {
+            Effect.forEach(names, (key) => Lock.withLock(key, { ttl })(hold), {
               concurrency: "unbounded",
               discard: true
             }).pipe(a.use)
           )
-          yield* Effect.sleep(150)
+          yield* RedisServer.eventually(Effect.sync(() => held === names.length))
           for (const name of names) {
             // as another program would find it
             const shard = ShardingProxy.shardOf(name)
@@ -53,6 +56,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("two servers behind a 
             const entered = Lock.withLockIfAvailable(name, { ttl })(Effect.void).pipe(b.use)
             expect(yield* entered).toEqual(Option.none())
           }
+          yield* over.open
           yield* Fiber.join(holding)
         }
         expect(proxy.commands.filter(isOf(scripts.batch))).toEqual([])

@@ -193,11 +193,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
   "a server that refuses renewals",
   (it) => {
     for (const [answer, rules] of [
-      ["NOPERM", ["-evalsha", "-eval"]],
-      ["can't run this command", ["-pexpire"]]
+      [/NOPERM/, ["-evalsha", "-eval"]],
+      // (in a script: up to Redis 7.0, and after it)
+      [/can't run this command|ACL failure in script: .*'pexpire'/, ["-pexpire"]]
     ] as const) {
       it.scoped(
-        `with "${answer}" (${rules.join(" ")}): the loss says so, and not that it did not answer`,
+        `with "${answer.source}" (${rules.join(" ")}): the loss says so, and not that it did not answer`,
         () =>
           collectWarnings((warnings) =>
             Effect.gen(function* () {
@@ -218,7 +219,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })(
                 reason: "Unreachable",
                 cause: { _tag: "LockStoreError", operation: "renew", transient: false }
               })
-              expect(error.message).toContain(answer)
+              expect(error.message).toMatch(answer)
               expect(error.message).toContain("The ACL gives")
               expect(error.message).not.toContain("did not answer")
               expect(warnings[0]).toBe(error.message)

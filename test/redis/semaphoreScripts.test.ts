@@ -59,6 +59,15 @@ const pass = (server: Server, token: string, known: string, queued = 0) =>
 const entryOf = (server: Server, token: string) =>
   Effect.map(server.command("HGET", holders, token), (entry) => String(entry ?? "0").split(" ")[0]!)
 
+/** The parts of the grant that a message has told to that token. */
+const grantOf = (commands: ReadonlyArray<RedisServer.MonitoredCommand>, token: string) => {
+  const told = commands
+    .filter(({ args }) => /^publish$/i.test(args[0]!))
+    .map(({ args }) => args[2]!)
+  const [, grants] = told.find((message) => message.startsWith(`${token} `))!.split(" ")
+  return grants!.split(":").map(Number)
+}
+
 const strings = (reply: unknown) => (reply as ReadonlyArray<unknown>).map(String)
 
 const typeOf = (server: Server) => Effect.map(server.command("TYPE", held), String)
@@ -395,6 +404,46 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a script that is sent
         yield* checkConsistent(server)
         yield* release(server, token)
       }
+    })
+  )
+
+  it.scoped("who is served while the key is held has numbers that nobody's smallest is above", () =>
+    Effect.gen(function* () {
+      for (const state of ["held by ours and another", "held by ours alone"]) {
+        const server = yield* from(state)
+        yield* stand(server, third, 3 - (state === "held by ours alone" ? 0 : 1))
+        const before = Number(String(yield* server.command("GET", record)).split(" ")[0])
+        yield* RedisServer.eventually(
+          Effect.map(serverMicros(server), (now) => now > before + 1_000)
+        )
+        const monitor = yield* server.monitor
+        yield* release(server, ours)
+        const [first, floor, least, last] = grantOf(yield* monitor.commands, third)
+        // those of the time since the last grant, as many as a process may have at once
+        expect(last! - first!).toBe(255)
+        expect(first).toBeGreaterThan(before)
+        expect(least).toBe(3)
+        expect(yield* entryOf(server, third)).toBe(String(first))
+        expect(String(yield* server.command("GET", record))).toMatch(`${last} `)
+        const others = Number(yield* entryOf(server, theirs))
+        expect(floor).toBe(others === 0 ? first : others)
+        yield* checkConsistent(server)
+        // a heartbeat that finds the grant has the number of the entry
+        expect(
+          String(yield* beat(server, third))
+            .split(":")
+            .map(Number)
+        ).toEqual([first, floor, 3])
+      }
+    })
+  )
+
+  it.scoped("of a key that nobody held, who is served has one number", () =>
+    Effect.gen(function* () {
+      const server = yield* from("free, and we wait first")
+      const monitor = yield* server.monitor
+      yield* beat(server, third)
+      expect(grantOf(yield* monitor.commands, ours)).toHaveLength(3)
     })
   )
 

@@ -1,4 +1,4 @@
-/** Behind Sentinels: what each kind of lock is for works there, and again after a failover. */
+/** Behind Sentinels: what each kind of lock is for works there. (Failovers: `failoverKinds.test.ts`.) */
 import { expect, layer } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -18,7 +18,7 @@ import { awaitQueued, strict } from "../support/Queue.js"
 import * as RedisSentinel from "../support/RedisSentinel.js"
 import { freshKeys } from "../support/several.js"
 import { freshKey } from "../support/stores.js"
-import { type Environment, leftovers, quietly, RedisServer, storeOf } from "./support.js"
+import { type Environment, leftovers, RedisServer, storeOf } from "./support.js"
 
 const ttl = "1 minute"
 
@@ -160,29 +160,4 @@ layer(Layer.scoped(Group, RedisSentinel.make()), {
   for (const [name, job] of Object.entries(jobs)) {
     it.scoped(name, () => Effect.flatMap(twoStores, (stores) => done(job, stores)))
   }
-
-  it.scoped(
-    "all of them again after a failover",
-    () =>
-      quietly(
-        Effect.gen(function* () {
-          const stores = yield* twoStores
-          const { failover } = yield* Group
-          const server = yield* failover
-          for (const { use } of stores) {
-            const key = freshKey()
-            // (the old master is one for some moments more, for those who are still connected to it)
-            const isThere = Lock.withLock(key, { ttl })(({ token }) =>
-              Effect.map(server.command("GET", key), (stored) => stored === token)
-            ).pipe(
-              use,
-              Effect.catchAll(() => Effect.succeed(false))
-            )
-            yield* RedisServer.eventually(isThere)
-          }
-          for (const job of Object.values(jobs)) yield* done(job, stores)
-        })
-      ),
-    60_000
-  )
 })

@@ -13,6 +13,7 @@ import * as Fiber from "effect/Fiber"
 import * as Supervisor from "effect/Supervisor"
 import { Lock, LockStore, RedisLockStore, type LockError } from "effect-redis-lock"
 import { Redis, type RedisOptions } from "ioredis"
+import { noScript } from "../../src/internal/redis/client.js"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisServer from "../support/RedisServer.js"
 import { inside } from "../support/inside.js"
@@ -111,11 +112,13 @@ export const connectedClient = (
 // what was sent
 // -----------------------------------------------------------------------------
 
-/** The scripts that name the key, whatever else they do. */
+/** The scripts that name the key, whatever else they do; not a store's look whether there are any. */
 export const touching =
   (key: string) =>
   (args: ReadonlyArray<string>): boolean =>
-    /^(eval|evalsha|fcall)$/i.test(args[0] ?? "") && args.slice(2).includes(key)
+    /^(eval|evalsha|fcall)$/i.test(args[0] ?? "") &&
+    args[1] !== noScript &&
+    args.slice(2).includes(key)
 
 /** How many scripts came to the proxy that name the key, since its last `forget`. */
 export const sent = (proxy: FaultProxy.FaultProxy, key: string): number =>

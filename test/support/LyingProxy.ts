@@ -29,8 +29,14 @@ export interface LyingProxy {
 
 const host = "127.0.0.1"
 
+/** What the server is sent instead of a command; `undefined`: the command itself. */
+export type Change = (args: ReadonlyArray<string>) => ReadonlyArray<string> | undefined
+
 /** Closes, with all its connections, at the end of the scope. */
-export const make = (targetPort: number): Effect.Effect<LyingProxy, never, Scope.Scope> =>
+export const make = (
+  targetPort: number,
+  change: Change = () => undefined
+): Effect.Effect<LyingProxy, never, Scope.Scope> =>
   Effect.gen(function* () {
     const truth: Lie = () => undefined
     const changes = Changes.make()
@@ -47,7 +53,8 @@ export const make = (targetPort: number): Effect.Effect<LyingProxy, never, Scope
           const args = (value as ReadonlyArray<unknown>).map(String)
           if (/^p?(un)?subscribe$/i.test(args[0] ?? "")) link.subscriber = true
           lies.push(state.lie(args))
-          server.write(bytes)
+          const changed = change(args)
+          server.write(changed === undefined ? bytes : Resp.encode(changed))
         }
       })
       const replies = Resp.splitter("replies")

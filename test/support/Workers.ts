@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import * as Changes from "./Changes.js"
 import type * as Standing from "./candidateWorker.js"
 import type * as Job from "./jobWorker.js"
+import type * as Places from "./placesWorker.js"
 import type { News, Order } from "./queueWorker.js"
 
 interface Tagged {
@@ -54,6 +55,13 @@ export const jobs = (
 export const candidate = (
   env: Standing.Environment
 ): Effect.Effect<Candidate, never, Scope.Scope> => start("candidateWorker", { ...env })
+
+/** A process that locks once, and ends when its store is closed. */
+export const once = (
+  kind: Places.Environment["KIND"],
+  options: object
+): Effect.Effect<Process<never, Places.News>, never, Scope.Scope> =>
+  start("placesWorker", { KIND: kind, OPTIONS: JSON.stringify(options) })
 
 const start = <Order extends Tagged, News extends Tagged>(
   name: string,

@@ -1,5 +1,6 @@
 import type { LockStore } from "effect-redis-lock"
-import { engineStoreOf } from "../../src/internal/face/publicStore.js"
+// (by the name of the package: of the very sources that the store is of, also where they are a copy)
+import { engineStoreOf } from "effect-redis-lock/internal/face/publicStore"
 
 /** What is behind a store, for tests that look into it. */
 export const inside = <A>(store: LockStore.LockStore): A =>

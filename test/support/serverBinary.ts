@@ -1,6 +1,5 @@
 /** Which Redis server all tests and scripts start: the one that REDIS_SERVER names, or the PATH's. */
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { connect } from "node:net"
 import { tmpdir } from "node:os"
@@ -14,22 +13,30 @@ export const serverBinary = (): string => {
 
 /** "Redis 7.0.15" or "Valkey 8.0.1", by what `INFO server` says. */
 export const versionIn = (info: string): string => {
-  const field = (name: string) => new RegExp(`^${name}:(\\S+)`, "m").exec(info)?.[1]
-  // Valkey says which Redis it is like as well
-  const valkey = field("valkey_version")
-  return valkey === undefined ? `Redis ${field("redis_version") ?? "?"}` : `Valkey ${valkey}`
+  const versions = [...info.matchAll(/^([a-z]+)_version:(\S+)/gm)].filter(([, of]) => of !== "gcc")
+  // what is not Redis says which Redis it is like as well
+  const [, name, version] = versions.find(([, of]) => of !== "redis") ?? versions[0] ?? []
+  return name === undefined ? "Redis ?" : `${name[0]!.toUpperCase()}${name.slice(1)} ${version}`
 }
 
 /** Starts it for a moment, without a port, and asks it who it is. */
-export const askVersion = async (): Promise<string> => {
+export const askVersion = async (binary = serverBinary()): Promise<string> => {
   const dir = mkdtempSync(join(tmpdir(), "redis-lock-ask-"))
   const socketPath = join(dir, "socket")
   const args = ["--port", "0", "--unixsocket", socketPath, "--save", "", "--dir", dir]
-  const server = spawn(serverBinary(), args, { stdio: "ignore" })
-  const ended = once(server, "exit")
+  const server = spawn(binary, args, { stdio: "ignore" })
+  let over = false
+  const ended = new Promise<void>((resume) => {
+    // (that it cannot be run is an error, and no exit)
+    const end = () => {
+      over = true
+      resume()
+    }
+    server.once("exit", end).once("error", end)
+  })
   try {
     for (;;) {
-      if (server.exitCode !== null) throw new Error(`${serverBinary()} ended: it was to be asked`)
+      if (over) throw new Error(`${binary} does not run, or has ended when it was to be asked`)
       const info = await infoAt(socketPath)
       if (info !== undefined) return versionIn(info)
       await new Promise((resume) => setTimeout(resume, 10))

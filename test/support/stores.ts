@@ -199,7 +199,7 @@ export const redis: Layer.Layer<
 ).pipe(Layer.provideMerge(RedisServer.layer()))
 
 /** All that there are. */
-export const memoryCapabilities = [
+export const allCapabilities = [
   "semaphore",
   "readWriteLock",
   "reshare",
@@ -219,22 +219,8 @@ export const stores: ReadonlyArray<
     capabilities: ReadonlyArray<LockStore.Capability>
   ]
 > = [
-  ...(isOlderClient ? [] : [["memory", memory, memoryCapabilities] as const]),
-  [
-    "redis",
-    redis,
-    [
-      "semaphore",
-      "readWriteLock",
-      "reshare",
-      "look",
-      "tick",
-      "maxHold",
-      "holdAtLeast",
-      "revoke",
-      "handOver"
-    ]
-  ]
+  ...(isOlderClient ? [] : [["memory", memory, allCapabilities] as const]),
+  ["redis", redis, allCapabilities]
 ]
 
 /** What a store with those capabilities keeps claims of. */

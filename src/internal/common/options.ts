@@ -64,17 +64,21 @@ export const show = (value: unknown): string => {
 }
 
 /** Says what is wrong with a key, or nothing. */
-export const checkKey = (key: unknown): string | undefined => {
-  if (typeof key !== "string") return impossible("key", key, "A key must be a string.")
-  if (key.length === 0) return impossible("key", key, "A key must have at least one character.")
+export const checkKey = (key: unknown, option = "key"): string | undefined => {
+  if (typeof key !== "string") return impossible(option, key, "A key must be a string.")
+  if (key.length === 0) return impossible(option, key, "A key must have at least one character.")
   if (key.length > maxKeyLength) {
-    return impossible("key", key, `A key must have at most ${maxKeyLength} characters.`)
+    return impossible(option, key, `A key must have at most ${maxKeyLength} characters.`)
   }
   if (/\p{Surrogate}/u.test(key)) {
-    return impossible("key", key, "It contains half of a surrogate pair, which cannot be stored.")
+    return impossible(option, key, "It contains half of a surrogate pair, which cannot be stored.")
   }
   return undefined
 }
+
+/** Says what is wrong with the beginning of keys, or nothing. */
+export const checkPrefix = (prefix: unknown): string | undefined =>
+  prefix === "" ? undefined : checkKey(prefix, "prefix")?.replace("A key must", "It must")
 
 /** Says what is wrong with several keys, or nothing. */
 export const checkKeys = (keys: unknown): string | undefined => {

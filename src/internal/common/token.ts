@@ -2,7 +2,7 @@
  * Tokens: 128 random bits that only their holder knows, behind a mark that tells them from the
  * values that other programs write to the same keys.
  */
-import { randomBytes, randomFillSync } from "node:crypto"
+import { createHash, randomBytes, randomFillSync } from "node:crypto"
 
 export const tokenMark = "erl1:"
 
@@ -25,6 +25,13 @@ export const makeToken = (store: string): string => {
 /** A name of the store that made a token: unlike the token it is no secret, and a restart has another one. */
 export const incarnationOf = (token: string): string =>
   token.slice(tokenMark.length).split(".", 1)[0]!
+
+/**
+ * A name for a token that does not tell it, and has 16 characters. (The mark of a token whose holder has left
+ * it is no part of the token.)
+ */
+export const idOf = (token: string): string =>
+  createHash("sha1").update(token.replace(/!$/, "")).digest("hex").slice(0, 16)
 
 /** The part that all tokens of one store share: the mark, and a name. */
 export const makeStoreId = (): string => tokenMark + randomBytes(9).toString("base64url")

@@ -102,6 +102,43 @@ export const looking: ReadonlyArray<Test> = [
       })
   },
   {
+    name: "a look names a holder as it has named the one who waited, if it has names",
+    run: (bench) =>
+      Effect.gen(function* () {
+        const key = bench.freshKey()
+        const first = yield* bench.grant("A free key is granted", key)
+        const before = yield* look(bench, key)
+        const waiter = yield* bench.wait(key)
+        const after = yield* look(bench, key)
+        const [one, same] = [before.held[0]!.id, after.held[0]!.id]
+        yield* equal("The name of a holder, asked for again", same, one)
+        yield* oneOf("Who waits here, counted", after.waitingHere, [1, undefined])
+        yield* equal("What was revoked, if nobody asks", after.revoked ?? [], [])
+        const place = after.pending[0]?.id
+        yield* first.release
+        const next = yield* bench.served("A release serves the next", waiter)
+        const [holder] = (yield* look(bench, key)).held
+        if (place !== undefined) {
+          yield* equal("The name of a holder that has waited", holder!.id, place)
+        }
+
+        for (const { token } of [first, next]) {
+          yield* holds(
+            "A name does not show the token",
+            one === undefined || !token.includes(one),
+            "a name of its own",
+            one
+          )
+        }
+        const [at, later] = [before.at, (yield* look(bench, key)).at]
+        if (at !== undefined && later !== undefined) {
+          const passed = later.epochMillis - at.epochMillis
+          yield* atLeast("What has passed between two looks", passed, 0)
+          yield* atMost("What has passed between two looks", passed, 20_000)
+        }
+      })
+  },
+  {
     name: "a look does not prolong a lease",
     run: (bench) =>
       Effect.gen(function* () {
@@ -126,15 +163,21 @@ export const listing: Test = {
         )
       yield* equal("Keys of which nobody holds any", yield* listed(prefix), [])
       const grants = []
-      for (const rest of ["a", "a*", "b"]) {
+      for (const rest of ["a", "a*", "a?", "a[ab]", "b"]) {
         grants.push(yield* bench.grant("A free key is granted", prefix + rest))
       }
       yield* bench.grant("A free key is granted", bench.freshKey())
-      const all = ["a", "a*", "b"].map((rest) => prefix + rest)
+      const all = ["a", "a*", "a?", "a[ab]", "b"].map((rest) => prefix + rest).sort()
       yield* equal("Keys that are held", yield* listed(prefix), all)
-      yield* equal("Keys that begin with more", yield* listed(`${prefix}a*`), [`${prefix}a*`])
+      for (const rest of ["a*", "a?", "a[ab]", "b"]) {
+        yield* equal("Keys that begin with more", yield* listed(prefix + rest), [prefix + rest])
+      }
       yield* grants[0]!.release
-      yield* equal("Keys that are still held", yield* listed(prefix), all.slice(1))
+      yield* equal(
+        "Keys that are still held",
+        yield* listed(prefix),
+        all.filter((key) => key !== `${prefix}a`)
+      )
     })
 }
 
@@ -150,7 +193,17 @@ export const revoking: Test = {
       const waiter = yield* bench.wait(key)
       yield* equal("Revoking another number", yield* revoke(grant.fencingToken - 1), false)
       yield* equal("The lease goes on", yield* grant.verify, "Ours")
+      const revoked = (...ended: ReadonlyArray<number>) =>
+        bench.store.look === undefined
+          ? Effect.succeed(undefined)
+          : Effect.map(succeeds("look", bench.store.look(key, 1, ended)), (look) => look.revoked)
+      const before = (yield* revoked(grant.fencingToken)) ?? []
+      yield* equal("What was revoked before that", before, [])
       yield* equal("Revoking what is held", yield* revoke(grant.fencingToken), true)
+      const known = yield* revoked(grant.fencingToken - 1, grant.fencingToken)
+      if (known !== undefined) {
+        yield* equal("What was revoked, of two", known, [grant.fencingToken])
+      }
       const next = yield* bench.served("It serves the next", waiter)
       yield* equal("Renewing what was revoked", yield* grant.renew, {
         _tag: "NotOurs",

@@ -45,6 +45,43 @@ const asked = <Answer, A, E>(
 
 const nothing = (): void => {}
 
+/**
+ * Looks at all these keys at once. Of a store of ours without an effect for each: that would take longer than
+ * the look.
+ */
+export const looks = (
+  store: Public.LockStore,
+  keys: ReadonlyArray<string>,
+  atMost: number,
+  ended: (key: string) => ReadonlyArray<number>
+): Effect.Effect<ReadonlyArray<Public.Look>, LockStoreError> => {
+  const engine = engineStoreOf(store)
+  if (engine?.look === undefined) {
+    return Effect.forEach(keys, (key) => store.look!(key, atMost, ended(key)), {
+      concurrency: "unbounded"
+    })
+  }
+  return Effect.map(
+    asked<ReadonlyArray<Engine.Look> | StoreFailure, ReadonlyArray<Engine.Look>, LockStoreError>(
+      (onExit) => {
+        const found: Array<Engine.Look> = []
+        let left = keys.length
+        if (left === 0) onExit(found)
+        const forget = keys.map((key, index) =>
+          engine.look!(key, atMost, ended(key), (exit) => {
+            if (exit instanceof StoreFailure) return onExit(exit)
+            found[index] = exit
+            if (--left === 0) onExit(found)
+          })
+        )
+        return () => forget.forEach((one) => one())
+      },
+      answer
+    ),
+    (found) => found.map(publicLook)
+  )
+}
+
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>
   exit instanceof StoreFailure ? Exit.failCause(causeOf(exit)) : Exit.succeed(exit)
@@ -132,10 +169,10 @@ class PublicStore extends Opaque implements Public.LockStore {
         restore
       )
     if (store.look !== undefined) {
-      this.look = (key, atMost) =>
+      this.look = (key, atMost, ended = []) =>
         Effect.map(
           asked<Engine.Look | StoreFailure, Engine.Look, LockStoreError>(
-            (onExit) => store.look!(key, atMost, onExit),
+            (onExit) => store.look!(key, atMost, ended, onExit),
             answer
           ),
           publicLook

@@ -29,12 +29,13 @@ export interface LockMetrics {
 }
 
 /** 1 ms to half a minute and more. */
-const millis = MetricBoundaries.exponential({ start: 1, factor: 2, count: 16 })
+const millis = MetricBoundaries.exponential({ start: 1, factor: 2, count: 17 })
 
+/** Incremental: what is no counter for sure is exported as a gauge. */
 const counter = (name: string, description: string, labels: Labels) =>
   MetricModule.fromMetricKey(
     MetricKey.taggedWithLabels(
-      MetricKey.counter(`effect_redis_lock_${name}`, { description }),
+      MetricKey.counter(`effect_redis_lock_${name}`, { description, incremental: true }),
       labels
     )
   )
@@ -61,6 +62,8 @@ const makeNamed = (name: string) => {
   const lost = (reason: LossReason) =>
     counter("lost", "Leases lost, by reason", [...labels, MetricLabel.make("reason", reason)])
   return {
+    /** The sets of labels that it was used with. */
+    begun: new Set<string>(),
     held: gauge("held", "Leases held now", labels),
     waiting: gauge("waiting", "Callers that wait for a lock that somebody else has", labels),
     acquired: counter("acquired", "Leases granted", labels),
@@ -82,7 +85,9 @@ const makeNamed = (name: string) => {
   }
 }
 
-const byName = new Map<string, ReturnType<typeof makeNamed>>()
+type Named = ReturnType<typeof makeNamed>
+
+const byName = new Map<string, Named>()
 
 export const metricsFor = (
   name: string = "default",
@@ -90,12 +95,29 @@ export const metricsFor = (
 ): LockMetrics => {
   let named = byName.get(name)
   if (named === undefined) byName.set(name, (named = makeNamed(name)))
-  return new FiberMetrics(named, fiber.getFiberRef(FiberRef.currentMetricLabels))
+  const labels = fiber.getFiberRef(FiberRef.currentMetricLabels)
+  beginAtZero(named, labels)
+  return new FiberMetrics(named, labels)
+}
+
+/**
+ * With the first use of a name all that is counted is there: Prometheus sees no increase in a counter
+ * that appears with its first loss.
+ */
+const beginAtZero = (named: Named, labels: Labels): void => {
+  const id = labels.length === 0 ? "" : JSON.stringify(labels.map(({ key, value }) => [key, value]))
+  if (named.begun.has(id)) return
+  named.begun.add(id)
+  const { acquired, contended, failures, lost, releaseFailures, renewalFailures, unavailable } =
+    named
+  const counters = [acquired, contended, unavailable, failures, renewalFailures, releaseFailures]
+  for (const counter of [...counters, ...Object.values(lost)]) counter.unsafeUpdate(0, labels)
+  for (const gauge of [named.held, named.waiting]) gauge.unsafeModify(0, labels)
 }
 
 class FiberMetrics implements LockMetrics {
   constructor(
-    private readonly named: ReturnType<typeof makeNamed>,
+    private readonly named: Named,
     private readonly labels: Labels
   ) {}
   ended(heldMillis: number) {

@@ -1,5 +1,6 @@
 /** What the engine answers, as users see it: errors, causes, durations. */
 import * as Cause from "effect/Cause"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
 import { LockLost, LockStoreError, LockUnavailable, type LossReason } from "../../LockError.js"
@@ -31,8 +32,9 @@ export const engineContention = ({
   ahead
 })
 
-export const publicLook = (look: Engine.Look): Public.Look => ({
+export const publicLook = ({ atMillis, ...look }: Engine.Look): Public.Look => ({
   ...look,
+  at: DateTime.unsafeMake(atMillis),
   held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
     ...entry,
     heldFor: duration(heldForMillis),

@@ -1,4 +1,5 @@
 /** The types of `LockStore`, for every face. */
+import type * as DateTime from "effect/DateTime"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
@@ -261,6 +262,15 @@ export interface Look {
   /** How many hold it and how many wait, also where not all of them are listed. */
   readonly heldCount: number
   readonly pendingCount: number
+  /** When it was so, by the clock of where the leases are kept. Absent: the store does not tell it. */
+  readonly at?: DateTime.Utc | undefined
+  /** How many callers of this store, in this process, wait for the key. Absent: it does not tell it. */
+  readonly waitingHere?: number | undefined
+  /**
+   * Of the fencing tokens that were asked about, those whose lease was ended by `revoke`, as far as the
+   * store still knows. Absent: none.
+   */
+  readonly revoked?: ReadonlyArray<number> | undefined
 }
 
 /**
@@ -274,7 +284,8 @@ export interface HeldEntry extends Holder {
   readonly limit: number
   /**
    * `undefined` for a program that does not use this library. Where a process passes a lock on among
-   * its own callers, the last of the fencing tokens that it may give them.
+   * its own callers, the last of the fencing tokens that it may give them; where several can hold the
+   * key, the first.
    */
   readonly fencingToken: number | undefined
   /**
@@ -287,6 +298,11 @@ export interface HeldEntry extends Holder {
   readonly isLeft?: boolean
   /** What is left of its ttl; `undefined` if it has none. */
   readonly ttlLeft: Duration.Duration | undefined
+  /**
+   * A name for its token that does not tell it: the same in each look, and the same as it had in the queue.
+   * Leases that a process passes on among its own callers can share one. Absent: the store has none.
+   */
+  readonly id?: string | undefined
 }
 
 /**
@@ -301,6 +317,10 @@ export interface PendingEntry {
   readonly limit: number
   /** How long it has waited, if that is known. */
   readonly waited: Duration.Duration | undefined
+  /** A name of the store that waits, as of a holder. Absent: the store does not tell it. */
+  readonly incarnation?: string | undefined
+  /** A name for its place, as of a holder: it keeps it when it is granted. Absent: the store has none. */
+  readonly id?: string | undefined
 }
 
 /**
@@ -382,9 +402,19 @@ export interface LockStore {
     claim: Claim,
     restore: Restore
   ) => Effect.Effect<Grant, LockUnavailable | LockLost | LockStoreError>
-  /** Who holds the key, and who waits: at most so many of each. It changes nothing. */
-  readonly look?: (key: string, atMost: number) => Effect.Effect<Look, LockStoreError>
-  /** The keys that begin with that, as far as somebody holds them or waits for them. */
+  /**
+   * Who holds the key, and who waits: at most so many of each. It changes nothing. `ended`: fencing tokens
+   * of which to say whether they were revoked.
+   */
+  readonly look?: (
+    key: string,
+    atMost: number,
+    ended?: ReadonlyArray<number>
+  ) => Effect.Effect<Look, LockStoreError>
+  /**
+   * The keys that begin with that, and that somebody may hold or wait for: all for which somebody does, all
+   * the time that it takes. Whether it is so, `look` says. A key can come twice.
+   */
   readonly keys?: (prefix: string) => Stream.Stream<string, LockStoreError>
   /**
    * Ends the lease with that fencing token, whoever has it; the next waiter is served. Answers whether

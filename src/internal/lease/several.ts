@@ -9,7 +9,7 @@
  *
  * | state   | under way                                      | what follows                                                                      |
  * | ------- | ---------------------------------------------- | --------------------------------------------------------------------------------- |
- * | asking  | single attempts for all keys that are not held | all granted: granted. Some not free: waiting, or unavailable. A failure: fails    |
+ * | asking  | single attempts for all keys that are not held | all granted: granted. Some not free: waiting, or unavailable. A failure: fails, or is waited for if it passes |
  * | waiting | a claim that waits for the first of those keys | granted: asking. Time is over: unavailable. A failure: fails. A loss: asking, with nothing held |
  * | ending  | releases of what was held                      | unavailable, or the failure                                                       |
  * | over    | nothing                                        | a cancellation can still give back what was granted                               |
@@ -93,6 +93,12 @@ class Asked implements Claim {
 /** (See `SeveralGrant` for what is no literal here.) */
 const nobody: ReadonlyArray<Asked> = []
 
+/** Whether a key cannot be had by waiting for it. */
+const isFinal = (exit: SeveralExit): boolean =>
+  exit._tag === "StoreFailure"
+    ? !exit.isPassing
+    : exit._tag !== "Granted" && exit._tag !== "Unavailable"
+
 export class Several {
   private held = new SeveralGrant()
   private asked = nobody
@@ -160,9 +166,11 @@ export class Several {
       else this.giveBack(granted)
     })
     if (first === undefined) return this.complete()
-    const failed = asked.find(({ exit }) => !["Granted", "Unavailable"].includes(exit!._tag))
+    const failed = asked.find(({ exit }) => exit !== undefined && isFinal(exit))
     if (failed !== undefined) return this.end(failed.exit!)
-    this.busy = first.exit as Unavailable
+    const { exit } = first
+    if (exit?._tag === "Unavailable") this.busy = exit
+    else if (this.leftMillis <= 0) return this.end(exit!)
     this.waitFor(first.key)
   }
 

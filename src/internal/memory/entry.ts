@@ -15,9 +15,12 @@ import {
 } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import { isolated } from "../common/isolated.js"
-import { incarnationOf } from "../common/token.js"
+import { idOf, incarnationOf } from "../common/token.js"
 import { validUntil } from "../common/timing.js"
 import { Heap, type Ranked } from "./heap.js"
+
+/** What is seen of one key; the store says when, and what of others. */
+type KeyLook = Omit<Look, "atMillis" | "revoked">
 
 /** A holder. Its rank is when it expires. */
 export class Holding extends Link implements Ranked {
@@ -95,6 +98,8 @@ export class Waiter extends Link {
   deadline: { readonly cancel: () => void } | undefined = undefined
 
   constructor(
+    /** What it is granted with. */
+    readonly token: string,
     readonly claim: Claim,
     readonly askedAt: number,
     readonly contention: Contention,
@@ -191,7 +196,7 @@ export class Entry {
     }
   }
 
-  look(now: number, atMost: number): Look {
+  look(now: number, atMost: number): KeyLook {
     return {
       kind: this.kind,
       limit: this.leastLimit,
@@ -205,16 +210,20 @@ export class Entry {
         fencingToken: holding.fencingToken,
         incarnation: incarnationOf(holding.token),
         isLeft: holding.isLeft === true,
-        ttlLeftMillis: holding.left(now)
+        ttlLeftMillis: holding.left(now),
+        id: idOf(holding.token)
       })),
-      pending: this.waiters.upTo(atMost).map(({ askedAt, claim }) => ({
+      pending: this.waiters.upTo(atMost).map(({ askedAt, claim, token }) => ({
         owner: claim.owner,
         share: claim.share,
         limit: claim.limit,
-        waitedMillis: Math.round(now - askedAt)
+        waitedMillis: Math.round(now - askedAt),
+        incarnation: incarnationOf(token),
+        id: idOf(token)
       })),
       heldCount: this.holders.size,
-      pendingCount: this.waiters.size
+      pendingCount: this.waiters.size,
+      waitingHere: this.waiters.size
     }
   }
 }
@@ -230,14 +239,23 @@ export const tellLimit = ({ leastLimit }: Entry, claim: Claim): void => {
 }
 
 /** Of a key that nobody has, nor waits for. */
-export const free: Look = {
+export const free: KeyLook = {
   kind: undefined,
   limit: undefined,
   inUse: 0,
   held: [],
   pending: [],
   heldCount: 0,
-  pendingCount: 0
+  pendingCount: 0,
+  waitingHere: 0
+}
+
+export const nobody: Contention = {
+  owner: undefined,
+  heldForMillis: undefined,
+  foreign: false,
+  retryAfterMillis: 0,
+  ahead: undefined
 }
 
 export const closed = (key: string): StoreFailure =>

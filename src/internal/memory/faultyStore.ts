@@ -28,7 +28,8 @@ import {
   type RenewExit,
   type ScheduledCall,
   type Store,
-  StoreFailure
+  StoreFailure,
+  type OnAnswer
 } from "../engine.js"
 import type { MemoryStore } from "./store.js"
 
@@ -103,23 +104,15 @@ export class FaultyStore implements Store {
     )
   }
 
-  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
-    return this.ask("look", key, (tell) => this.inner.look(key, atMost, tell), onExit)
+  look(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget {
+    return this.ask("look", key, (tell) => this.inner.look(key, atMost, ended, tell), onExit)
   }
 
-  keys(
-    prefix: string,
-    from: string | undefined,
-    onExit: (exit: Page | StoreFailure) => void
-  ): Forget {
+  keys(prefix: string, from: string | undefined, onExit: OnAnswer<Page>): Forget {
     return this.ask("keys", undefined, (tell) => this.inner.keys(prefix, from, tell), onExit)
   }
 
-  revoke(
-    key: string,
-    fencingToken: number,
-    onExit: (exit: boolean | StoreFailure) => void
-  ): Forget {
+  revoke(key: string, fencingToken: number, onExit: OnAnswer<boolean>): Forget {
     return this.ask("revoke", key, (tell) => this.inner.revoke(key, fencingToken, tell), onExit)
   }
 

@@ -23,12 +23,23 @@ import {
   type Page,
   type Store,
   type StoreFailure,
-  Unavailable
+  Unavailable,
+  type OnAnswer
 } from "../engine.js"
 import { isolated } from "../common/isolated.js"
 import { makeStoreId, makeToken } from "../common/token.js"
-import { closed, type Entry, free, Holding, tellLimit, TimedEntry, Waiter } from "./entry.js"
+import {
+  closed,
+  type Entry,
+  free,
+  Holding,
+  nobody,
+  tellLimit,
+  TimedEntry,
+  Waiter
+} from "./entry.js"
 import { type Keeper, MemoryGrant } from "./grant.js"
+import { Revoked } from "./revoked.js"
 import { Ticks } from "./ticks.js"
 
 const capabilities: ReadonlySet<Capability> = new Set([
@@ -50,6 +61,7 @@ export class MemoryStore implements Store, Keeper {
   readonly capabilities = capabilities
   private readonly entries = new Dictionary<TimedEntry>()
   private readonly ticks = new Ticks()
+  private readonly revoked = new Revoked()
   private readonly id = makeStoreId()
   readonly identity = `this process's memory, ${this.id}`
   private lastFencingToken = 0
@@ -93,13 +105,17 @@ export class MemoryStore implements Store, Keeper {
     return this.wait(entry, claim, now, onExit)
   }
 
-  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
+  look(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget {
     const now = this.clock.unsafeNow()
-    onExit(this.present(key, now)?.look(now, atMost) ?? free)
+    onExit({
+      ...(this.present(key, now)?.look(now, atMost) ?? free),
+      atMillis: Math.floor(this.wallMillis()),
+      revoked: this.revoked.among(ended, now)
+    })
     return nothing
   }
 
-  keys(prefix: string, _: string | undefined, onExit: (exit: Page | StoreFailure) => void): Forget {
+  keys(prefix: string, _: string | undefined, onExit: OnAnswer<Page>): Forget {
     const now = this.clock.unsafeNow()
     const keys = this.entries.values
       .map(({ key }) => key)
@@ -108,11 +124,7 @@ export class MemoryStore implements Store, Keeper {
     return nothing
   }
 
-  revoke(
-    key: string,
-    fencingToken: number,
-    onExit: (exit: boolean | StoreFailure) => void
-  ): Forget {
+  revoke(key: string, fencingToken: number, onExit: OnAnswer<boolean>): Forget {
     const entry = this.present(key, this.clock.unsafeNow())
     const holding = entry?.holders.all.find((one) => one.fencingToken === fencingToken)
     if (entry === undefined || holding === undefined) {
@@ -120,6 +132,7 @@ export class MemoryStore implements Store, Keeper {
       return nothing
     }
     entry.delete(holding)
+    this.revoked.add(fencingToken, this.clock.unsafeNow(), holding.claim.ttlMillis)
     holding.lost = "Revoked"
     if (holding.whenLost !== undefined) isolated(holding.whenLost, holding.lost)
     this.serve(entry)
@@ -164,7 +177,7 @@ export class MemoryStore implements Store, Keeper {
       const { first } = entry.waiters
       if (first === undefined || !entry.fits(first.claim)) break
       entry.waiters.delete(first)
-      first.grant = this.give(entry, first.claim, first.contention)
+      first.grant = this.give(entry, first.claim, first.contention, first.token)
       ;(served ??= []).push(first)
     }
     const late = served === undefined ? undefined : this.tooLate(entry, served)
@@ -245,7 +258,8 @@ export class MemoryStore implements Store, Keeper {
   ): () => void {
     const { clock } = this
     const { key, waitMillis } = claim
-    const waiter = new Waiter(claim, askedAt, entry.contention(askedAt, entry.waiters.size), onExit)
+    const contention = entry.contention(askedAt, entry.waiters.size)
+    const waiter = new Waiter(makeToken(this.id), claim, askedAt, contention, onExit)
     entry.waiters.add(waiter)
     claim.whenWaiting?.(() => entry.contention(clock.unsafeNow(), entry.waiters.before(waiter)))
     // (also where a lease has just run out, and its timer not fired yet)
@@ -284,19 +298,23 @@ export class MemoryStore implements Store, Keeper {
     return entry.isIdle ? undefined : entry
   }
 
-  private give(entry: TimedEntry, claim: Claim, contention: Contention | undefined): MemoryGrant {
+  private give(
+    entry: TimedEntry,
+    claim: Claim,
+    contention: Contention | undefined,
+    token = makeToken(this.id)
+  ): MemoryGrant {
     tellLimit(entry, claim)
-    const holding = this.hold(entry, claim)
+    const holding = this.hold(entry, claim, token)
     const floor = entry.holders.first!.fencingToken
     const until = holding.provenAt(holding.since)
     return new MemoryGrant(this, entry, holding, floor, until, contention)
   }
 
   /** A lease begins. */
-  protected hold(entry: TimedEntry, claim: Claim): Holding {
+  protected hold(entry: TimedEntry, claim: Claim, token = makeToken(this.id)): Holding {
     const wallMicros = Math.floor(this.wallMillis() * 1_000)
     const fencingToken = (this.lastFencingToken = Math.max(this.lastFencingToken + 1, wallMicros))
-    const token = makeToken(this.id)
     const holding = new Holding(token, fencingToken, claim, this.clock.unsafeNow())
     entry.add(holding)
     this.ticks.granted(claim, holding.token, holding.since)
@@ -323,12 +341,4 @@ export class MemoryStore implements Store, Keeper {
     entry.timer?.cancel()
     if (this.entries.get(entry.key) === entry) this.entries.delete(entry.key)
   }
-}
-
-const nobody: Contention = {
-  owner: undefined,
-  heldForMillis: undefined,
-  foreign: false,
-  retryAfterMillis: 0,
-  ahead: undefined
 }

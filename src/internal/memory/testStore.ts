@@ -79,8 +79,8 @@ export class TestStore extends MemoryStore {
     return found
   }
 
-  protected override hold(entry: TimedEntry, claim: Claim): Holding {
-    const holding = super.hold(entry, claim)
+  protected override hold(entry: TimedEntry, claim: Claim, token?: string): Holding {
+    const holding = super.hold(entry, claim, token)
     this.given.push(holding)
     return holding
   }

@@ -41,7 +41,16 @@ const asFence = (reply: unknown): number | undefined => {
  * and limit of all holders, and where it was kept the last of the fencing tokens that come with it.
  */
 const partOf = (reply: unknown, index: number): unknown => {
-  if (typeof reply === "string" && reply.includes(":")) return reply.split(":")[index]
+  if (typeof reply === "string" && reply.includes(":")) {
+    // (of every grant: no list is made)
+    let from = 0
+    for (let before = 0; before < index; before++) {
+      from = reply.indexOf(":", from) + 1
+      if (from === 0) return undefined
+    }
+    const to = reply.indexOf(":", from)
+    return to < 0 ? reply.slice(from) : reply.slice(from, to)
+  }
   // (of a claim with bounds, see `readBound`)
   const grant: unknown = Array.isArray(reply) && reply.length === 3 ? reply[0] : reply
   return grant !== reply ? partOf(grant, index) : index === 0 ? reply : undefined
@@ -61,7 +70,11 @@ export const readEarlier = (reply: unknown): number => {
 }
 
 /** The last of the fencing tokens from that of a grant on; `undefined` where that is not told. */
-export const readLast = (reply: unknown): number | undefined => readNumber(partOf(reply, 3))
+export const readLast = (reply: unknown, fencingToken: number): number | undefined => {
+  const last = readNumber(partOf(reply, 3))
+  if (last === undefined) return undefined
+  return last > fencingToken && last - fencingToken < fencingBlock ? last : fencingToken
+}
 
 /** The smallest limit among the holders, at a grant; `undefined` where that is not told. */
 export const readLimit = (reply: unknown): number | undefined => readNumber(partOf(reply, 2))
@@ -76,6 +89,8 @@ export interface Told {
   readonly lastToken?: number | undefined
   /** How many come before it. */
   readonly earlierTokens?: number
+  /** Of a message: the server's time of the last heartbeat that had come to it, in ms. */
+  readonly beatMillis?: number
   /** Of a claim with `maxHold`: what is left of it. */
   readonly holdMillis?: number | undefined
 }
@@ -85,7 +100,7 @@ export const toldBy = (reply: unknown, fencingToken: number): Told => ({
   fencingToken,
   fencingFloor: readFloor(reply, fencingToken),
   leastLimit: readLimit(reply),
-  lastToken: readLast(reply)
+  lastToken: readLast(reply, fencingToken)
 })
 
 /** Of a claim with bounds: what is left of its lease, beside the answer to a plain one. */

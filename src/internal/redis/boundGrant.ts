@@ -82,10 +82,11 @@ class RedisBoundGrant extends RedisGrant {
     const bound = readBound(replyOf(outcome))
     if (bound === undefined) return super.renewed(operation, call, outcome, askedMillis)
     const { claim, tenure } = this.turn
-    tenure.prove(call.sentAt, bound.leftMillis)
+    const provenMillis = this.provenBy(call, bound.leftMillis)
+    tenure.prove(call.sentAt, provenMillis)
     // (it can have been executed just now: an answer that took long does not end it earlier)
     tenure.mayBeHeld(this.commands.clock.unsafeNow(), bound.holdMillis)
-    return this.knows(validUntil(call.sentAt, Math.min(bound.leftMillis, claim.ttlMillis)))
+    return this.knows(validUntil(call.sentAt, Math.min(provenMillis, claim.ttlMillis)))
   }
 }
 

@@ -7,12 +7,18 @@
  * KEYS[5]  the last tick that was granted: `<tick> <token of that grant> <the tick before it>`
  */
 import { holders, time } from "./holders.js"
-import { clock, isOurs, record, script, type Script } from "./lua.js"
+import { clock, isOurs, orByOneKey, record, script, type Script } from "./lua.js"
 import * as lock from "./scripts.js"
 import * as semaphore from "./semaphoreScripts.js"
 
 /** A whole script as a function of another one: it uses the same KEYS and ARGV. */
 const as = (name: string, { lua }: Script): string => `local function ${name}()\n${lua}\nend\n`
+
+/** What is made of a plain script is made of the one for its first key alone, too. */
+const both = (plain: Script, bound: (plain: Script) => Script): Script =>
+  plain.byOneKey === undefined
+    ? bound(plain)
+    : orByOneKey(bound(plain), bound(plain.byOneKey.script))
 
 /**
  * When the lease of the asker ends, of a lock and of what several can hold: in how many ms, and sooner. And
@@ -109,12 +115,13 @@ return { answer, rest, most }
  * maxHold, the fencing token and that. It asks for no more than is left of it, and answers { 1, what is left of the
  * ttl, what is left of maxHold or -1 }, or as the plain script does.
  */
-const renewing = (plain: Script, at: number, ending: string): Script =>
-  script(
-    plain.name,
-    as("plain", plain),
-    ending,
-    `
+const renewing = (whole: Script, at: number, ending: string): Script =>
+  both(whole, (plain) =>
+    script(
+      plain.name,
+      as("plain", plain),
+      ending,
+      `
 local fence, maxHold = ARGV[${at + 1}], ARGV[${at + 2}]
 -- (an argument more would mean something to the plain script)
 ARGV[${at + 1}], ARGV[${at + 2}] = nil, nil
@@ -125,6 +132,7 @@ local answer = plain()
 if answer ~= 1 then return answer end
 return { 1, left(), most }
 `
+    )
   )
 
 /**
@@ -137,20 +145,8 @@ return { 1, left(), most }
  */
 const mark = "!"
 
-const releasing = script(
-  lock.release.name,
-  as("plain", lock.release),
-  ending,
-  lastTick,
-  `
-if not ARGV[2] then
-  local _, by, before = lastTick()
-  if by == ARGV[1] and before == '' then
-    redis.call('DEL', KEYS[5])
-  elseif by == ARGV[1] then
-    redis.call('SET', KEYS[5], before .. ' - ', 'KEEPTTL')
-  end
-elseif ARGV[2] ~= '0' then
+const keeping = `
+if ARGV[2] and ARGV[2] ~= '0' then
   local token = redis.pcall('GET', KEYS[1])
   if token == ARGV[1] .. '${mark}' then return 1 end
   local rest = leftOf(ARGV[2], ARGV[3])
@@ -161,19 +157,37 @@ elseif ARGV[2] ~= '0' then
 end
 return plain()
 `
+
+const givingTickBack = `
+if not ARGV[2] then
+  local _, by, before = lastTick()
+  if by == ARGV[1] and before == '' then
+    redis.call('DEL', KEYS[5])
+  elseif by == ARGV[1] then
+    redis.call('SET', KEYS[5], before .. ' - ', 'KEEPTTL')
+  end
+end
+`
+
+// (by one key a tick cannot be given back: so what was not used stays until all keys are in one place)
+const releasing = orByOneKey(
+  script(lock.release.name, as("plain", lock.release), ending, lastTick, givingTickBack, keeping),
+  script("releaseByOneKey", as("plain", lock.release.byOneKey!.script), ending, keeping),
+  3
 )
 
 /** The same, of what several can hold: the holder's entry is that of the token with the mark. */
 const releasingSeveral = (plain: Script, kind: string): Script =>
-  script(
-    plain.name,
-    clock,
-    time,
-    isOurs,
-    record(kind),
-    holders(kind),
-    as("plain", plain),
-    `
+  orByOneKey(
+    script(
+      plain.name,
+      clock,
+      time,
+      isOurs,
+      record(kind),
+      holders(kind),
+      as("plain", plain),
+      `
 if not ARGV[2] or ARGV[2] == '0' then return plain() end
 local left = ARGV[1] .. '${mark}'
 local ok, there = pcall(endOf, left)
@@ -190,6 +204,21 @@ put(left, fence, claim, rest)
 keep()
 return 1
 `
+    ),
+    script(
+      "releaseByOneKey",
+      as("plain", plain.byOneKey!.script),
+      endingOfSeveral,
+      `
+if not ARGV[2] or ARGV[2] == '0' then return plain() end
+-- what it has in use stands beside the key, under this token
+local rest = leftOf(ARGV[2], ARGV[3])
+local ok, ends = pcall(left)
+if rest <= 0 or not ok or ends <= 0 then return plain() end
+shorten(rest)
+return 1
+`
+    )
   )
 
 /**

@@ -76,6 +76,9 @@ export class Call extends Link {
   /** How many copies of it have been sent, and how many of them may still be answered. */
   timesSent = 0
   underway = 0
+  /** Whether it was sent with its first key alone as well, and whether that copy was answered first. */
+  sentByOneKey = false
+  byOneKey = false
 
   private abandoned = false
   private connection: number
@@ -200,9 +203,10 @@ export class Call extends Link {
     if (this.underway === 0 && this.settled === undefined && !this.isWanted) this.abandon()
   }
 
-  reply(reply: unknown, sentAt: number): void {
+  reply(reply: unknown, sentAt: number, byOneKey = false): void {
     if (this.settled !== undefined) return
     this.sentAt = sentAt
+    this.byOneKey = byOneKey
     this.settle(new Answered(reply))
   }
 

@@ -1,10 +1,11 @@
 /**
  * What the store needs of ioredis: the part that `Redis` and `Cluster` of versions 5 and 6 share.
- * Nothing else in this package knows ioredis, but for `network.ts`, which makes clients, and the
+ * Nothing else in this package knows ioredis, but for `network.ts` and `clusterNetwork.ts`, which make clients, and the
  * types in `RedisLockStore`.
  */
 import type { Wire } from "./lane.js"
-import { messageOf } from "./replyErrors.js"
+import { isFinal, messageOf } from "./replyErrors.js"
+import { scan, scanOn, type Scannable, type Server } from "./scan.js"
 import type { Script } from "./scripts.js"
 
 /** As ioredis types the arguments of its listeners, and of `duplicate`. */
@@ -24,20 +25,21 @@ export interface ClientOptions {
     | {
         readonly password?: string | null | undefined
         readonly connectionName?: string | undefined
+        readonly tls?: object | undefined
       }
     | undefined
 }
 
-export interface RedisClient {
-  readonly status: string
+export interface RedisClient extends Scannable {
   readonly options?: ClientOptions | undefined
   evalsha(sha: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
   eval(script: string, numberOfKeys: number, ...keysAndArgs: Array<string>): Promise<unknown>
+  role?(): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
   off(event: string, listener: (...args: Loosely) => void): unknown
   disconnect(reconnect?: boolean): void
   readonly isCluster?: boolean
-  nodes?(role: "all"): Array<Node>
+  nodes?(role: "all" | "master"): Array<Node>
   duplicate(...args: Loosely): SubscriberClient
 }
 
@@ -59,30 +61,78 @@ const disconnected: ReadonlySet<string> = new Set([
 
 export const isDisconnected = (client: RedisClient): boolean => disconnected.has(client.status)
 
+/** The digest of no script. */
+export const noScript = "0".repeat(40)
+
 /**
  * Sends scripts on a client: by their digest; with their text the first time, and where the server
  * has forgotten it.
+ *
+ * Beside the first one goes a look whether the server runs scripts by their digests: with its key, so that
+ * it goes the same way, and in front of it, so that it is answered first. Where that is refused, what was
+ * sent beside it has failed as well: nothing after it would be answered, its release least of all.
  */
-export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => ({
-  send(parcel, onReply, onError) {
-    const { keys, script } = parcel
-    const keysAndArgs = keys.concat(parcel.args)
-    try {
-      if (!loaded.has(script)) {
-        loaded.add(script)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
-        return
+export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wire => {
+  let refusal: unknown = undefined
+  const look = (key: string) => {
+    refusal = undefined
+    client.evalsha(noScript, 1, key).then(nothing, (error) => {
+      // (that there is no such script is the answer; of a connection's trouble the command will tell)
+      if (!isFinal(error)) return
+      refusal = error
+      // the next one looks again
+      loaded.clear()
+    })
+  }
+  return {
+    send(parcel, onReply, onError) {
+      const { keys, script } = parcel
+      const keysAndArgs = keys.concat(parcel.args)
+      const refused = (error: unknown) => {
+        if (client.role === undefined || !hasNoScripts(error)) return onError(error)
+        client.role().then(
+          (role) => onError(Array.isArray(role) && role[0] === "sentinel" ? aSentinel() : error),
+          () => onError(error)
+        )
       }
-      client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
-        // (given up meanwhile, and undone: it must not come behind that)
-        if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return onError(error)
-        client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, onError)
-      })
-    } catch (error) {
-      onError(error)
+      try {
+        if (script === scan) {
+          scanOn(client, parcel.args).then(onReply, onError)
+          return
+        }
+        if (!loaded.has(script)) {
+          if (loaded.size === 0) look(keys[0]!)
+          loaded.add(script)
+          client.eval(script.lua, keys.length, ...keysAndArgs).then((reply) => {
+            if (refusal === undefined) onReply(reply)
+            else refused(refusal)
+          }, refused)
+          return
+        }
+        client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
+          // (given up meanwhile, and undone: it must not come behind that)
+          if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return refused(error)
+          client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, refused)
+        })
+      } catch (error) {
+        onError(error)
+      }
     }
   }
-})
+}
+
+const nothing = (): void => {}
+
+const hasNoScripts = (error: unknown): boolean => /unknown command.*\beval/is.test(messageOf(error))
+
+/** As the server's own error, which it would repeat. */
+const aSentinel = (): Error =>
+  Object.assign(
+    new Error(
+      "The address is that of a Sentinel, which keeps no locks: give it as sentinels: [{ host, port }], with the name of the master."
+    ),
+    { name: "ReplyError" }
+  )
 
 export interface ConnectionListener {
   readonly onReady: () => void
@@ -151,7 +201,7 @@ interface EventTarget extends EventSource {
 }
 
 /** Of a Cluster. */
-interface Node extends EventTarget {
+interface Node extends EventTarget, Server {
   readonly options?:
     | {
         readonly host?: string | undefined

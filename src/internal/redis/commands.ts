@@ -4,13 +4,14 @@
  */
 import type { LockClock } from "../engine.js"
 import { maxDelay } from "../common/timing.js"
+import { readOwnership } from "./answers.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"
 import { closedMessage, isFinal, messageOf } from "./replyErrors.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
-import type { Transport } from "./transport.js"
+import type { Route, Transport } from "./transport.js"
 
 /** The error of ioredis for a command that it has not sent and will not send. */
 const notWriteable = "Stream isn't writeable"
@@ -20,6 +21,7 @@ export class Commands {
   /** How long a command may take. */
   readonly timeoutMillis: number
 
+  private readonly prefix: string
   private readonly waiting: Array<Call> = []
   private undoing = 0
   private whenUndone: Array<() => void> = []
@@ -34,6 +36,7 @@ export class Commands {
   ) {
     this.clock = transport.clock
     this.timeoutMillis = transport.timeoutMillis
+    this.prefix = options.prefix
     this.probe =
       options.batch && !transport.isCluster
         ? new Probe(this, options.prefix, () => {
@@ -47,35 +50,47 @@ export class Commands {
     script: Script,
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string>,
-    patienceMillis = this.patience(1.5 * this.timeoutMillis),
+    patienceMillis = this.patience(keys[0]!, 1.5 * this.timeoutMillis),
     contended = false
   ): Call {
-    const { transport } = this
-    const call = new Call(transport, script, keys, args, patienceMillis)
+    const route = this.routeOf(keys[0]!)
+    const call = new Call(route, script, keys, args, patienceMillis)
     // (not before the caller listens)
     if (this.closed) queueMicrotask(() => call.fail(new Error(closedMessage)))
-    else if (!transport.isReady) transport.keep(call)
+    else if (!route.isReady) route.keep(call)
     else if (contended || this.probe === undefined || !canTravelTogether(script)) {
-      transport.send(alone(call))
+      route.send(alone(call))
     } else if (this.waiting.push(call) === 1) process.nextTick(this.flush)
     return call
+  }
+
+  /** What carries calls about that key, which is without the client's own prefix. */
+  routeOf(key: string): Route {
+    return this.transport.routeOf(key)
+  }
+
+  /** The same, of a key as its user names it. */
+  routeOfLock(key: string): Route {
+    return this.routeOf(this.prefix + key)
   }
 
   /** What many callers asked for in this turn of the event loop goes out together. */
   private readonly flush = (): void => {
     // (without those that were given up in the same turn: nobody undoes what was never sent)
     const waiting = this.waiting.splice(0).filter((call) => call.settled === undefined)
-    for (const parcel of pack(waiting, this.transport.together)) this.transport.send(parcel)
+    for (const parcel of pack(waiting, this.transport.together)) {
+      this.routeOf(parcel.keys[0]!).send(parcel)
+    }
     if (waiting.length > 1 && !this.transport.together) this.probe?.ask()
   }
 
   /**
-   * How long an answer is waited for before the connection is doubted, where the answer is of use
+   * How long an answer about a key is waited for before the connection is doubted, where the answer is of use
    * for so many milliseconds: so that another connection can be made and answer within them, and
    * that one which is merely slow is not doubted each time.
    */
-  patience(withinMillis: number): number {
-    const slow = Math.min(withinMillis / 4, 2 * this.transport.slowestMillis)
+  patience(key: string, withinMillis: number): number {
+    const slow = Math.min(withinMillis / 4, 2 * this.routeOf(key).slowestMillis)
     return Math.max(50, withinMillis / 6, slow)
   }
 
@@ -118,8 +133,11 @@ export class Commands {
         if (outcome._tag === "Silent") call.abandon()
         const now = this.clock.unsafeNow()
         const refused = outcome._tag === "Failed" && isFinal(outcome.error)
-        const over = outcome._tag !== "Failed" || refused || now > until || this.closed
-        if (over || this.transport.ended) return this.undone()
+        // by one key it was not found to be held: the queue may have it
+        const isLeft = call.byOneKey && readOwnership(outcome) !== "Ours"
+        const answered = outcome._tag !== "Failed" && !isLeft
+        const over = answered || refused || now > until || this.closed
+        if (over || this.routeOf(keys[0]!).ended) return this.undone()
         pause = Math.min(2 * pause, 5_000)
         this.clock.unsafeSchedule(now + pause, attempt)
       })

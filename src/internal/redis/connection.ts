@@ -24,6 +24,8 @@ export interface ConnectionEvents {
 export interface Network {
   readonly options: ClientOptions
   readonly isCluster: boolean
+  /** Whether it is asked anew, for each connection, where the server is: of Sentinels. */
+  readonly byName: boolean
   /** Whether the first connection is made by the first call. */
   readonly isLazy: boolean
   dial(events: ConnectionEvents): Connection

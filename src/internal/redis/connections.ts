@@ -37,14 +37,15 @@ import { type ConnectionEvents, Dialled, type Network } from "./connection.js"
 import type { Lane, LaneEvents } from "./lane.js"
 import { alone, pack, type Parcel } from "./parcel.js"
 import { Spares } from "./spares.js"
-import { Slowest, type Transport } from "./transport.js"
+import { type Route, Slowest, type Transport } from "./transport.js"
 
-export class Connections implements Transport, LaneEvents {
+export class Connections implements Transport, Route, LaneEvents {
   readonly connection = 0
   readonly isOwn = true
   lastError: unknown = undefined
   lastAnswerAt = Number.NEGATIVE_INFINITY
   connectedAt = Number.NEGATIVE_INFINITY
+  replacedAt = Number.NEGATIVE_INFINITY
   ended = false
   together = false
 
@@ -68,7 +69,7 @@ export class Connections implements Transport, LaneEvents {
     /** For what keeps the process alive, unlike the other timers of a store. */
     private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
   ) {
-    this.spares = new Spares(timeoutMillis, this.slowest)
+    this.spares = new Spares(timeoutMillis, this.slowest, network.byName)
     if (!network.isLazy) this.dial()
   }
 
@@ -84,6 +85,11 @@ export class Connections implements Transport, LaneEvents {
     return this.lines.some((line) => line.greeted)
   }
 
+  /** Whether nothing is asked for that is not answered. */
+  get isIdle(): boolean {
+    return this.open.size === 0
+  }
+
   get slowestMillis(): number {
     return this.slowest.millis
   }
@@ -97,6 +103,10 @@ export class Connections implements Transport, LaneEvents {
   }
 
   // ---------------------------------------------------------------- calls
+
+  routeOf(): Route {
+    return this
+  }
 
   send(parcel: Parcel): void {
     for (const call of parcel.calls) this.open.add(call)
@@ -179,7 +189,9 @@ export class Connections implements Transport, LaneEvents {
   }
 
   private greeted(line: Dialled): void {
+    const isFirst = this.connectedAt === Number.NEGATIVE_INFINITY
     this.connectedAt = line.greetedAt = this.clock.unsafeNow()
+    if (!isFirst) this.replacedAt = this.connectedAt
     this.lastError = undefined
     const others = this.lines.filter((other) => other !== line)
     for (const other of others) if (!other.greeted) this.giveUp(other)

@@ -2,18 +2,26 @@
 import { type Claim, type LockStoreOperation, StoreFailure } from "../engine.js"
 import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
-import { closedMessage, isServerError, messageOf, withoutTokens } from "./replyErrors.js"
-import type { Transport } from "./transport.js"
+import {
+  closedMessage,
+  isOnItsWay,
+  isServerError,
+  messageOf,
+  runsNoScripts,
+  withoutTokens
+} from "./replyErrors.js"
+import type { Route } from "./transport.js"
 
 /** A command without a usable answer. */
 export const storeError = (
   commands: Commands,
   operation: LockStoreOperation,
-  key: string,
+  key: string | undefined,
   outcome: Outcome
 ): StoreFailure => {
-  const { transport, timeoutMillis } = commands
-  const { lastError } = transport
+  const { timeoutMillis } = commands
+  const route = commands.routeOfLock(key ?? "")
+  const { lastError } = route
   switch (outcome._tag) {
     case "Answered":
       return new StoreFailure(
@@ -27,31 +35,30 @@ export const storeError = (
         operation,
         key,
         explain(outcome.error),
-        !transport.ended && mayPass(outcome.error),
-        outcome.error
+        !route.ended && mayPass(outcome.error),
+        outcome.error,
+        isOnItsWay(outcome.error)
       )
     case "Silent":
       return new StoreFailure(
         operation,
         key,
         `Redis did not answer within ${timeoutMillis} ms. ${
-          speaksNoTls(transport)
+          speaksNoTls(route)
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
-              ? `The connection's state is "${transport.status}": is the server overloaded, or the network down?${transport.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
+              ? `The connection's state is "${route.status}": is the server overloaded, or the network down?${route.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
               : explain(lastError)
         }`,
-        !transport.ended &&
-          !speaksNoTls(transport) &&
-          (lastError === undefined || mayPass(lastError)),
+        !route.ended && !speaksNoTls(route) && (lastError === undefined || mayPass(lastError)),
         lastError
       )
   }
 }
 
 /** Such a server waits for the rest of a command, and does not answer. */
-const speaksNoTls = ({ isReady, lastError, options }: Transport): boolean =>
-  options.tls !== undefined &&
+const speaksNoTls = ({ isReady, lastError, options }: Route): boolean =>
+  (options.tls ?? options.redisOptions?.tls) !== undefined &&
   !isReady &&
   (lastError === undefined || messageOf(lastError).includes("ETIMEDOUT"))
 
@@ -76,10 +83,38 @@ export const cameLate = (claim: Claim, tookMillis: number): StoreFailure =>
   )
 
 const advice: ReadonlyArray<readonly [RegExp, string]> = [
+  [
+    /^MOVED/,
+    "The server is a node of a Cluster: use RedisLockStore.layerCluster({ nodes: [{ host, port }] }), or layerFromClient with a Cluster client."
+  ],
+  [
+    /cluster support disabled|unknown command.*\bcluster\b/i,
+    "The server is no node of a Cluster: use RedisLockStore.layer."
+  ],
+  [
+    /unknown command.*\bsentinel\b/i,
+    "An address in sentinels is that of a server, and not of a Sentinel: give the server's as url."
+  ],
+  [
+    /sentinel.*(NOAUTH|WRONGPASS|invalid (username|password))/i,
+    "Check sentinelUsername and sentinelPassword, which are the Sentinels' own."
+  ],
+  [
+    runsNoScripts,
+    "Locks need Lua scripts, by EVAL and EVALSHA: this server, or a proxy before it, does not run them. See docs/guarantees.md, Servers."
+  ],
   [/^(NOAUTH|WRONGPASS)|invalid (username|password)/i, "Check the user name and the password."],
   [
     /^NOPERM|no permissions|can't run this command|can't access at least one of the keys/i,
     "The ACL gives this Redis user no permissions for a command or a key that locks need: see docs/protocol.md."
+  ],
+  [
+    /^NOTIME/,
+    "Locks need the server's clock: its scripts must be able to ask TIME. See docs/guarantees.md, Servers."
+  ],
+  [
+    /bad lua script/i,
+    "The service checks the text of scripts, and refuses keys with an index that is computed: switch that off (script_check_enable). See docs/guarantees.md, Servers."
   ],
   [/DB index|SELECT is not/i, "The server does not have the database of the options."],
   [
@@ -95,7 +130,11 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /unknown command.*\binfo\b|\binfo\b.*(not allowed|unsupported|disabled)/i,
     "The server does not allow INFO, which ioredis uses to check that the server is ready: set enableReadyCheck: false in the options of the connection (redis: { enableReadyCheck: false })."
   ],
-  [/^(CLUSTERDOWN|TRYAGAIN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
+  [
+    /^TRYAGAIN|^Too many Cluster redirections.*(TRYAGAIN|ASK|MOVED) /,
+    "The key's slot is being moved to another node of the Cluster, which refuses operations on several keys until all of them have moved. Nothing was done; try again in a moment."
+  ],
+  [/^(CLUSTERDOWN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
   [
     /^OTHERKIND/,
     "A key is of one kind at a time, as long as it is held or waited for: use another key."
@@ -125,7 +164,7 @@ export const explain = (error: unknown): string => {
  */
 const mayPass = (error: unknown): boolean =>
   isTransient(error)
-    ? !/certificate|SSL/i.test(messageOf(error))
+    ? !/certificate|SSL|No Sentinel knows|unknown command/i.test(messageOf(error))
     : /^(OOM|MISCONF|NOREPLICAS)/.test(messageOf(error))
 
 /** Whether the same command can succeed in a moment: the connection's trouble, or a passing state. */
@@ -135,3 +174,7 @@ export const isTransient = (error: unknown): boolean =>
 
 export const closedError = (key: string): StoreFailure =>
   new StoreFailure("acquire", key, "The store is closed: its layer's scope has ended.", false)
+
+/** The slot of the key is on its way to another node of the Cluster: nothing was done. */
+export const isPostponed = (outcome: Outcome): boolean =>
+  outcome._tag === "Failed" && isOnItsWay(outcome.error)

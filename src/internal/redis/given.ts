@@ -17,9 +17,9 @@ import {
 import { Lane, type LaneEvents } from "./lane.js"
 import { alone, type Parcel } from "./parcel.js"
 import { withoutSecrets } from "./secrets.js"
-import { Slowest, type Transport } from "./transport.js"
+import { type Route, Slowest, type Transport } from "./transport.js"
 
-export class GivenClient implements Transport, LaneEvents {
+export class GivenClient implements Transport, Route, LaneEvents {
   /** Counts the connections: a command that was sent on an earlier one may have been sent again. */
   connection = 0
   readonly isOwn = false
@@ -30,6 +30,7 @@ export class GivenClient implements Transport, LaneEvents {
   private readonly lane: Lane
   private readonly slowest = new Slowest()
   connectedAt = 0
+  replacedAt = 0
   /**
    * Calls, while there is no connection: the client would keep them as well, but would also send
    * those that no caller needs any more.
@@ -49,7 +50,9 @@ export class GivenClient implements Transport, LaneEvents {
     this.lane = new Lane(wireOf(client), clock, this)
     this.unwatch = watchConnection(client, {
       onReady: () => {
+        const isFirst = this.connection === 0
         this.connectedAt = clock.unsafeNow()
+        if (!isFirst) this.replacedAt = this.connectedAt
         this.lastError = undefined
         this.sendKept()
       },
@@ -87,6 +90,10 @@ export class GivenClient implements Transport, LaneEvents {
     return this.slowest.millis
   }
 
+  routeOf(): Route {
+    return this
+  }
+
   send(parcel: Parcel): void {
     if (this.isReady) this.lane.send(parcel)
     else for (const call of parcel.calls) this.keep(call)
@@ -115,6 +122,11 @@ export class GivenClient implements Transport, LaneEvents {
    * has had the time to answer it.
    */
   overdue(call: Call): void {
+    // ioredis may be sending it again and again, to a Cluster that refuses it while the slot moves. (A \`pass\`
+    // that is merely slow can have kept the key: what gives it back must not follow.)
+    if (this.isCluster && call.underway > 0 && !call.sentByOneKey && call.script.name !== "pass") {
+      this.lane.sendByOneKey(call)
+    }
     if (
       this.isClosed ||
       (!this.isCluster &&
@@ -137,7 +149,8 @@ export class GivenClient implements Transport, LaneEvents {
   readOnly(): void {}
 
   failed(_: Lane, calls: ReadonlyArray<Call>, error: unknown): void {
-    for (const call of calls) call.fail(this.shown(error))
+    // (the other copy of it can still be answered)
+    for (const call of calls) if (call.underway === 0) call.fail(this.shown(error))
   }
 
   unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {

@@ -3,6 +3,8 @@
  * KEYS and claims are is said in `lua.ts`.
  */
 
+import { fencingBlock } from "./lua.js"
+
 /** So many holders whose ttl has ended are removed in one call; the rest counts until the next one. */
 const mostRemoved = 32
 
@@ -167,10 +169,29 @@ local function put(token, fence, claim, ttl)
   alone = nil
 end
 
+-- Of the numbers up to that one which nobody can have had since the last one, the first of a block.
+local function firstOf(fence, last)
+  return string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))
+end
+
 -- A grant, as it is told: its fencing token, and the smallest fencing token and limit of all holders.
 local function told(fence)
   all()
   return fence .. ':' .. (floor or fence) .. ':' .. least
+end
+`
+
+/**
+ * How a waiter becomes a holder. `runs`: its process passes on what it is granted, so it has a block of
+ * fencing tokens, and is told the last of them as well.
+ */
+export const handoff = (runs: boolean): string => `
+-- The entry has the first one, so that nobody is told of a smallest fencing token that a caller of the
+-- process is below. (Of a key that nobody held up to now, who came by another queue may have had some.)
+local function grant(token, fence, claim, ttl, last, held)
+  local first = ${runs ? "last > 0 and (held or used > 0) and firstOf(fence, last) or fence" : "fence"}
+  put(token, first, claim, ttl)
+  return first == fence and told(first) or told(first) .. ':' .. fence
 end
 `
 

@@ -1,40 +1,55 @@
 /** What operators do with a key: they look at it, and free it by force. */
-import { type Forget, type Look, StoreFailure } from "../engine.js"
+import { type Forget, type Look, type Page, StoreFailure, type OnAnswer } from "../engine.js"
 import { makeToken } from "../common/token.js"
 import { readDone, replyOf } from "./answers.js"
 import { storeError } from "./errors.js"
 import type { LockKeys } from "./layout.js"
+import type { Line } from "./line.js"
 import { readLook } from "./look.js"
 import { look } from "./lookScript.js"
 import { revoke } from "./revokeScript.js"
+import { readPage, scan, scanArgs } from "./scan.js"
 import type { Surroundings } from "./surroundings.js"
 
 export class Inspection {
   constructor(
     private readonly around: Surroundings,
+    private readonly prefix: string,
     /** All keys that there can be, or a sentence that says why there are none. */
-    private readonly keysOf: (key: string) => LockKeys | string
+    private readonly keysOf: (key: string) => LockKeys | string,
+    /** What this process has to do with the key. */
+    private readonly linesOf: (key: string) => ReadonlyArray<Line>
   ) {}
 
-  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
-    const { commands } = this.around
+  look(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget {
+    const { commands, revokedKey } = this.around
     const keys = this.keysOf(key)
     if (typeof keys === "string") {
       onExit(new StoreFailure("look", key, keys, false))
       return nothing
     }
-    const call = commands.call(look, keys, [String(atMost)])
+    const args = [String(atMost), ...ended.map(String)]
+    const call = commands.call(look, keys.concat(revokedKey(key)), args)
+    return call.within(commands.timeoutMillis, (outcome) => {
+      const waiting = this.linesOf(key).reduce((sum, line) => sum + line.waiting, 0)
+      onExit(readLook(replyOf(outcome), waiting) ?? storeError(commands, "look", key, outcome))
+    })
+  }
+
+  keys(prefix: string, from: string | undefined, onExit: OnAnswer<Page>): Forget {
+    const { commands } = this.around
+    const clientPrefix = commands.transport.options.keyPrefix ?? ""
+    const call = commands.call(scan, [], scanArgs(clientPrefix + this.prefix, prefix, from))
     return call.within(commands.timeoutMillis, (outcome) =>
-      onExit(readLook(replyOf(outcome)) ?? storeError(commands, "look", key, outcome))
+      onExit(
+        readPage(replyOf(outcome), clientPrefix, this.prefix, prefix) ??
+          storeError(commands, "keys", undefined, outcome)
+      )
     )
   }
 
   /** Whether this request has ended the lease with that fencing token. */
-  revoke(
-    key: string,
-    fencingToken: number,
-    onExit: (exit: boolean | StoreFailure) => void
-  ): Forget {
+  revoke(key: string, fencingToken: number, onExit: OnAnswer<boolean>): Forget {
     const { commands, revokedKey, storeId } = this.around
     const keys = this.keysOf(key)
     if (typeof keys === "string") {
@@ -44,9 +59,12 @@ export class Inspection {
     // (a name for the request: as any, no other one has it)
     const args = [String(fencingToken), makeToken(storeId)]
     const call = commands.call(revoke, keys.concat(revokedKey(key)), args)
-    return call.within(commands.timeoutMillis, (outcome) =>
-      onExit(readDone(outcome) ?? storeError(commands, "revoke", key, outcome))
-    )
+    return call.within(commands.timeoutMillis, (outcome) => {
+      const done = readDone(outcome)
+      // (a holder of this store, which may not listen)
+      if (done === true) for (const line of this.linesOf(key)) line.doubtAll()
+      onExit(done ?? storeError(commands, "revoke", key, outcome))
+    })
   }
 }
 

@@ -2,8 +2,8 @@
 import type { LockClock } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import type { Call } from "./call.js"
-import type { Parcel } from "./parcel.js"
-import { isServerError, messageOf } from "./replyErrors.js"
+import { byOneKey, type Parcel } from "./parcel.js"
+import { isOnItsWay, isServerError, messageOf } from "./replyErrors.js"
 
 /** One client, as far as it carries commands. Each is answered once, or never. */
 export interface Wire {
@@ -90,12 +90,35 @@ export class Lane {
     this.events.answered(this, sentAt)
   }
 
+  /** Refused, its keys being in two places. With its first key alone it may be possible. */
+  private onItsWay(parcel: Parcel, error: unknown): void {
+    // (how long ioredis has asked before it says so is nothing that answers take)
+    this.answered(this.clock.unsafeNow())
+    if (parcel.isBatch) return this.askAgain(parcel.calls)
+    const call = parcel.calls[0]!
+    const isWhole = parcel.script === call.script
+    if (isWhole) call.isUndone()
+    if (isWhole && !call.sentByOneKey && this.sendByOneKey(call)) return
+    // (another copy of it may still be answered)
+    if (call.underway === 0) call.fail(this.events.shown(error))
+  }
+
+  /** Sends it with its first key alone, if that is of use. */
+  sendByOneKey(call: Call): boolean {
+    const one = byOneKey(call)
+    if (one === undefined || !one.isOpen) return false
+    call.sentByOneKey = true
+    this.send(one)
+    return true
+  }
+
   private askAgain(calls: ReadonlyArray<Call>): void {
     for (const call of calls) call.isUndone()
     this.events.unanswered(this, calls)
   }
 
   private onError(parcel: Parcel, error: unknown, sentAt: number): void {
+    if (isOnItsWay(error)) return this.onItsWay(parcel, error)
     if (!isServerError(error)) return this.events.failed(this, parcel.calls, error)
     const message = messageOf(error)
     if (message.startsWith("READONLY")) this.events.readOnly(this)

@@ -37,6 +37,9 @@ export const hashed = (key: string): string => {
   return close <= open + 1 ? key : key.slice(open + 1, close)
 }
 
+/** The slot of a key as it is stored. */
+export const slotOf = (stored: string): number => crc16(hashed(stored)) & 0x3fff
+
 type Beside = (suffix: string) => string
 
 /**
@@ -63,6 +66,32 @@ export const lockKeys = (
 /** Where it stands which holders of the key have been revoked of late. */
 export const revokedKey = (clientPrefix: string, prefix: string, key: string): string =>
   companions(clientPrefix, prefix, key)(":lock-revoked")
+
+/**
+ * Which key the name of something in Redis is of, if that says that somebody has the key, or waits for it: the
+ * key's own name, or that of its queue.
+ */
+export const keyNamed = (
+  clientPrefix: string,
+  prefix: string,
+  name: string
+): string | undefined => {
+  const head = clientPrefix + prefix
+  if (!name.startsWith(head)) return undefined
+  const rest = name.slice(head.length)
+  const suffix = suffixes.find((one) => name.endsWith(one))
+  if (suffix === undefined) return rest === "" ? undefined : rest
+  if (suffix !== ":lock-queue") return undefined
+  const beside = rest.slice(0, -suffix.length)
+  const sent = name.slice(clientPrefix.length)
+  // as `companions` and `withComputedTag` make it
+  const possible = [
+    beside.endsWith(":") ? beside.slice(0, -1) : "",
+    beside.startsWith(`{${head}`) && beside.endsWith("}") ? beside.slice(head.length + 1, -1) : "",
+    /^(?:\{\d+\}|\d+\}:|\d+)\{([^]*)\}$/.exec(beside)?.[1] ?? ""
+  ]
+  return possible.find((key) => key !== "" && lockKeys(clientPrefix, prefix, key)[2] === sent)
+}
 
 const companions = (clientPrefix: string, prefix: string, key: string): Beside => {
   const stored = clientPrefix + prefix + key

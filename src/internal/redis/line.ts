@@ -8,13 +8,16 @@
  * `update`, which sees to it that nothing is left without a next step.
  */
 import type { Claim, Contention, StoreFailure } from "../engine.js"
+import { remove } from "../common/remove.js"
 import { validUntil } from "../common/timing.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
 import type { LockKeys } from "./layout.js"
-import { Place, type PlaceEvents } from "./place.js"
+import { Place } from "./place.js"
+import type { PlaceEvents } from "./placeEvents.js"
 import type { Protocol } from "./protocol.js"
+import { Surplus } from "./surplus.js"
 import type { Surroundings } from "./surroundings.js"
 import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
@@ -23,10 +26,11 @@ import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
 
-export class Line extends Tenures implements PlaceEvents {
+export class Line extends Tenures implements PlaceEvents<Place> {
   /** Listeners that are called as soon as it is known who has the key. */
   private readonly unanswered: Array<Waiter> = []
   private readonly places: Array<Place> = []
+  private readonly surplus: Surplus
   /** Whether the last place had to wait in the queue: so does the next one, perhaps. */
   contended = false
 
@@ -39,15 +43,19 @@ export class Line extends Tenures implements PlaceEvents {
     private readonly onIdle: () => void
   ) {
     super(key, protocol, keys, around)
+    this.surplus = new Surplus(around.commands.clock, () => this.update())
+  }
+
+  /** How many callers wait. */
+  get waiting(): number {
+    return this.waiters.size
   }
 
   /** A message says that this token was granted; answers whether it is one of this process. */
   onGrant(token: string, told: Told, ttlMillis: number): boolean {
     const place = this.places.find((one) => one.token === token)
-    if (place !== undefined) {
-      place.onMessage(told, ttlMillis)
-      return true
-    }
+    place?.onMessage(told, ttlMillis)
+    if (place !== undefined) return true
     const tenure = this.tenures.find((one) => one.token === token)
     // (the message of a grant can come behind the answer that has told of it)
     if (tenure !== undefined && !Number.isFinite(told.fencingToken)) this.doubt(tenure)
@@ -59,14 +67,12 @@ export class Line extends Tenures implements PlaceEvents {
     for (const place of this.places) place.wake()
   }
 
-  /**
-   * After every event: sees to it that callers that wait have a place, or a tenure that is watched.
-   */
+  /** After every event: callers that wait have a place, or a tenure that is watched. */
   protected override update(): void {
-    const { places, tenures, waiters } = this
+    const { keys, places, protocol, tenures, waiters } = this
     if (waiters.size === 0) {
       this.unanswered.length = 0
-      this.withdrawFrom(0)
+      this.keepPlaces(0)
       if (tenures.length === 0) this.onIdle()
       return
     }
@@ -85,21 +91,26 @@ export class Line extends Tenures implements PlaceEvents {
       const place = places[placed]
       if (place !== undefined) place.reshape(claim)
       else if (!waitsHere && asked <= claim.limit && !this.mayShare(claim)) {
-        places.push(this.newPlace(claim))
+        places.push(new Place(this.around, protocol, keys, claim, this, this.contended))
       } else break
       placed++
     }
-    this.withdrawFrom(placed)
+    this.keepPlaces(placed)
     // the others wait for what this process has
     if (placed < waiters.size) for (const tenure of tenures) this.watchTenure(tenure)
   }
 
-  private newPlace(claim: Claim): Place {
-    return new Place(this.around, this.protocol, this.keys, claim, this, this.contended)
+  /** So many places are needed. */
+  private keepPlaces(needed: number): void {
+    const { places, protocol, runsUntil, surplus } = this
+    const isMore = protocol.several && !protocol.shared && places.length > needed
+    if (surplus.isKept(isMore, runsUntil)) return
+    while (places.length > needed) places.pop()!.withdraw()
   }
 
-  private withdrawFrom(index: number): void {
-    while (this.places.length > index) this.places.pop()!.withdraw()
+  /** Somebody has gone, and does not come again. */
+  private updateAtOnce(): void {
+    this.surplus.without(() => this.update())
   }
 
   /** Whether the first place is not answered yet, and its answer may be for that caller as well. */
@@ -135,7 +146,7 @@ export class Line extends Tenures implements PlaceEvents {
     waiter.deadline?.cancel()
     this.waiters.delete(waiter)
     if (waiter.exit instanceof Turn) this.leaveTurn(waiter.exit)
-    else this.update()
+    else this.updateAtOnce()
   }
 
   /** The caller has gone when its turn had come. */
@@ -152,20 +163,21 @@ export class Line extends Tenures implements PlaceEvents {
       this.around.commands.giveBack(pass.call, this.protocol, this.keys, token, ttlMillis)
     }
     for (const waiter of this.waiters.drain()) waiter.settle(error)
-    this.update()
+    this.updateAtOnce()
   }
 
   private giveUp(waiter: Waiter): void {
     if (!waiter.stands) return
     if (!this.isAnswered) {
+      const moving = this.places.find(({ postponed }) => postponed !== undefined)?.postponed
+      if (moving !== undefined) return this.fail([waiter], moving)
       waiter.overdue = true
-      this.unanswered.push(waiter)
-      return
+      return void this.unanswered.push(waiter)
     }
     const contention = this.contention(this.waiters.before(waiter))
     this.waiters.delete(waiter)
     waiter.refuse(this.now, contention)
-    this.update()
+    this.updateAtOnce()
   }
 
   /** Whether it is known who has the key. */
@@ -196,17 +208,9 @@ export class Line extends Tenures implements PlaceEvents {
     const { now } = this
     const busy = this.places.find((place) => place.busy !== undefined)?.busy
     const holder = this.tenures.find((tenure) => tenure.holder !== undefined)?.holder
-    if (busy !== undefined || holder === undefined) {
-      return contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
-    }
-    const { claim, grantedAt, tenure } = holder
-    return {
-      ahead: aheadHere,
-      retryAfterMillis: Math.max(0, Math.round(tenure.validUntil - now)),
-      owner: claim.owner ?? this.around.owner,
-      heldForMillis: Math.round(now - grantedAt),
-      foreign: false
-    }
+    return busy === undefined && holder !== undefined
+      ? holder.inTheWay(aheadHere, now, this.around.owner)
+      : contentionOf(busy, aheadHere, busy === undefined ? 0 : now - busy.at)
   }
 
   // ---------------------------------------------------------------- what becomes of the place
@@ -241,7 +245,7 @@ export class Line extends Tenures implements PlaceEvents {
   onGone(place: Place, askedAt: number): void {
     const { now } = this
     const head = this.waiterFor(place)
-    this.dropPlace(place)
+    remove(this.places, place)
     // its grant was over before the question came
     if (head !== undefined && now >= validUntil(askedAt, head.claim.ttlMillis)) {
       this.cameTooLate(head, now - askedAt)
@@ -269,17 +273,27 @@ export class Line extends Tenures implements PlaceEvents {
       if (now + 10 >= until) given.push(waiter)
       else next = Math.min(next, until)
     }
-    if (given.length === 0) return next
+    this.fail(given, outcome)
+    return next
+  }
+
+  onPostponed({ postponed }: Place): void {
+    const late = this.waiters.all.filter(({ overdue }) => overdue)
+    this.fail(late, postponed!)
+  }
+
+  /** These do not wait any longer. */
+  private fail(given: ReadonlyArray<Waiter>, outcome: Outcome): void {
+    if (given.length === 0) return
     for (const waiter of given) this.waiters.delete(waiter)
     // whoever hears of it runs in place
     this.update()
     const error = storeError(this.around.commands, "acquire", this.key, outcome)
     for (const waiter of given) waiter.settle(error)
-    return next
   }
 
   onRefused(place: Place, lastTick: number): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     // (all in the line ask for the same tick)
     const refused = this.waiters.drain()
     this.update()
@@ -287,20 +301,19 @@ export class Line extends Tenures implements PlaceEvents {
   }
 
   onFailed(place: Place, outcome: Outcome): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     this.close(storeError(this.around.commands, "acquire", this.key, outcome))
   }
 
   onGranted(place: Place, told: Told, sentAt: number, ttlMillis: number): void {
-    const { commands } = this.around
     const { now } = this
     const head = this.waiterFor(place)
     const pending = place.call.settled === undefined ? place.call : undefined
     this.contended = pending !== undefined || place.busy !== undefined
     let losers = none
-    this.dropPlace(place)
+    remove(this.places, place)
     if (head === undefined || now >= validUntil(sentAt, ttlMillis)) {
-      commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
+      this.around.commands.giveBack(pending, this.protocol, this.keys, place.token, ttlMillis)
       if (head !== undefined) this.cameTooLate(head, now - sentAt, place.busy === undefined)
     } else {
       // a grant by handoff can overtake the answer that says what was in the way
@@ -329,12 +342,7 @@ export class Line extends Tenures implements PlaceEvents {
   }
 
   onUnused(place: Place): void {
-    this.dropPlace(place)
+    remove(this.places, place)
     this.update()
-  }
-
-  private dropPlace(place: Place): void {
-    const index = this.places.indexOf(place)
-    if (index >= 0) this.places.splice(index, 1)
   }
 }

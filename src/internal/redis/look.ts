@@ -27,52 +27,68 @@ const readClaim = (text: string): ReadClaim => {
     : { kind: kinds[kind], share: Number(share), limit: Number(limit), owner }
 }
 
-const readHeld = (entry: unknown, isForeign: boolean, micros: number): HeldEntry => {
-  const [left, known, store] = entry as [number | string, string, string | undefined]
+/** Between that and now, in whole milliseconds of the server's clock. */
+const since = (micros: string, nowMillis: number): number =>
+  Math.max(0, nowMillis - Math.floor(Number(micros) / 1_000))
+
+const incarnation = (store: string): string | undefined =>
+  store === "" ? undefined : incarnationOf(store.replace("!", ""))
+
+const readHeld = (entry: unknown, isForeign: boolean, nowMillis: number): HeldEntry => {
+  const [left, known, store, id] = entry as [number | string, string, string, string]
   const [, fence, claim] = /^(\d+) ([^]*)$/.exec(String(known)) ?? []
   const { limit, owner, share } = readClaim(claim ?? "")
   return {
     owner: isForeign ? undefined : owner,
-    heldForMillis:
-      isForeign || fence === undefined
-        ? undefined
-        : Math.max(0, Math.round((micros - Number(fence)) / 1_000)),
+    heldForMillis: isForeign || fence === undefined ? undefined : since(fence, nowMillis),
     foreign: isForeign,
     share,
     limit,
     fencingToken: isForeign || fence === undefined ? undefined : Number(fence),
-    incarnation: store === undefined ? undefined : incarnationOf(store.replace("!", "")),
-    isLeft: store?.endsWith("!") === true,
-    ttlLeftMillis: Number(left) < 0 ? undefined : Number(left)
+    incarnation: incarnation(store),
+    isLeft: store.endsWith("!"),
+    ttlLeftMillis: Number(left) < 0 ? undefined : Number(left),
+    id
   }
 }
 
-const readPending = (entry: unknown): PendingEntry & { readonly kind: Kind | undefined } => {
-  const [waited, claim] = entry as [number | string, string]
-  return { ...readClaim(String(claim)), waitedMillis: Number(waited) }
+type Waiting = [came: string, claim: string, store: string, id: string]
+
+const readPending = ([came, claim, store, id]: Waiting, nowMillis: number): PendingEntry => {
+  const { limit, owner, share } = readClaim(claim)
+  return {
+    owner,
+    share,
+    limit,
+    waitedMillis: since(came, nowMillis),
+    incarnation: incarnation(store),
+    id
+  }
 }
 
 /** `undefined`: not an answer of the script. */
-export const readLook = (reply: unknown): Look | undefined => {
-  if (!Array.isArray(reply) || reply.length !== 8) return undefined
-  const [kind, inUse, count, least, held, queued, queuedCount, time] =
+export const readLook = (reply: unknown, waitingHere: number): Look | undefined => {
+  if (!Array.isArray(reply) || reply.length !== 9) return undefined
+  const [kind, inUse, count, least, held, queued, queuedCount, time, revoked] =
     reply as ReadonlyArray<unknown>
-  if (!Array.isArray(held) || !Array.isArray(queued)) return undefined
-  const micros = Number(time)
-  const waiting = queued.map(readPending)
+  if (!Array.isArray(held) || !Array.isArray(queued) || !Array.isArray(revoked)) return undefined
+  const atMillis = Math.floor(Number(time) / 1_000)
+  const waiting = queued as ReadonlyArray<Waiting>
+  const [first] = waiting
   return {
     // what a foreign program holds, it holds as a lock is held
-    kind: kind === "foreign" ? "lock" : (kinds[String(kind)] ?? waiting[0]?.kind),
+    kind:
+      kind === "foreign"
+        ? "lock"
+        : (kinds[String(kind)] ?? (first === undefined ? undefined : readClaim(first[1]).kind)),
     limit: Number(count) === 0 ? undefined : Number(least),
     inUse: Number(inUse),
-    held: held.map((entry) => readHeld(entry, kind === "foreign", micros)),
-    pending: waiting.map(({ limit, owner, share, waitedMillis }) => ({
-      owner,
-      share,
-      limit,
-      waitedMillis
-    })),
+    held: held.map((entry) => readHeld(entry, kind === "foreign", atMillis)),
+    pending: waiting.map((entry) => readPending(entry, atMillis)),
     heldCount: Number(count),
-    pendingCount: Number(queuedCount)
+    pendingCount: Number(queuedCount),
+    atMillis,
+    waitingHere,
+    revoked: revoked.map(Number)
   }
 }

@@ -28,12 +28,23 @@ export interface Script {
   readonly name: string
   readonly lua: string
   readonly sha: string
+  /**
+   * The same with the first key alone, for when the others are at another node of a Cluster (`parcel.ts`):
+   * it finds the token in place, or does nothing. It has the same arguments, and is of use where there are
+   * so many.
+   */
+  readonly byOneKey?: { readonly script: Script; readonly leastArgs: number }
 }
 
 export const script = (name: string, ...parts: ReadonlyArray<string>): Script => {
   const lua = parts.join("\n")
   return { name, lua, sha: createHash("sha1").update(lua).digest("hex") }
 }
+
+export const orByOneKey = (all: Script, one: Script, leastArgs = 1): Script => ({
+  ...all,
+  byOneKey: { script: one, leastArgs }
+})
 
 /**
  * Queue and waiters outlive the longest claim window (3 s), so that no dead process leaves them. What stands
@@ -53,12 +64,19 @@ const mostPassed = 64
  */
 export const fencingBlock = 256
 
+/** The least that a server's clock can say, in µs: of 2001, from when on fencing tokens have 16 digits. */
+export const leastTime = "1e15"
+
+/** Comes first where it is needed: a server that refuses it, or says 0, has done nothing yet. */
 export const clock = `
 local k, a = 0, 0
 
 local function micros()
-  local t = redis.call('TIME')
-  return t[1] * 1000000 + t[2]
+  local t = redis.pcall('TIME')
+  if t.err then error('NOTIME TIME is refused in scripts: ' .. t.err, 0) end
+  local now = t[1] * 1000000 + t[2]
+  if now < ${leastTime} then error('NOTIME TIME answers ' .. t[1] .. ' ' .. t[2] .. ' in scripts.', 0) end
+  return now
 end
 `
 
@@ -106,8 +124,8 @@ end
 `
 
 /**
- * The queue. A kind says, before this part, whether there is room for a claim (`room`), makes it a
- * holder (`put`), and how its grant is told (`told`).
+ * The queue. A kind says, before this part, whether there is room for a claim (`room`), and makes it a
+ * holder (`grant`, which answers what is told of it).
  */
 export const queue = (mark: string): string => `
 -- Grants that one message can tell go out in one: lists of tokens, grants and ttls, and the key.
@@ -130,7 +148,9 @@ local function tell(token, grant, ttl)
   end
 end
 
--- Makes holders of the first live waiters, as long as there is room, and tells their processes.
+-- Makes holders of the first live waiters, as long as there is room, and tells their processes: also the
+-- time of the last heartbeat that is known here, so that a server that has had an older one, and does not
+-- know what others have done since, is not believed.
 -- Answers true where somebody lives who is not for this version to serve, and asks by itself.
 local toPass = ${mostPassed}
 
@@ -164,8 +184,7 @@ local function serve(now, held)
         break
       end
       redis.call('HDEL', KEYS[k + 4], first)
-      put(first, fence, claim, ttl, now)
-      tell(first, told(fence, held and last or 0, now), ttl)
+      tell(first, grant(first, fence, claim, ttl, last, held, now), ttl .. ':' .. beat)
       toPass = toPass - 1
     else
       redis.call('HDEL', KEYS[k + 4], first)

@@ -1,11 +1,12 @@
 /** A store from options, or from a client. */
 import { hostname } from "node:os"
-import type { RedisOptions } from "ioredis"
+import type { ClusterOptions, RedisOptions } from "ioredis"
 import { type LockClock, type Store, StoreFailure } from "../engine.js"
 import { processClock } from "../common/timers.js"
 import { maxDelay } from "../common/timing.js"
 import { makeStoreId } from "../common/token.js"
 import type { RedisClient } from "./client.js"
+import { type Address, clusterNetworkOf } from "./clusterNetwork.js"
 import { Commands } from "./commands.js"
 import { Connections } from "./connections.js"
 import { GivenClient } from "./given.js"
@@ -13,6 +14,7 @@ import { Messages } from "./messages.js"
 import { networkOf } from "./network.js"
 import { messageOf } from "./replyErrors.js"
 import { withoutSecrets } from "./secrets.js"
+import { Shards } from "./shards.js"
 import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
 
@@ -27,26 +29,46 @@ export interface Settings {
 
 type Warn = (message: string) => void
 
-/** A connection of its own. */
+type NodeOptions = Omit<RedisOptions, "replyMapping">
+
+/** A connection of its own, to a server that a URL names, or options, or Sentinels. */
 export const makeRedisStore = (
   url: string | undefined,
-  options: Omit<RedisOptions, "replyMapping">,
+  options: NodeOptions,
   settings: Settings,
   warn: Warn
-): Store | StoreFailure => {
-  const { commandTimeoutMillis } = settings
-  try {
+): Store | StoreFailure =>
+  ifTaken("redis", options, () => {
+    const { commandTimeoutMillis } = settings
     const network = networkOf(url, options, commandTimeoutMillis)
-    return storeOn(
-      new Connections(network, processClock, commandTimeoutMillis, scheduleAlive),
-      settings,
-      warn
-    )
+    const connections = new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
+    return storeOn(connections, settings, warn)
+  })
+
+/** Connections of its own to the shards of a Cluster. */
+export const makeClusterStore = (
+  nodes: ReadonlyArray<Address>,
+  options: NodeOptions,
+  clusterOptions: Omit<ClusterOptions, "redisOptions">,
+  settings: Settings,
+  warn: Warn
+): Store | StoreFailure =>
+  ifTaken("redis or cluster", options, () => {
+    const { commandTimeoutMillis } = settings
+    const network = clusterNetworkOf(nodes, options, clusterOptions, commandTimeoutMillis)
+    const shards = new Shards(network, processClock, commandTimeoutMillis, scheduleAlive)
+    return storeOn(shards, settings, warn)
+  })
+
+/** ioredis throws at options that it does not take. */
+const ifTaken = (name: string, options: NodeOptions, make: () => Store): Store | StoreFailure => {
+  try {
+    return make()
   } catch (error) {
     return new StoreFailure(
       "configure",
       undefined,
-      `Impossible option redis: ioredis does not take it. ${messageOf(withoutSecrets(options, error))}`,
+      `Impossible option ${name}: ioredis does not take it. ${messageOf(withoutSecrets(options, error))}`,
       false
     )
   }

@@ -3,7 +3,7 @@
  * closed with the store. Where it is refused, or away, waiters ask at their heartbeat: a message
  * is a short cut, never the only way.
  */
-import { type Busy, readEarlier, readFence, readFloor, readLimit } from "./answers.js"
+import { type Busy, readEarlier, readFence, readFloor, readLast, readLimit } from "./answers.js"
 import { isServerError, messageOf } from "./replyErrors.js"
 import { Subscription } from "./subscription.js"
 import type { Transport } from "./transport.js"
@@ -16,6 +16,9 @@ export interface GrantMessage {
   readonly fencingFloor: number
   readonly leastLimit: number | undefined
   readonly earlierTokens: number
+  /** The server's time of the waiter's last heartbeat that had come to it, in ms. */
+  readonly beatMillis: number
+  readonly lastToken: number | undefined
   readonly ttlMillis: number
   /** Whether several can hold the key at once: then the smallest fencing token of all is told. */
   readonly several: boolean
@@ -27,10 +30,10 @@ export interface Recipient {
   onSubscribed(): void
 }
 
-/** Lists of tokens, grants and ttls, and the key. */
-const grant = /^(\S+) ([\d:,]+) ([\d,]+) ([^]+)$/
+/** Lists of tokens, grants, and ttls and heartbeats; and the key. */
+const grant = /^(\S+) ([\d:,]+) ([\d:,]+) ([^]+)$/
 
-/** A grant of what several can hold; that of a lock has one part or two. */
+/** A grant of what several can hold has three parts or four; that of a lock has one or two. */
 const threeParts = /:\d*:/
 
 /** For so many keys of foreign programs the store remembers that it has warned of them. */
@@ -112,7 +115,7 @@ export class Messages {
   }
 
   open(): void {
-    if (!this.subscription.isOn) this.subscription.open(this.transport.connectedAt)
+    this.subscription.open(this.transport.connectedAt, this.transport.replacedAt)
   }
 
   close(): void {
@@ -148,7 +151,7 @@ export class Messages {
       const fencingToken = readFence(ofGrants[index]) ?? Number.POSITIVE_INFINITY
       const leastLimit = readLimit(ofGrants[index])
       const fencingFloor = readFloor(ofGrants[index], fencingToken)
-      const ttlMillis = Number(ofTtls[index])
+      const [ttlMillis, beatMillis = 0] = (ofTtls[index] ?? "").split(":").map(Number)
       this.recipient?.onGrant({
         token,
         key,
@@ -156,7 +159,9 @@ export class Messages {
         fencingFloor,
         leastLimit,
         earlierTokens: several ? 0 : readEarlier(ofGrants[index]),
-        ttlMillis,
+        lastToken: readLast(ofGrants[index], fencingToken),
+        beatMillis,
+        ttlMillis: ttlMillis!,
         several
       })
     })

@@ -27,11 +27,8 @@ const ours = {
   autoResubscribe: false
 } as const
 
-export const networkOf = (
-  url: string | undefined,
-  options: Options,
-  commandTimeoutMillis: number
-): Network => {
+/** A user's options for a connection of ours. */
+export const withOurs = (options: Options, commandTimeoutMillis: number): Options => {
   const merged: Options = {
     // not shorter than ioredis's own: a connection that is slow to be made has another one beside it
     connectTimeout: Math.max(10_000, commandTimeoutMillis),
@@ -45,6 +42,15 @@ export const networkOf = (
     ...ours
   }
   delete merged.commandTimeout
+  return merged
+}
+
+export const networkOf = (
+  url: string | undefined,
+  options: Options,
+  commandTimeoutMillis: number
+): Network => {
+  const merged = withOurs(options, commandTimeoutMillis)
   // never connected: all others are made after it
   const template: Redis =
     url === undefined
@@ -56,6 +62,7 @@ export const networkOf = (
   return {
     options: clientOptions,
     isCluster: false,
+    byName: (options.sentinels ?? []).length > 0,
     isLazy: options.lazyConnect === true,
     dial: (events) => connectionOf(template.duplicate(once) as Redis, loaded, events),
     subscriber: (attempt) => subscriberOf(template as RedisClient, attempt),
@@ -64,6 +71,10 @@ export const networkOf = (
   }
 }
 
+/** After a failover that is how it is for some moments. */
+const noMaster =
+  "The server that the Sentinels name as the master does not say that it is one, or cannot be reached."
+
 /** What a TLS socket has below it, where a reset is possible. */
 interface Below {
   readonly _handle?: { readonly _parent?: { reset?(done: () => void): void } } | null
@@ -71,6 +82,7 @@ interface Below {
 
 const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEvents): Connection => {
   let over = false
+  let greeted = false
   let trouble: unknown = undefined
   const close = () => {
     if (over) return
@@ -78,17 +90,37 @@ const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEven
     events.closed(trouble)
   }
   client.on("ready", () => {
+    greeted = true
     if (!over) events.greeted()
   })
+  // some of them were asked, and gave no address
+  let isUnknown = false
+  client.on("sentinelError", (error: Error) => {
+    isUnknown ||= /invalid reply: null|No such master/.test(error.message)
+  })
+  const { name, sentinels } = client.options
+  const ofSentinels = (error: Error): Error => {
+    if (!error.message.startsWith("All sentinels are unreachable")) return error
+    const why = /Last error: ([^]*)/.exec(error.message)?.[1] ?? "They gave no address."
+    return new Error(
+      isUnknown
+        ? `No Sentinel knows a master named ${JSON.stringify(name)}: check the option name.`
+        : `No Sentinel could be asked for the master. ${why}`
+    )
+  }
   // ioredis prints an error that nobody listens for, also one that comes after the store is closed
-  client.on("error", (error: { readonly command?: { readonly name?: string } }) => {
+  client.on("error", (given: Error & { readonly command?: { readonly name?: string } }) => {
     if (over) return
+    const error = ofSentinels(given)
     trouble = error
     events.trouble(error)
     // it would go on in database 0, where other programs may have a lock of that name
-    if (error.command?.name === "select") close()
+    if (given.command?.name === "select") close()
   })
-  whenEnded(client as RedisClient, close)
+  whenEnded(client as RedisClient, () => {
+    if (sentinels && !greeted) trouble ??= new Error(noMaster)
+    close()
+  })
   return {
     ...wireOf(client as RedisClient, loaded),
     ping: (onReply) => {
@@ -109,20 +141,32 @@ const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEven
  * would send it, perhaps much later.
  */
 const reset = (client: Redis): void => {
-  const stream: (typeof client.stream & Partial<Socket> & Below) | undefined = client.stream
+  resetStream(client)
+  client.disconnect()
+}
+
+/** The same, where the client is told by another one that it is over. */
+export const resetStream = (client: { readonly stream?: unknown }): void => {
+  const stream = client.stream as (Partial<Socket> & Below) | undefined
   try {
     stream?.resetAndDestroy?.()
   } catch {
     // not a TCP socket by itself: of TLS there is one below, a Unix socket has nothing to reset
     stream?._handle?._parent?.reset?.(() => {})
   }
-  client.disconnect()
 }
 
-/** How long to wait before the next try to connect. */
-const pauseOf = (options: Options, times: number): number | undefined => {
+/**
+ * How long to wait before the next try to connect. Sentinels are asked more often: the new master is there at
+ * some moment, and a lease may be about to end.
+ */
+export const pauseOf = (
+  options: Pick<Options, "retryStrategy" | "sentinels">,
+  times: number
+): number | undefined => {
   if (!("retryStrategy" in options)) {
-    return Math.min(25 * 2 ** Math.min(times, 6), 1_000) * (0.75 + Math.random() / 2)
+    const longest = options.sentinels === undefined ? 1_000 : 200
+    return Math.min(25 * 2 ** Math.min(times, 6), longest) * (0.75 + Math.random() / 2)
   }
   const pause = options.retryStrategy?.(times)
   return typeof pause === "number" ? pause : undefined

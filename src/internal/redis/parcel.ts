@@ -71,7 +71,8 @@ export class Parcel {
   /** Tells each call its answer; returns those for which there is none in it: they ask alone. */
   deliver(reply: unknown, sentAt: number): ReadonlyArray<Call> {
     if (!this.isBatch) {
-      this.calls[0]!.reply(reply, sentAt)
+      const call = this.calls[0]!
+      call.reply(reply, sentAt, this.script !== call.script)
       return none
     }
     const unanswered: Array<Call> = []
@@ -90,6 +91,13 @@ const none: ReadonlyArray<Call> = []
 /** A call that is sent alone, not in a batch. (No literal: see `Outcome`.) */
 export const alone = (call: Call): Parcel =>
   new Parcel(call.script, call.keys, call.args, Array.of(call))
+
+/** The call with its first key alone, where that is of use. */
+export const byOneKey = (call: Call): Parcel | undefined => {
+  const { args, keys, script } = call
+  if (script.byOneKey === undefined || args.length < script.byOneKey.leastArgs) return undefined
+  return new Parcel(script.byOneKey.script, keys.slice(0, 1), args, Array.of(call))
+}
 
 /** As few commands as possible for these calls, none of them larger than it should be. */
 export const pack = (calls: ReadonlyArray<Call>, mayTravel: boolean): ReadonlyArray<Parcel> => {

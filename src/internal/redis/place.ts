@@ -6,7 +6,7 @@
  * it. It comes to the queue by an acquire, or in the call in which its process gives the key to another one.
  */
 import { type Claim, keptMillis, type ScheduledCall } from "../engine.js"
-import { retryDelay, validUntil } from "../common/timing.js"
+import { retryDelay } from "../common/timing.js"
 import { makeToken } from "../common/token.js"
 import {
   type Busy,
@@ -20,37 +20,17 @@ import {
   toldBy
 } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
+import { isPostponed } from "./errors.js"
+import { isProof } from "./hints.js"
 import type { LockKeys } from "./layout.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
+import type { PlaceEvents } from "./placeEvents.js"
 import type { Surroundings } from "./surroundings.js"
 import { type Shape, shapeOf } from "./waiter.js"
 
-/** Events of a place. Each of them except `onBusy` and `onUnanswered` ends it. */
-export interface PlaceEvents {
-  /** The caller of the line that the place stands for now. */
-  claimFor(place: Place): Claim | undefined
-  /** Granted, by a command (or a proof) of that moment, with that ttl. */
-  onGranted(place: Place, told: Told, sentAt: number, ttl: number): void
-  /** Queued, or queued still. */
-  onBusy(place: Place): void
-  /** A heartbeat failed; answers when the next one of the callers has waited for too long. */
-  onUnanswered(place: Place, outcome: Outcome): number
-  /** Its turn, or its grant, was not claimed in time: it stands nowhere. */
-  onGone(place: Place, askedAt: number): void
-  /** The claim's tick is not later than the last one that was granted. */
-  onRefused(place: Place, lastTick: number): void
-  /** The first command failed. */
-  onFailed(place: Place, outcome: Outcome): void
-  /** It was not needed, or nobody knows whether it stands in the queue: another one is taken then. */
-  onUnused(place: Place): void
-}
-
 /** How often the server is asked at most because of messages that cannot be believed, in ms. */
 const doubtPause = 50
-
-/** How far a fencing token may be ahead of where the server's clock has come to, in µs. */
-const mostAhead = 1_000_000
 
 export class Place {
   readonly token: string
@@ -59,14 +39,16 @@ export class Place {
   readonly limit: number
   /** What the last answer said, and when; `undefined` before the first. */
   busy: (Busy & { readonly at: number }) | undefined = undefined
+  /** What the first command was refused with, for as long as the key's slot is on its way. */
+  postponed: Outcome | undefined = undefined
   /** The last command that was sent for it. */
   call: Call
 
   /** The longest ttl that it can have been granted with, by a command and by a message. */
   private longestTtl = 0
-  private longestHandoff = 0
+  longestHandoff = 0
   /** What the last answered command said of it, and when that was sent: the grant came after it. */
-  private provenAt: number
+  provenAt: number
   /** What the last command said. */
   private sent: Shape
   /** When the first heartbeat was sent of those that have no answer. */
@@ -75,16 +57,20 @@ export class Place {
   /** Whether Redis must be asked about a message, and until when that has to wait. */
   private doubted = false
   private calmUntil = Number.NEGATIVE_INFINITY
+  /** Looks again at a message that came before an answer. */
+  private early: (() => boolean) | undefined = undefined
+  /** The last one between tries while the key's slot is on its way. */
+  private pause = 25
   private over = false
   /** The call that gave the key back and took this place, if it came that way. */
   private passed: Call | undefined
 
   constructor(
     private readonly around: Surroundings,
-    private readonly protocol: Protocol,
+    readonly protocol: Protocol,
     private readonly keys: LockKeys,
     claim: Claim,
-    private readonly events: PlaceEvents,
+    private readonly events: PlaceEvents<Place>,
     contended: boolean,
     /** Sends the question whether the process keeps the key, with these arguments of a place. */
     pass?: (args: ReadonlyArray<string>) => Call
@@ -93,15 +79,19 @@ export class Place {
     this.share = claim.share
     this.limit = claim.limit
     this.sent = this.asks(claim)
-    const { ttlMillis } = claim
     const call = (this.call =
       pass === undefined
         ? this.send(protocol.acquire, claim, contended)
         : pass([this.token, ...this.waits]))
     this.provenAt = call.sentAt
     this.passed = pass && call
-    call.within(around.commands.timeoutMillis, (outcome) =>
-      pass === undefined ? this.onFirst(call, ttlMillis, outcome) : this.onPassed(call, outcome)
+    if (pass === undefined) this.awaitFirst(call, claim)
+    else call.within(around.commands.timeoutMillis, (outcome) => this.onPassed(call, outcome))
+  }
+
+  private awaitFirst(call: Call, { ttlMillis }: Claim): void {
+    call.within(this.around.commands.timeoutMillis, (outcome) =>
+      this.onFirst(call, ttlMillis, outcome)
     )
   }
 
@@ -175,7 +165,7 @@ export class Place {
       script,
       this.keys,
       [this.token, String(claim.ttlMillis), protocol.claimOf(claim, owner), ...this.waits],
-      script === protocol.heartbeat ? commands.patience(this.sent.window) : undefined,
+      script === protocol.heartbeat ? commands.patience(this.keys[0], this.sent.window) : undefined,
       contended
     )
   }
@@ -199,8 +189,29 @@ export class Place {
   private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {
     if (this.over) return
     if (this.takes(replyOf(outcome), call, ttlMillis)) return
+    if (isPostponed(outcome)) {
+      this.postponed = outcome
+      this.events.onPostponed(this)
+      // (nobody may be left)
+      if (!this.over) this.plan(() => this.askFirst(), this.nextPause())
+      return
+    }
     this.withdraw()
     this.events.onFailed(this, outcome)
+  }
+
+  /** With the same token: if an earlier copy was applied after all, it is found in place. */
+  private askFirst(): void {
+    const claim = this.events.claimFor(this)
+    if (this.over || claim === undefined) return
+    this.call = this.send(this.protocol.acquire, claim, true)
+    this.awaitFirst(this.call, claim)
+  }
+
+  /** While the slot is on its way: first soon, later no more often than heartbeats. */
+  private nextPause(): number {
+    this.pause = Math.min(this.sent.beat, 2 * this.pause)
+    return this.pause * (0.75 + Math.random() / 4)
   }
 
   /** Whether the answer says what becomes of it: granted, queued, or refused. */
@@ -235,12 +246,15 @@ export class Place {
     const { foreignPollMillis, messages } = this.around
     this.provenAt = call.sentAt
     this.askingSince = undefined
+    this.pause = 25
     this.busy = { ...busy, at: this.now }
     this.around.serverTime = { micros: busy.micros, sentAt: call.sentAt }
     messages.open()
     if (busy.foreign) messages.watchKey(this.keys[0], this.wake)
     this.events.onBusy(this)
-    if (this.over) return
+    const { early } = this
+    this.early = undefined
+    if (this.over || early?.() === true) return
     // the first in the queue is there when the lease runs out, or asks often where nobody will
     // tell; the others only keep their places
     let pause = this.sent.beat * (0.9 + Math.random() / 10)
@@ -255,14 +269,20 @@ export class Place {
   }
 
   private beatIn(millis: number): void {
+    this.plan(() => this.beat(), millis)
+  }
+
+  private plan(next: () => void, millis: number): void {
     this.nextBeat?.cancel()
-    this.nextBeat = this.around.commands.clock.unsafeSchedule(this.now + millis, () => this.beat())
+    this.nextBeat = this.around.commands.clock.unsafeSchedule(this.now + millis, next)
   }
 
   private beat(): void {
     const claim = this.events.claimFor(this)
     // never more than one command on its way
-    if (this.over || claim === undefined || this.call.settled === undefined) return
+    if (this.over || this.call.settled === undefined) return
+    // (nobody needs it for the moment)
+    if (claim === undefined) return this.beatIn(this.sent.beat)
     this.nextBeat?.cancel()
     if (this.doubted) this.calmUntil = this.now + doubtPause
     this.doubted = false
@@ -285,6 +305,11 @@ export class Place {
     const wasTold = this.calmUntil > Number.NEGATIVE_INFINITY
     if (!wasTold && readFence(reply) !== undefined) this.around.messages.missed()
     if (this.takes(reply, call, ttlMillis)) return
+    if (isPostponed(outcome)) {
+      // Redis is there, and will answer again
+      this.askingSince = undefined
+      return this.beatIn(this.nextPause())
+    }
     const next = this.events.onUnanswered(this, outcome)
     // (nobody is left, or another first caller has already asked)
     if (this.over || this.call !== call) return
@@ -297,41 +322,17 @@ export class Place {
 
   /** A message: the token was granted. It comes on another connection, and can overtake "queued". */
   onMessage(told: Told, ttl: number): void {
-    if (this.over) return
-    const left = validUntil(this.provenAt, ttl) - this.now
-    // a renewal must get through in what is left
-    const enough = Math.max(ttl / 4, 2 * this.around.commands.transport.slowestMillis)
-    if (this.believes(told, ttl) && left > enough) {
-      return this.granted(told, this.provenAt, ttl)
-    }
+    if (this.over || this.takesHint(told, ttl)) return
+    // (the answer that is on its way can be that of the heartbeat which the message names)
+    if (this.call.settled === undefined) this.early = () => this.takesHint(told, ttl)
     // too late, or not to be believed: the server says whether it still holds, for a full ttl
     this.doubt()
   }
 
-  /**
-   * A message is a hint: a user that may publish on the channel can send anything. What it says
-   * must be possible, and not worse than a grant could be.
-   */
-  private believes({ earlierTokens = 0, fencingToken }: Told, ttl: number): boolean {
-    const { busy, protocol, provenAt } = this
-    // (before the first answer about this place: what the store knows from others)
-    const known =
-      busy === undefined
-        ? this.around.serverTime
-        : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
-    return (
-      known !== undefined &&
-      // the lease of a claim with bounds begins with an answer
-      protocol.bounds === undefined &&
-      // greater than the last one when the token was found in the queue: the grant came after that. (A
-      // token can be queued twice, by an acquire that was sent again.)
-      fencingToken - earlierTokens > (busy?.lastFence ?? 0) &&
-      // with such a number, what is fenced would refuse all later holders
-      fencingToken <= known.micros + (this.now - known.sentAt) * 1_000 + mostAhead &&
-      // its ttl need not be what was asked for last: a command for a caller that has left can have come
-      // to the server later
-      ttl <= this.longestHandoff
-    )
+  private takesHint(told: Told, ttl: number): boolean {
+    if (!isProof(told, ttl, this, this.around, this.keys[0], this.now)) return false
+    this.granted(told, this.provenAt, ttl)
+    return true
   }
 
   /** Asks about a message; not more often than is good for the server, whoever sends how many. */

@@ -9,15 +9,40 @@ export const closedMessage = "The lock store is closed."
 export const isServerError = (error: unknown): error is Error =>
   error instanceof Error && error.name === "ReplyError"
 
-/** Before Redis 7 an error of a script has words before it that say where. */
-const inScript = /^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: )*-?/
+/** Where in a script it was: before the message up to Redis 6.2, behind it since. */
+const inScript =
+  /^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: )*-?|\.? script: (?:[0-9a-f]{40}, )?on @user_script:\d+\.?/g
+
+/** What such an error repeats: the text of a script, or keys and owners. */
+const whatWasSent = /,? with args beginning with:[^]*/
 
 export const messageOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).replace(inScript, "")
+  (error instanceof Error ? error.message : String(error))
+    .replace(inScript, "")
+    .replace(whatWasSent, "")
+    .replace(/^ERR (?=NOTIME )/, "")
 
-/** What the server has refused and will go on to refuse. */
-export const isFinal = (error: unknown): boolean =>
-  isServerError(error) &&
-  /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT)|unknown command|no permissions|can't run this command|can't access/i.test(
+/** In the words of servers, services and proxies. */
+export const runsNoScripts =
+  /(unknown|unsupported) .*\beval|\beval(sha)?\b.* not (allowed|support)|\bscript\w* .*disabled/i
+
+/**
+ * The key's slot is on its way to another node of the Cluster: some of the command's keys are still here, some
+ * are there already, or nobody has them. Nothing was done. (ioredis tries again some times before it says so.)
+ */
+export const isOnItsWay = (error: unknown): boolean =>
+  /^(TRYAGAIN|Too many Cluster redirections\. Last error: (ReplyError: )?(TRYAGAIN|ASK|MOVED) )/.test(
     messageOf(error)
   )
+
+/** What the server has refused and will go on to refuse. */
+export const isFinal = (error: unknown): boolean => {
+  if (!isServerError(error)) return false
+  const message = messageOf(error)
+  return (
+    runsNoScripts.test(message) ||
+    /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|MOVED|NOTIME|The address is that of a Sentinel)|unknown command|no permissions|can't run this command|can't access/i.test(
+      message
+    )
+  )
+}

@@ -3,7 +3,17 @@
  * once; every key that it touches is declared; values come as ARGV and never into the text. What KEYS
  * and claims are is said in `lua.ts`.
  */
-import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
+import {
+  clock,
+  fencingBlock,
+  isOurs,
+  leastTime,
+  orByOneKey,
+  queue,
+  record,
+  script,
+  whyNot
+} from "./lua.js"
 
 export type { Script } from "./lua.js"
 
@@ -17,14 +27,12 @@ local function room()
   return not taken
 end
 
-local function put(token, fence, claim, ttl)
+-- Answers the fencing token, and how many before it belong to the same tenure: of the time since the last
+-- one, where the asker held the lock all that time.
+local function grant(token, fence, claim, ttl, last, held, now)
   redis.call('SET', KEYS[1], token, 'PX', ttl)
   taken = { tonumber(ttl), fence .. ' ' .. claim }
-end
-
--- The fencing token, and how many before it belong to the same tenure: of the time since the last one.
-local function told(fence, last, now)
-  local more = last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
+  local more = held and last > 0 and math.min(now - last, ${fencingBlock}) - 1 or 0
   return more > 0 and fence .. ':' .. more or fence
 end
 `
@@ -162,6 +170,29 @@ if token ~= ARGV[1] then return ${otherwise} end
 `
 
 /**
+ * KEYS: lock. ARGV: token, ttl. As \`renew\`, which knows more: here a ttl that is too long stays so.
+ */
+const renewByOneKey = script(
+  "renewByOneKey",
+  unlessOurs(),
+  `
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 1
+`
+)
+
+/** KEYS: lock. ARGV: token. */
+const verifyByOneKey = script("verifyByOneKey", unlessOurs(), "return 1")
+
+/** KEYS: lock. ARGV: token. Deletes it, and serves nobody: whoever waits finds it free. Answers as \`release\`. */
+const releaseByOneKey = script(
+  "releaseByOneKey",
+  unlessOurs(),
+  "redis.call('DEL', KEYS[1])",
+  "return 1"
+)
+
+/**
  * KEYS: lock, record, what was revoked. ARGV: token, ttl, and `1` if that may be longer than what the
  * record says, or the record is to live for another day. Check and expire. 1: renewed. 0: the lock is gone.
  * 2: another token. 3: it was revoked.
@@ -170,11 +201,12 @@ if token ~= ARGV[1] then return ${otherwise} end
  * with a longer one, it would. What is longer than that was made so by a server's clock that was set
  * back, and would outlive a crash by as much. The record is only looked at where one of these may be so.
  */
-export const renew = script(
-  "renew",
-  whyNot(3),
-  unlessOurs("whyNot(token and 2 or 0)"),
-  `
+export const renew = orByOneKey(
+  script(
+    "renew",
+    whyNot(3),
+    unlessOurs("whyNot(token and 2 or 0)"),
+    `
 local left, ttl = redis.call('PTTL', KEYS[1]), tonumber(ARGV[2])
 if left <= ttl then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
@@ -190,23 +222,24 @@ if more or ARGV[3] then redis.call('SET', KEYS[2], fence .. ' ${mark}' .. longes
 if left > tonumber(longest) then redis.call('PEXPIRE', KEYS[1], longest) end
 return 1
 `
+  ),
+  renewByOneKey
 )
 
 /** KEYS: lock, what was revoked. ARGV: token. Check. Answers as `renew`. */
-export const verify = script(
-  "verify",
-  whyNot(2),
-  unlessOurs("whyNot(token and 2 or 0)"),
-  "return 1"
+export const verify = orByOneKey(
+  script("verify", whyNot(2), unlessOurs("whyNot(token and 2 or 0)"), "return 1"),
+  verifyByOneKey
 )
 
 /**
  * ARGV: token. If ours: hands the lock to the first live waiter, or deletes it. If not: leaves the
  * queue. So it also cancels a wait, whether or not a grant has crossed the cancellation.
  */
-export const release = script(
-  "release",
-  `
+export const release = orByOneKey(
+  script(
+    "release",
+    `
 local token = redis.pcall('GET', KEYS[1])
 if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then
   redis.call('DEL', KEYS[1])
@@ -214,8 +247,8 @@ if token == ARGV[1] and redis.call('EXISTS', KEYS[3]) == 0 then
 end
 if type(token) == 'table' and not string.find(token.err, 'WRONGTYPE') then return token end
 `,
-  ...lib,
-  `
+    ...lib,
+    `
 if token == ARGV[1] then
   serve(micros(), true)
   if not taken then redis.call('DEL', KEYS[1]) end
@@ -225,6 +258,8 @@ if redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then redis.call('HDEL', KEYS[4], AR
 if not token then serve(micros()) end
 return token and 2 or 0
 `
+  ),
+  releaseByOneKey
 )
 
 /**
@@ -238,13 +273,16 @@ return token and 2 or 0
  *
  * A copy of a pass that has kept the lock does so, too, whoever waits: its caller may hold the lease. And
  * only the copy that hands it over puts the place into the queue.
+ *
+ * By one key it cannot be kept, for want of a fencing token: it is given back.
  */
-export const pass = script(
-  "pass",
-  unlessOurs(),
-  ...lib,
-  holding,
-  `
+export const pass = orByOneKey(
+  script(
+    "pass",
+    unlessOurs(),
+    ...lib,
+    holding,
+    `
 local now = micros()
 local known = redis.call('GET', KEYS[2]) or ''
 if string.match(known, '^%d+') ~= ARGV[4] then
@@ -274,6 +312,8 @@ if before and before > tonumber(ARGV[2]) then
 end
 return mint(now, claim, tonumber(ARGV[4]))
 `
+  ),
+  releaseByOneKey
 )
 
 /**
@@ -335,6 +375,7 @@ end
 if acquires == 0 then return answers end
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
+if now < ${leastTime} then return answers end
 local fence = string.format('%.0f', now)
 for i = n + m + 1, n + m + acquires do
   local answer = false

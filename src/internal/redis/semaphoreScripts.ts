@@ -2,24 +2,23 @@
  * The scripts of kinds that several can hold at once: semaphores, and what else has a capacity. What
  * KEYS and claims are is said in `lua.ts`.
  */
-import { holders, holding, time } from "./holders.js"
-import { clock, fencingBlock, isOurs, queue, record, script, whyNot } from "./lua.js"
-
-const firstOfBlock = `string.format('%.0f', math.max(last + 1, fence - ${fencingBlock - 1}))`
+import { handoff, holders, holding, time } from "./holders.js"
+import { clock, isOurs, orByOneKey, queue, record, script, type Script, whyNot } from "./lua.js"
 
 /**
  * `mark`: how a claim of the kind begins. `shared`: what a process is granted when nobody waits is shared
- * by its callers, so the grant has a block of fencing tokens: answered is also the last of them.
+ * by its callers, so the grant has a block of fencing tokens: answered is also the last of them. Otherwise
+ * it is passed on by them, for a while also if others wait, and a grant by handoff has such a block.
  */
 const scriptsOf = (mark: string, shared: boolean) => {
-  const lib = [clock, time, isOurs, record(mark), holders(mark), queue(mark)]
+  const lib = [clock, time, isOurs, record(mark), holders(mark), handoff(!shared), queue(mark)]
 
   const acquireOne = `
 local function take()
   local ok, fence, last = pcall(mint, now, ARGV[a + 3])
   if ok then
     -- a refusal here (a type, an ACL) must not leave anything behind
-    local first = ${shared ? firstOfBlock : "fence"}
+    local first = ${shared ? "firstOf(fence, last)" : "fence"}
     local done, why = pcall(put, ARGV[a + 1], first, ARGV[a + 3], tonumber(ARGV[a + 2]))
     if done then return told(first)${shared ? " .. ':' .. fence" : ""} end
     pcall(drop, { ARGV[a + 1] })
@@ -29,10 +28,33 @@ local function take()
   return type(fence) == 'table' and fence or redis.error_reply(tostring(fence))
 end
 
+-- What \`take\` does for a key that nobody holds, in a row; nothing, where anything is not as usual.
+local stamp
+
+local function begin()
+  local fence, token, claim, ttl = stamp, ARGV[a + 1], ARGV[a + 3], ARGV[a + 2]
+  local share, limit = string.match(claim, '^%l+/1 %d+ (%d+) (%d+) ')
+  local known = redis.call('SET', KEYS[k + 2], fence .. ' ' .. claim, 'EX', 86400, 'GET')
+  if known and (string.sub(known, 17, ${17 + mark.length}) ~= ' ${mark}' or string.sub(known, 1, 16) >= fence) then
+    redis.call('SET', KEYS[k + 2], known, 'EX', 86400)
+    return
+  end
+  local first = ${shared ? "firstOf(fence, known and tonumber(string.sub(known, 1, 16)) or 0)" : "fence"}
+  local ends = string.format('%.0f', millis + ttl)
+  redis.call('ZADD', KEYS[k + 1], ends, token)
+  redis.call('HSET', KEYS[k + 5], token, first .. ' ' .. claim, 'in-use', share)
+  redis.call('PEXPIREAT', KEYS[k + 1], ends)
+  redis.call('PEXPIREAT', KEYS[k + 5], ends)
+  return first .. ':' .. first .. ':' .. limit${shared ? " .. ':' .. fence" : ""}
+end
+
 -- A grant, where nobody waits and there is room; otherwise nothing, and whether the key is not ours.
 local function attempt()
   -- (by far the most)
   if redis.call('EXISTS', KEYS[k + 1], KEYS[k + 3], KEYS[k + 5], KEYS[k + 6]) == 0 then
+    stamp = stamp or string.format('%.0f', now)
+    local ok, answer = pcall(begin)
+    if ok and answer then return answer end
     nobody()
     return take()
   end
@@ -78,6 +100,45 @@ local function renew()
 end
 `
 
+  /** What is done for a holder where the keys beside the first one are at another node. */
+  const firstKeyOnly = (name: string, ...parts: ReadonlyArray<string>): Script =>
+    script(
+      name,
+      clock,
+      time,
+      unlessHeld,
+      `
+local ends, why = unlessHeld()
+if not ends then return why end
+
+local function holdUntil(at)
+  redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', at), ARGV[1])
+  redis.call('PEXPIREAT', KEYS[1], redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2])
+  return 1
+end
+`,
+      ...parts
+    )
+
+  /** KEYS: the first. ARGV: token, ttl. As `renew`; here a ttl that is too long stays so. */
+  const renewByOneKey = firstKeyOnly(
+    "renewByOneKey",
+    "return holdUntil(math.max(ends, millis + ARGV[2]))"
+  )
+
+  /** KEYS: the first. ARGV: token. */
+  const verifyByOneKey = firstKeyOnly("verifyByOneKey", "return 1")
+
+  /**
+   * KEYS: the first. ARGV: token. What it had in use stands beside the key: so the token stays until the next
+   * call can remove both, and its ttl has ended. The last one's key is deleted. Answers as `release`.
+   */
+  const releaseByOneKey = firstKeyOnly(
+    "releaseByOneKey",
+    "if redis.call('ZCARD', KEYS[1]) == 1 then return redis.call('DEL', KEYS[1]) end",
+    "return holdUntil(0)"
+  )
+
   /** ARGV: token, ttl, claim, window, ttl of a grant by handoff (the last two empty: it does not wait). */
   const acquire = script(
     "acquire",
@@ -119,7 +180,7 @@ if ends then
 elseif redis.call('ZREM', KEYS[3], ARGV[1]) == 1 then
   redis.call('HDEL', KEYS[4], ARGV[1])
 end
-if not foreign then serve(now) end
+if not foreign then serve(now, ends) end
 return ends and 1 or foreign and 2 or 0
 `
   )
@@ -236,13 +297,13 @@ end
 if redis.call('ZCARD', KEYS[3]) > tonumber(ARGV[5]) then
   drop({ ARGV[1] })
   keep()
-  serve(now)
+  serve(now, true)
   return 1
 end
 local before = tonumber(string.match(redis.call('GET', KEYS[2]) or '', '^%d+')) or 0
 before = math.max(before, tonumber(fence))
 local most = mint(now, ARGV[3], before)
-local first = string.format('%.0f', math.max(before + 1, tonumber(most) - ${fencingBlock - 1}))
+local first = firstOf(most, before)
 if redis.call('ZREM', KEYS[6], ofFence(fence, ARGV[1])) == 1 then
   redis.call('ZADD', KEYS[6], 0, ofFence(first, ARGV[1]))
 end
@@ -321,8 +382,30 @@ return answers
 `
   )
 
-  return { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch }
+  return {
+    acquire,
+    release: orByOneKey(release, releaseByOneKey),
+    renew: orByOneKey(renew, renewByOneKey),
+    // (the next one makes the share smaller)
+    reshare: orByOneKey(reshare, renewByOneKey),
+    verify: orByOneKey(verify, verifyByOneKey),
+    heartbeat,
+    // (without the numbers that stand beside the key it cannot be kept: it is given back)
+    pass: orByOneKey(pass, releaseByOneKey),
+    adopt,
+    batch
+  }
 }
+
+/** KEYS: one that stands beside the first key. ARGV: ttl. It lives for so long at least, if it is there. */
+export const prolong = script(
+  "prolong",
+  `
+local left = redis.call('PTTL', KEYS[1])
+if left >= 0 and left < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return 1
+`
+)
 
 export const { acquire, release, renew, reshare, verify, heartbeat, pass, adopt, batch } =
   scriptsOf("semaphore/1 ", false)

@@ -3,6 +3,11 @@ import type { Slowest } from "./transport.js"
 
 /** The longest time that a connection beside a doubted one gets, in milliseconds. */
 const longestTry = 60_000
+/**
+ * The same, where the next one may be led elsewhere: after a failover one that is still on its way to the old
+ * master must not be waited for that long.
+ */
+const longestTryByName = 10_000
 
 export class Spares {
   /** How many were made in a row. */
@@ -12,7 +17,8 @@ export class Spares {
 
   constructor(
     private readonly timeoutMillis: number,
-    private readonly slowest: Slowest
+    private readonly slowest: Slowest,
+    private readonly byName: boolean
   ) {}
 
   /** Enough for a handshake and an answer, as slow as the slowest of late. */
@@ -25,7 +31,9 @@ export class Spares {
 
   /** Twice as long each time, so that it is long enough in the end. */
   get tryMillis(): number {
-    return Math.min(longestTry, this.firstTryMillis * 2 ** Math.max(0, this.made - 1))
+    const longest = this.byName ? longestTryByName : longestTry
+    const doubled = this.firstTryMillis * 2 ** Math.max(0, this.made - 1)
+    return Math.max(this.firstTryMillis, Math.min(longest, doubled))
   }
 
   /** How long to wait before the next one is made. */

@@ -5,12 +5,10 @@ import {
   type Capability,
   type Claim,
   Granted,
-  type Forget,
   Impossible,
   keptMillis,
   lacking,
   type LockClock,
-  type Look,
   notCapable,
   type Store,
   type StoreFailure,
@@ -49,6 +47,7 @@ import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, Waiter } from "./waiter.js"
 
 type OnExit = (exit: AcquireExit) => void
+type Asked<Member extends "look" | "keys" | "revoke"> = NonNullable<Store[Member]>
 
 export class RedisStore implements Store {
   readonly clock: LockClock
@@ -57,6 +56,7 @@ export class RedisStore implements Store {
     "readWriteLock",
     "reshare",
     "look",
+    "keys",
     "maxHold",
     "holdAtLeast",
     "tick",
@@ -89,8 +89,11 @@ export class RedisStore implements Store {
       revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
     }
     this.strays = new Strays(this.around)
-    this.inspection = new Inspection(this.around, (key) =>
-      lockKeys(this.clientPrefix, prefix, key, true)
+    this.inspection = new Inspection(
+      this.around,
+      prefix,
+      (key) => lockKeys(this.clientPrefix, prefix, key, true),
+      (key) => this.linesOfKey(key)
     )
     around.messages.recipient = {
       onGrant: (message) => this.onGrant(message),
@@ -101,6 +104,11 @@ export class RedisStore implements Store {
   private get lines(): ReadonlyArray<Line> {
     const plain = Object.values(this.linesOf).flatMap((lines) => lines.values)
     return this.boundLines.size === 0 ? plain : plain.concat(this.boundLines.all)
+  }
+
+  private linesOfKey(key: string): ReadonlyArray<Line> {
+    const plain = Object.values(this.linesOf).flatMap((lines) => lines.get(key) ?? [])
+    return plain.concat(this.boundLines.of(key))
   }
 
   private get clientPrefix(): string {
@@ -232,7 +240,7 @@ export class RedisStore implements Store {
         undefined
       )
       tenure.mayBeHeld(call.sentAt, bound?.holdMillis)
-      attempt.turn = line.adopt(tenure, claim, readLast(reply))
+      attempt.turn = line.adopt(tenure, claim, readLast(reply, fencingToken))
       tellLimit(claim, readLimit(reply))
       return new Granted(grantOf(commands, line, attempt.turn))
     }
@@ -252,21 +260,9 @@ export class RedisStore implements Store {
     return new Unavailable(claim.key, 0, contentionOf(busy, undefined, 0))
   }
 
-  look(key: string, atMost: number, onExit: (exit: Look | StoreFailure) => void): Forget {
-    return this.inspection.look(key, atMost, onExit)
-  }
-
-  revoke(
-    key: string,
-    fencingToken: number,
-    onExit: (exit: boolean | StoreFailure) => void
-  ): Forget {
-    return this.inspection.revoke(key, fencingToken, (exit) => {
-      // a holder of this store, which may not listen
-      if (exit === true) for (const line of this.lines) if (line.key === key) line.doubtAll()
-      onExit(exit)
-    })
-  }
+  readonly look: Asked<"look"> = (...question) => this.inspection.look(...question)
+  readonly keys: Asked<"keys"> = (...question) => this.inspection.keys(...question)
+  readonly revoke: Asked<"revoke"> = (...question) => this.inspection.revoke(...question)
 
   /** Nobody is served any more; what is granted or queued for those who waited is given back. */
   close(onClosed: () => void): void {

@@ -9,7 +9,7 @@
  * |              |                                               | refused, ended, slow | pausing               |
  * | pausing      | nothing; waiters ask at their heartbeat       | the pause is over    | dialling              |
  * | on           | a subscribed client                           | ended                | pausing               |
- * |              |                                               | doubted              | doubted               |
+ * |              |                                               | doubted, behind      | doubted               |
  * | doubted      | a subscribed client, another one being made   | subscribed           | on, with the new one  |
  * |              |                                               | refused, ended, slow | on, with the old one  |
  * | closed       | nothing, for good                             |                      |                       |
@@ -36,6 +36,7 @@ const longEnough = 10_000
 
 interface Listener {
   readonly client: SubscriberClient
+  readonly dialledAt: number
   subscribedAt: number | undefined
 }
 
@@ -48,6 +49,7 @@ export class Subscription {
   private failures = 0
   private failingSince = 0
   private failedAt = 0
+  private followedAt = 0
   private closed = false
 
   constructor(
@@ -60,10 +62,17 @@ export class Subscription {
     return this.current !== undefined
   }
 
-  /** Begins, or goes on at once where the store's other connection was made after the last failure. */
-  open(connectedAt: number): void {
-    const isPausing = this.current === undefined && this.next === undefined
-    if (!isPausing || this.closed) return
+  /**
+   * Begins, or goes on at once where the store's other connection was made after the last failure. Where that
+   * one was replaced after this one was made, it may lead to another server: this one follows, once.
+   */
+  open(connectedAt: number, replacedAt: number): void {
+    if (this.current !== undefined) {
+      if (replacedAt <= Math.max(this.current.dialledAt, this.followedAt)) return
+      this.followedAt = replacedAt
+      return this.doubt()
+    }
+    if (this.next !== undefined || this.closed) return
     if (this.failures > 0 && connectedAt <= this.failedAt) return
     this.failures = 0
     this.dial()
@@ -100,7 +109,11 @@ export class Subscription {
     } catch (error) {
       return this.failed(undefined, error)
     }
-    const listener: Listener = { client, subscribedAt: undefined }
+    const listener: Listener = {
+      client,
+      dialledAt: this.clock.unsafeNow(),
+      subscribedAt: undefined
+    }
     let trouble: unknown = new Error("The connection was closed.")
     this.next = listener
     client.on("error", (error) => {

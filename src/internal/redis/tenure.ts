@@ -48,7 +48,7 @@ export class Tenure {
   /** Its last turn is given back: nobody joins any more. */
   private isLeft = false
   /** The longest ttl that is known to stand in the record: renewals must not have a longer one. */
-  private recordedMillis: number
+  recordedMillis: number
 
   constructor(
     readonly token: string,
@@ -80,6 +80,22 @@ export class Tenure {
    */
   isFor({ direct, limit, share }: Claim): boolean {
     return share === this.share && limit === this.limit && !this.reshared && direct !== true
+  }
+
+  /** Until when it may be passed on without a question, as far as it was told. */
+  runsUntil(localHandoffMillis: number): number {
+    const isOver = this.fencingToken >= this.reservedUntil
+    return isOver ? Number.NEGATIVE_INFINITY : this.lookedAt + localHandoffMillis
+  }
+
+  /** Whether it may be passed on to such a caller; a renewal must get through in what is left. */
+  mayPassTo(claim: Claim, now: number, localHandoffMillis: number, slowestMillis: number): boolean {
+    return (
+      this.isFor(claim) &&
+      now < this.runsUntil(localHandoffMillis) &&
+      claim.ttlMillis === this.claimMillis &&
+      this.validUntil - now >= Math.max(this.ttlMillis / 2, 2 * slowestMillis)
+    )
   }
 
   /** Made smaller, as far as this process is concerned: renewals see to it that Redis knows. */
@@ -143,7 +159,9 @@ export class Tenure {
   private newTurn(claim: Claim, contention: Contention | undefined, now: number): Turn {
     // no more than its own ttl, also where the key has a longer one: it is renewed in time for it
     const until = Math.min(this.validUntil, validUntil(now, claim.ttlMillis))
-    const { fencingFloor, fencingToken } = this
+    const { fencingToken } = this
+    // (who has all of the key is alone)
+    const fencingFloor = this.share < this.limit ? this.fencingFloor : fencingToken
     return new Turn(this, claim, fencingToken, fencingFloor, until, now, contention)
   }
 
@@ -232,6 +250,17 @@ export class Turn {
     readonly contention: Contention | undefined
   ) {
     this.knownUntil = validUntil
+  }
+
+  /** What it is for a caller here that has so many before it. */
+  inTheWay(ahead: number, now: number, owner: string): Contention {
+    return {
+      ahead,
+      retryAfterMillis: Math.max(0, Math.round(this.tenure.validUntil - now)),
+      owner: this.claim.owner ?? owner,
+      heldForMillis: Math.round(now - this.grantedAt),
+      foreign: false
+    }
   }
 
   /** Calls back when the store finds out that the lock is gone, or has found out. */

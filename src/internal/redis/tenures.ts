@@ -4,6 +4,7 @@
  */
 import type { Claim, NotOurs } from "../engine.js"
 import { Fifo } from "../common/fifo.js"
+import { remove } from "../common/remove.js"
 import { unusedEnding } from "./adoption.js"
 import { readFloor, readLast, readOwnership, type Told } from "./answers.js"
 import type { Call } from "./call.js"
@@ -41,6 +42,12 @@ export abstract class Tenures {
    * process's places.
    */
   protected abstract askWithPlace(claim: Claim, ask: (more: ReadonlyArray<string>) => Call): Call
+
+  /** Until when a lease of this process may be passed on without a question, as far as it was told. */
+  protected get runsUntil(): number {
+    const { localHandoffMillis } = this.around
+    return Math.max(...this.tenures.map((tenure) => tenure.runsUntil(localHandoffMillis)))
+  }
 
   protected get now(): number {
     return this.around.commands.clock.unsafeNow()
@@ -80,8 +87,7 @@ export abstract class Tenures {
     pending: Call | undefined
   ): Tenure {
     const { localHandoffMillis } = this.around
-    const isRun =
-      !this.protocol.several && localHandoffMillis > 0 && direct !== true && this.waiters.size > 1
+    const isRun = localHandoffMillis > 0 && direct !== true && this.waiters.size > 1
     const first = isRun ? fencingToken - earlierTokens : fencingToken
     const floor = Math.min(first, fencingFloor)
     const tenure = new Tenure(token, share, limit, first, floor, sentAt, ttl, this.now, pending)
@@ -127,9 +133,7 @@ export abstract class Tenures {
   }
 
   private remove(tenure: Tenure): boolean {
-    const index = this.tenures.indexOf(tenure)
-    if (index < 0) return false
-    this.tenures.splice(index, 1)
+    if (!remove(this.tenures, tenure)) return false
     tenure.watch?.timer.cancel()
     tenure.watch = undefined
     return true
@@ -144,16 +148,12 @@ export abstract class Tenures {
   passOn(tenure: Tenure): boolean {
     const { now } = this
     const head = this.waiters.first
+    const { commands, localHandoffMillis } = this.around
+    const slowest = commands.routeOf(this.keys[0]).slowestMillis
     if (
       head === undefined ||
       !this.has(tenure) ||
-      !tenure.isFor(head.claim) ||
-      now - tenure.lookedAt >= this.around.localHandoffMillis ||
-      tenure.fencingToken >= tenure.reservedUntil ||
-      head.claim.ttlMillis !== tenure.claimMillis ||
-      // (and a renewal must get through in what is left)
-      tenure.validUntil - now <
-        Math.max(tenure.ttlMillis / 2, 2 * this.around.commands.transport.slowestMillis)
+      !tenure.mayPassTo(head.claim, now, localHandoffMillis, slowest)
     ) {
       return false
     }
@@ -195,7 +195,7 @@ export abstract class Tenures {
     const { now } = this
     const head = this.waiters.first
     tenure.prove(call.sentAt, ttlMillis)
-    tenure.reserve(granted, readLast(reply), fencingBlock)
+    tenure.reserve(granted, readLast(reply, granted), fencingBlock)
     tenure.fencingFloor = Math.min(readFloor(reply, granted), tenure.fencingToken)
     // from its answer on: a run is a run also where the network takes longer than it
     tenure.lookedAt = now

@@ -1,12 +1,14 @@
 /**
- * What carries calls to Redis: connections of our own (`connections.ts`), or a client that the user
- * made (`given.ts`). The rest of the store is the same for both.
+ * What carries calls to Redis: connections of our own (`connections.ts`, and `shards.ts` for those to a
+ * Cluster), or a client that the user made (`given.ts`). The rest of the store is the same for all.
  */
+import type { LockClock } from "../engine.js"
 import type { Call, Carrier } from "./call.js"
 import type { ClientOptions, SubscriberClient } from "./client.js"
 import type { Parcel } from "./parcel.js"
 
-export interface Transport extends Carrier {
+/** What carries the calls about a key. */
+export interface Route extends Carrier {
   readonly options: ClientOptions
   /** Whether it makes connections, and replaces them. */
   readonly isOwn: boolean
@@ -20,16 +22,28 @@ export interface Transport extends Carrier {
   readonly isReady: boolean
   /** How long the slowest answer of late took, in milliseconds. */
   readonly slowestMillis: number
-  readonly lastAnswerAt: number
-  /** When the connection was made that there is, or was. */
-  readonly connectedAt: number
-  readonly isCluster: boolean
-  /** Whether several calls may travel in one command: not before that has been tried. */
-  together: boolean
   /** Sends them. */
   send(parcel: Parcel): void
   /** Keeps it until there is a connection: as long as it is wanted. */
   keep(call: Call): void
+}
+
+export interface Transport {
+  readonly clock: LockClock
+  /** How long a command may take. */
+  readonly timeoutMillis: number
+  readonly options: ClientOptions
+  readonly ended: boolean
+  readonly lastAnswerAt: number
+  /** When the connection was made that there is, or was. */
+  readonly connectedAt: number
+  /** When one was made in place of another one, which may lead to another server. */
+  readonly replacedAt: number
+  readonly isCluster: boolean
+  /** Whether several calls may travel in one command: not before that has been tried. */
+  together: boolean
+  /** The same for all keys, but for a store's own connections to a Cluster: each shard has one. */
+  routeOf(key: string): Route
   /** Another connection to the same place, for messages: the first try, the second, and so on. */
   subscriber(attempt: number): SubscriberClient
   /** An error that may be shown: without passwords and tokens. */

@@ -73,7 +73,7 @@ const granted = (store: MemoryStore, more?: Partial<Claim>): Grant => {
 
 const look = (store: MemoryStore, key = "key"): Look => {
   let found: Look | StoreFailure | undefined
-  store.look(key, 10, (exit) => (found = exit))
+  store.look(key, 10, [], (exit) => (found = exit))
   return found as Look
 }
 
@@ -245,8 +245,10 @@ describe("the memory store", () => {
     ask(store, { ...patient, share: 2, owner: "d" })
     ask(store, { ...patient, owner: "e" })
     advance(5)
+    const incarnation = expect.stringMatching(/^[\w-]{12}$/) as string
+    const id = expect.stringMatching(/^[0-9a-f]{16}$/) as string
     let found: Look | StoreFailure | undefined
-    store.look("key", 1, (exit) => (found = exit))
+    store.look("key", 1, [], (exit) => (found = exit))
     expect(found).toEqual({
       kind: "semaphore",
       limit: 4,
@@ -259,14 +261,18 @@ describe("the memory store", () => {
           share: 1,
           limit: 4,
           fencingToken: 1_000_000,
-          incarnation: expect.stringMatching(/^[\w-]{12}$/) as string,
+          incarnation,
           isLeft: false,
-          ttlLeftMillis: 985
+          ttlLeftMillis: 985,
+          id
         }
       ],
-      pending: [{ owner: "d", share: 2, limit: 3, waitedMillis: 5 }],
+      pending: [{ owner: "d", share: 2, limit: 3, waitedMillis: 5, incarnation, id }],
       heldCount: 3,
-      pendingCount: 2
+      pendingCount: 2,
+      waitingHere: 2,
+      atMillis: 1_000,
+      revoked: []
     })
   })
 

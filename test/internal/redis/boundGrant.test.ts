@@ -34,7 +34,7 @@ const granted = () => {
   const tenure = new Tenure("token", 1, 1, 7, 7, clock.now, 10_000, clock.now, undefined)
   tenure.mayBeHeld(clock.now, 60_000)
   const turn = tenure.turn(claim, undefined, clock.now)
-  const line = { protocol: boundProtocol(claim), firstKeys: () => ["key"] }
+  const line = { protocol: boundProtocol(claim), keys: ["key"], firstKeys: () => ["key"] }
   const grant: Grant = grantOf(commands as never, line as never, turn)
   /** Renews it, with an answer after so long. */
   const renew = (tookMillis: number, ...reply: ReadonlyArray<number>): RenewExit => {

@@ -223,6 +223,30 @@ describe("connections are made", () => {
     }
   })
 
+  for (const [where, byName, longest] of [
+    ["", false, 60_000],
+    [", not too long where it is asked for the server by name", true, 10_000]
+  ] as const) {
+    it(`for twice as long each time, where nothing is ever greeted${where}`, () => {
+      const world = makeWorld({ byName })
+      world.dialled[0]!.greet()
+      world.ask()
+      const at: Array<number> = []
+      let known = 1
+      while (at.length < 12) {
+        world.clock.advance(50)
+        if (world.dialled.length > known) at.push(world.clock.now)
+        known = world.dialled.length
+      }
+      const tries = at.slice(1).map((time, index) => time - at[index]!)
+      for (let i = 1; i < tries.length; i++) {
+        expect(tries[i]).toBeGreaterThanOrEqual(Math.min(longest - 50, 1.9 * tries[i - 1]!))
+      }
+      expect(Math.max(...tries)).toBeLessThanOrEqual(longest + 50)
+      expect(world.violations).toEqual([])
+    })
+  }
+
   it("no more, where the user's retryStrategy says so", async () => {
     const world = makeWorld({ pause: () => undefined })
     const asked = world.ask()

@@ -1,6 +1,6 @@
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
-import { hashed, lockKeys, revokedKey } from "../../../src/internal/redis/layout.js"
+import { hashed, keyNamed, lockKeys, revokedKey } from "../../../src/internal/redis/layout.js"
 
 /** XMODEM, byte by byte, as in the specification of Redis Cluster. */
 const slotOfAll = (text: string): number => {
@@ -161,5 +161,34 @@ describe("lockKeys", () => {
     for (const sent of keysOf("client:", "p:", "{t}k")) {
       expect(sent.startsWith("p:{t}k")).toBe(true)
     }
+  })
+})
+
+describe("keyNamed", () => {
+  it("finds the key by its own name and by that of its queue, and by nothing else that is its", () => {
+    let accepted = 0
+    fc.assert(
+      fc.property(prefix, prefix, key, (clientPrefix, prefix, key) => {
+        const keys = lockKeys(clientPrefix, prefix, key, true)
+        if (typeof keys === "string") return
+        accepted++
+        const found = keys.map((sent) => keyNamed(clientPrefix, prefix, clientPrefix + sent))
+        expect(found).toEqual([key, undefined, key, undefined, undefined, undefined])
+        const revoked = clientPrefix + revokedKey(clientPrefix, prefix, key)
+        expect(keyNamed(clientPrefix, prefix, revoked)).toBe(undefined)
+      }),
+      { numRuns: 5_000 }
+    )
+    expect(accepted).toBeGreaterThan(4_900)
+  })
+
+  it("takes nothing for a key that is not below the prefixes, or is no queue of ours", () => {
+    expect(keyNamed("c:", "p:", "c:p:")).toBe(undefined)
+    expect(keyNamed("c:", "p:", "c:other")).toBe(undefined)
+    expect(keyNamed("c:", "p:", "p:c:key")).toBe(undefined)
+    expect(keyNamed("", "", ":lock-queue")).toBe(undefined)
+    expect(keyNamed("", "", "a:lock-queue")).toBe(undefined)
+    // (another prefix, of which this one is the beginning)
+    expect(keyNamed("", "p:", "p:{other:a}:lock-queue")).toBe(undefined)
   })
 })

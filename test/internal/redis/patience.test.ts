@@ -9,7 +9,7 @@ const make = () => {
   const commands = new Commands(world.connections)
   return {
     ...world,
-    patience: () => commands.patience(3_000),
+    patience: () => commands.patience("k", 3_000),
     /** An answer that took so long. */
     answerAfter: (millis: number) => {
       world.ask(10_000)
@@ -46,5 +46,5 @@ it("a slow answer is forgotten within a minute, by time and not by the number of
 
 it("a short ttl is given 50 ms", () => {
   const world = makeWorld()
-  expect(new Commands(world.connections).patience(60)).toBe(50)
+  expect(new Commands(world.connections).patience("k", 60)).toBe(50)
 })

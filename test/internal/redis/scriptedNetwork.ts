@@ -111,6 +111,7 @@ export const patience = 500
 export const makeWorld = (
   options: {
     readonly isLazy?: boolean
+    readonly byName?: boolean
     readonly pause?: (times: number) => number | undefined
   } = {}
 ): World => {
@@ -133,6 +134,7 @@ export const makeWorld = (
   const network: Network = {
     options: {},
     isCluster: false,
+    byName: options.byName ?? false,
     isLazy: options.isLazy ?? false,
     dial: (events) => {
       const one = new Scripted(events, onReset, (parcel) => {

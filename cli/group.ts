@@ -1,0 +1,244 @@
+/**
+ * A command in a process group of its own. Where there is a terminal, and this process has it, the group
+ * gets it, as the job of a shell does; without one it is in a session of its own.
+ */
+import * as ChildProcess from "node:child_process"
+import * as Fs from "node:fs"
+import * as Readline from "node:readline"
+import type { Readable, Writable } from "node:stream"
+import { ofSignal } from "./exitCode.js"
+import * as Shell from "./shell.js"
+import { hasOnlyDead, isInForeground, openTerminal, stateOf } from "./processes.js"
+
+export interface Options {
+  readonly command: ReadonlyArray<string>
+  readonly env: NodeJS.ProcessEnv
+  /** What the group gets to end in, where this process is killed. */
+  readonly graceMillis: number
+  /** Whether the command may go on after it was stopped. */
+  readonly mayGoOn: () => boolean
+}
+
+/** A group that waits to become its command. */
+export interface Group {
+  /** Starts the command. */
+  readonly begin: () => void
+  /** The command's exit code, once it has ended. Others of the group may still run. */
+  readonly ended: Promise<number>
+  /** Sends a signal to the whole group. */
+  readonly signal: (signal: NodeJS.Signals) => void
+  /**
+   * Sends the signal to the whole group, and SIGKILL after the grace to what is left of it. Resolves when
+   * nothing is left.
+   */
+  readonly end: (signal: NodeJS.Signals, graceMillis: number) => Promise<void>
+  /** For how long the command may run, from now on, if this process says no more. */
+  readonly allow: (millis: number) => void
+  /** This process was told to stop (SIGTSTP), or to go on (SIGCONT). */
+  readonly stop: () => void
+  readonly goOn: () => void
+  /** Ends what is left of it, and its watchdog. */
+  readonly close: () => void
+}
+
+const shell = "/bin/sh"
+const name = "effect-redis-lock"
+
+export const start = async (options: Options): Promise<Group> => {
+  const watchdog = ChildProcess.spawn(shell, ["-c", Shell.watchdog, name], {
+    detached: true,
+    stdio: ["pipe", "ignore", "ignore"]
+  })
+  const tell = writer(watchdog.stdin)
+  try {
+    const tty = isInForeground() ? openTerminal() : undefined
+    const inTerminal = tty === undefined ? undefined : await startInTerminal(options, tty)
+    const started = inTerminal ?? (await startAlone(options))
+    tell(`${started.group} ${seconds(options.graceMillis)}`)
+    return groupOf(started, options, tell)
+  } catch (error) {
+    tell("done")
+    throw error
+  }
+}
+
+interface Started {
+  readonly group: number
+  readonly process: ChildProcess.ChildProcess
+  readonly lines: Readline.Interface
+  readonly say: (line: string) => void
+  readonly inTerminal: boolean
+}
+
+const startInTerminal = async (
+  { command, env }: Options,
+  tty: number
+): Promise<Started | undefined> => {
+  const args = ["-m", "-c", Shell.terminal, name, Shell.starter, ...command]
+  const child = ChildProcess.spawn(shell, args, {
+    env,
+    stdio: ["inherit", "inherit", tty, "pipe", "pipe", 2]
+  })
+  Fs.closeSync(tty)
+  const started = await firstLine(child)
+  // a shell without job control has made no group
+  if (isThere(started.group)) return { ...started, inTerminal: true }
+  child.kill("SIGKILL")
+  return undefined
+}
+
+const startAlone = async ({ command, env }: Options): Promise<Started> => {
+  const child = ChildProcess.spawn(shell, ["-c", Shell.starter, name, ...command], {
+    env,
+    detached: true,
+    // (outside of the terminal's session nothing would keep it from reading what is typed for others)
+    stdio: [process.stdin.isTTY ? "ignore" : "inherit", "inherit", "inherit", "pipe", "pipe"]
+  })
+  return { ...(await firstLine(child)), inTerminal: false }
+}
+
+const firstLine = (child: ChildProcess.ChildProcess): Promise<Omit<Started, "inTerminal">> =>
+  new Promise((resolve, reject) => {
+    const lines = Readline.createInterface({ input: child.stdio[4] as Readable })
+    const say = writer(child.stdio[3] as Writable)
+    lines.once("line", (line) => resolve({ group: Number(line), process: child, lines, say }))
+    child.once("error", reject)
+    child.once("exit", () => reject(new Error(`${shell} cannot start a command`)))
+  })
+
+/** One whose reader may be gone. */
+const writer = (stream: Writable): ((line: string) => void) => {
+  stream.on("error", () => {})
+  return (line) => void stream.write(`${line}\n`)
+}
+
+const seconds = (millis: number): string => (Math.max(0, millis) / 1_000).toFixed(2)
+
+const isThere = (group: number): boolean => send(group, 0)
+
+/** Answers whether there is such a group; it may be one of another user, which is not reached. */
+const send = (group: number, signal: NodeJS.Signals | 0): boolean => {
+  try {
+    return process.kill(-group, signal)
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH"
+  }
+}
+
+const groupOf = (
+  { group, inTerminal, lines, process: child, say }: Started,
+  { mayGoOn }: Options,
+  tell: (line: string) => void
+): Group => {
+  /**
+   * What the shell of the terminal does: it waits for the command, or has said that it was stopped, and
+   * asks what to do. It is left asking while the command runs in the background: a shell that waits there
+   * can take the terminal from whoever has it.
+   */
+  let shellIs: "waiting" | "asking" | "exiting" = "waiting"
+  let looking: NodeJS.Timeout | undefined
+  let ending: Promise<void> | undefined
+  let isOver = false
+
+  const signal = (signal: NodeJS.Signals) => {
+    if (!isOver) send(group, signal)
+  }
+  const answer = (word: "fg" | "wait" | "exit") => {
+    clearInterval(looking)
+    shellIs = word === "exit" ? "exiting" : "waiting"
+    say(word)
+  }
+
+  /** The whole group and this process stop, as the job of a shell that they are together. */
+  const suspend = () => {
+    signal("SIGSTOP")
+    stopOwnGroup()
+    setImmediate(resume)
+  }
+  /** What was stopped goes on only while the lock is held; a loss ends it otherwise. */
+  const resume = () => {
+    if (ending !== undefined || isOver || !mayGoOn()) return
+    if (inTerminal && shellIs === "asking" && isInForeground()) return answer("fg")
+    signal("SIGCONT")
+    if (shellIs === "asking") lookAtBackground()
+  }
+  const lookAtBackground = () => {
+    clearInterval(looking)
+    looking = setInterval(() => {
+      const state = stateOf(group)
+      if (state === "T") {
+        clearInterval(looking)
+        suspend()
+      } else if (state === undefined || state === "Z") answer("wait")
+    }, 100)
+  }
+
+  let isStopped = false
+  lines.on("line", (line) => {
+    const state = /^\[\d+\]\s*[+-]?\s*(\w+)/.exec(line)?.[1]?.toLowerCase()
+    if (state === "stopped" || state === "suspended") isStopped = true
+    if (!line.startsWith("status ")) return
+    shellIs = "asking"
+    if (!isStopped) answer("exit")
+    else if (ending !== undefined) answer("wait")
+    else suspend()
+    isStopped = false
+  })
+
+  const ended = new Promise<number>((resolve) => {
+    child.once("exit", (code, by) => {
+      shellIs = "exiting"
+      clearInterval(looking)
+      resolve(by === null ? (code ?? 0) : ofSignal(by))
+    })
+  })
+
+  const end = (signal: NodeJS.Signals, graceMillis: number): Promise<void> => {
+    if (graceMillis > 0) send(group, signal)
+    const kill = () => send(group, "SIGKILL")
+    if (graceMillis <= 0) kill()
+    // a stopped process is told by that, too; and the shell sees the end of it
+    if (shellIs === "asking") answer("wait")
+    else send(group, "SIGCONT")
+    return new Promise((resolve) => {
+      const killing = setTimeout(kill, Math.max(0, graceMillis))
+      const endsAt = performance.now() + Math.max(0, graceMillis) + afterKill
+      const watching = setInterval(() => {
+        if (isThere(group) && !hasOnlyDead(group) && performance.now() < endsAt) return
+        clearInterval(watching)
+        clearTimeout(killing)
+        isOver = true
+        resolve()
+      }, 20)
+    })
+  }
+
+  return {
+    begin: () => say("go"),
+    ended,
+    signal,
+    end: (signal, graceMillis) => {
+      const soon = end(signal, graceMillis)
+      ending = ending === undefined ? soon : Promise.race([ending, soon])
+      return ending
+    },
+    allow: (millis) => tell(seconds(millis)),
+    stop: () => (inTerminal ? signal("SIGTSTP") : suspend()),
+    goOn: resume,
+    close: () => {
+      signal("SIGKILL")
+      tell("done")
+    }
+  }
+}
+
+/** Nothing outlives SIGKILL but what the kernel holds, or nobody waits for. */
+const afterKill = 1_000
+
+/** As the terminal's own SIGTSTP does it: nothing happens where nobody could let them go on. */
+const stopOwnGroup = () => {
+  const listeners = process.listeners("SIGTSTP")
+  process.removeAllListeners("SIGTSTP")
+  process.kill(0, "SIGTSTP")
+  for (const listener of listeners) process.on("SIGTSTP", listener)
+}

@@ -1,0 +1,263 @@
+/** The options of a store in Redis, checked, with durations decoded and secrets revealed. */
+import * as Duration from "effect/Duration"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import type { ClusterOptions as ClientOptions, RedisOptions } from "ioredis"
+import { LockStoreError } from "../../LockError.js"
+import type { Defaults } from "../../LockStore.js"
+import { maxOwnerLength, show } from "../common/options.js"
+import { checkDefaults } from "../faces/decodeOptions.js"
+import { toMillis } from "../faces/millis.js"
+
+type Decoded<A> = Either.Either<A, LockStoreError>
+
+/** As the public module documents them; of what types do not say for sure, nothing is assumed. */
+interface StoreOptions {
+  readonly prefix?: unknown
+  readonly owner?: unknown
+  readonly batch?: unknown
+  readonly commandTimeout?: Duration.DurationInput | undefined
+  readonly foreignPollEvery?: Duration.DurationInput | undefined
+  readonly localHandoff?: Duration.DurationInput | undefined
+  readonly defaults?: Defaults | undefined
+}
+
+type NodeOptions = Omit<RedisOptions, "replyMapping">
+
+interface ServerOptions {
+  readonly url?: string | Redacted.Redacted | undefined
+  readonly redis?: NodeOptions | undefined
+  readonly sentinels?: unknown
+  readonly name?: unknown
+  readonly sentinelUsername?: string | undefined
+  readonly sentinelPassword?: string | Redacted.Redacted | undefined
+}
+
+interface ClusterOptions {
+  readonly nodes: unknown
+  readonly redis?: NodeOptions | undefined
+  readonly cluster?: Omit<ClientOptions, "redisOptions"> | undefined
+}
+
+export interface Settings {
+  readonly batch: boolean
+  readonly prefix: string
+  readonly owner: string | undefined
+  readonly commandTimeoutMillis: number
+  readonly foreignPollMillis: number
+  readonly localHandoffMillis: number
+}
+
+export const impossible = (option: string, value: unknown, why: string): LockStoreError =>
+  new LockStoreError({
+    operation: "configure",
+    detail: `Impossible option ${option}: ${shown(value)}. ${why}`,
+    transient: false
+  })
+
+const refuse = (option: string, value: unknown, why: string) =>
+  Either.left(impossible(option, value, why))
+
+export const isObject = (value: unknown): value is object =>
+  typeof value === "object" && value !== null
+
+export const objectExpected = "It must be an object, with options for ioredis."
+
+const objectOr = <A extends object>(
+  option: string,
+  value: A | undefined
+): Decoded<A | undefined> =>
+  isObject(value ?? {}) ? Either.right(value) : refuse(option, value, objectExpected)
+
+export const reveal = (secret: string | Redacted.Redacted): string =>
+  Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
+
+/** What all stores in Redis can be told. */
+export const decodeSettings = (options: StoreOptions): Decoded<Settings> =>
+  Either.gen(function* () {
+    const commandTimeoutMillis = yield* millis(options, "commandTimeout", 2_000, 1, "2 seconds")
+    const foreignPollMillis = yield* millis(options, "foreignPollEvery", 50, 1, "50 millis")
+    const localHandoffMillis = yield* millis(options, "localHandoff", 20, 0, "20 millis")
+    const prefix: unknown = options.prefix ?? ""
+    if (typeof prefix !== "string") {
+      return yield* refuse("prefix", prefix, "It must be a string.")
+    }
+    const batch: unknown = options.batch ?? true
+    if (typeof batch !== "boolean") {
+      return yield* refuse("batch", batch, "It must be true or false.")
+    }
+    const badDefault = checkDefaults(options.defaults)
+    if (badDefault !== undefined) {
+      return yield* Either.left(
+        new LockStoreError({ operation: "configure", detail: badDefault, transient: false })
+      )
+    }
+    const owner: unknown = options.owner
+    if (owner !== undefined && (typeof owner !== "string" || owner.length > maxOwnerLength)) {
+      return yield* refuse(
+        "owner",
+        "…",
+        `It must be a string of at most ${maxOwnerLength} characters.`
+      )
+    }
+    return {
+      batch,
+      prefix,
+      owner,
+      commandTimeoutMillis,
+      foreignPollMillis,
+      localHandoffMillis
+    }
+  })
+
+const millis = (
+  options: StoreOptions,
+  option: "commandTimeout" | "foreignPollEvery" | "localHandoff",
+  ifNone: number,
+  atLeast: number,
+  example: string
+): Decoded<number> => {
+  const input = options[option]
+  const value = input === undefined ? ifNone : (toMillis(input) ?? Number.NaN)
+  return Number.isFinite(value) && value >= atLeast
+    ? Either.right(value)
+    : refuse(
+        option,
+        input,
+        `It must be a duration of ${atLeast} ms or more, for example "${example}".`
+      )
+}
+
+/** Where a server is: by a URL, by options, or by Sentinels, which are asked for it. */
+export const decodeServer = (
+  options: ServerOptions
+): Decoded<{ readonly url: string | undefined; readonly redis: NodeOptions }> =>
+  Either.gen(function* () {
+    const url = yield* decodeUrl(options.url)
+    const redis = (yield* objectOr("redis", options.redis)) ?? {}
+    const given = options.sentinels ?? redis.sentinels
+    const name: unknown = options.name ?? redis.name
+    if (given === undefined) {
+      if (name === undefined) return { url, redis }
+      return yield* refuse(
+        "name",
+        name,
+        "It is that of a master which Sentinels know: sentinels must say where these are."
+      )
+    }
+    if (url !== undefined) {
+      return yield* refuse(
+        "url",
+        "<redacted>",
+        "The master is where the sentinels say: leave url out. Its password, TLS and the number of its database go into redis."
+      )
+    }
+    const sentinels = yield* decodeAddresses("sentinels", given)
+    if (name === undefined || name === "" || (options.name !== undefined && !isString(name))) {
+      return yield* refuse(
+        "name",
+        name,
+        'It must be the name by which the Sentinels know the master, for example "mymaster".'
+      )
+    }
+    if (redis.role !== undefined && redis.role !== "master") {
+      return yield* refuse("redis.role", redis.role, "Locks are kept by the master.")
+    }
+    const { sentinelPassword, sentinelUsername } = options
+    return {
+      url,
+      redis: {
+        ...redis,
+        sentinels: options.sentinels === undefined ? redis.sentinels : [...sentinels],
+        name: name as string,
+        ...(sentinelUsername === undefined ? {} : { sentinelUsername }),
+        ...(sentinelPassword === undefined ? {} : { sentinelPassword: reveal(sentinelPassword) })
+      }
+    }
+  })
+
+/** Where a Cluster's nodes are, and how it is connected to. */
+export const decodeCluster = (
+  options: ClusterOptions
+): Decoded<{
+  readonly nodes: ReadonlyArray<Address>
+  readonly redis: NodeOptions
+  readonly cluster: Omit<ClientOptions, "redisOptions">
+}> =>
+  Either.gen(function* () {
+    const nodes = yield* decodeAddresses("nodes", options.nodes)
+    const redis = (yield* objectOr("redis", options.redis)) ?? {}
+    const cluster = (yield* objectOr("cluster", options.cluster)) ?? {}
+    if (redis.sentinels !== undefined) {
+      return yield* refuse("redis.sentinels", redis.sentinels, "A Cluster has no Sentinels.")
+    }
+    if ((redis.db ?? 0) !== 0) {
+      return yield* refuse("redis.db", redis.db, "A Cluster has only the database 0.")
+    }
+    return { nodes, redis, cluster }
+  })
+
+interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+const addressExpected =
+  'It must be { host, port }, or a string, for example "127.0.0.1:6379". Passwords and TLS go into redis.'
+
+const decodeAddresses = (option: string, given: unknown): Decoded<ReadonlyArray<Address>> =>
+  Array.isArray(given) && given.length > 0
+    ? Either.all(given.map((one, index) => decodeAddress(`${option}[${index}]`, one)))
+    : refuse(
+        option,
+        given,
+        "It must be a list with at least one address: { host, port }, or a string with both."
+      )
+
+const decodeAddress = (option: string, given: unknown): Decoded<Address> => {
+  if (typeof given === "string") {
+    const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:/@\s]+)):(\d+)$/.exec(given) ?? []
+    const host = bracketed ?? plain
+    return host !== undefined && isPort(Number(digits))
+      ? Either.right({ host, port: Number(digits) })
+      : refuse(option, given, addressExpected)
+  }
+  if (!isObject(given)) return refuse(option, given, addressExpected)
+  const { host, port } = given as Partial<Address>
+  if (!isString(host) || host === "") return refuse(`${option}.host`, host, addressExpected)
+  return isPort(port)
+    ? Either.right({ ...given, host, port })
+    : refuse(`${option}.port`, port, addressExpected)
+}
+
+const isString = (value: unknown): value is string => typeof value === "string"
+
+const isPort = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) > 0 && (value as number) < 65_536
+
+const decodeUrl = (given: ServerOptions["url"]): Decoded<string | undefined> => {
+  const url = given === undefined ? undefined : reveal(given)
+  return url === undefined || (isString(url) && isRedisUrl(url))
+    ? Either.right(url)
+    : refuse(
+        "url",
+        Redacted.isRedacted(given) ? "<redacted>" : url,
+        "It must be redis://host:port, or rediss://host:port for TLS. A user and a password go before the host, with @ behind them; the number of the database goes after the port, with / before it."
+      )
+}
+
+const isRedisUrl = (url: string): boolean =>
+  /^rediss?:\/\//.test(url) &&
+  URL.canParse(url) &&
+  new URL(url).hostname !== "" &&
+  /^\/?\d*$/.test(new URL(url).pathname)
+
+const shown = (value: unknown): string =>
+  typeof value === "string"
+    ? withoutPassword(value)
+    : Duration.isDuration(value)
+      ? String(value)
+      : show(value)
+
+/** Everything before the last `@` can be a password, also in a URL that is wrong there. */
+const withoutPassword = (url: string): string => url.replace(/^([a-z+.-]*:?\/*).*@/is, "$1***@")

@@ -1,0 +1,221 @@
+/** A Cluster, for connections of a store's own: each of them is a Cluster client, for one shard. */
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
+import {
+  type ClientOptions,
+  type RedisClient,
+  type SubscriberClient,
+  subscriberOf,
+  whenEnded,
+  wireOf
+} from "./client.js"
+import type { Connection, ConnectionEvents } from "./connection.js"
+import { messageOf } from "./replyErrors.js"
+import { pauseOf, resetStream, withOurs } from "./network.js"
+import { withoutSecrets } from "./secrets.js"
+import type { ClusterNetwork, Shard } from "./shards.js"
+
+export interface Address {
+  readonly host: string
+  readonly port: number
+}
+
+type NodeOptions = Omit<RedisOptions, "replyMapping">
+
+/** What is for the store to do is not done by the client as well: to connect again, and to send again. */
+const ours = {
+  clusterRetryStrategy: () => null,
+  clusterNodeRetryStrategy: null,
+  retryDelayOnFailover: 0,
+  // (commands for a node that is being connected to)
+  enableOfflineQueue: true,
+  enableAutoPipelining: false,
+  // of one node at random: what the shard's own node says is what matters
+  enableReadyCheck: false,
+  // (while a slot moves, what cannot wait for that is asked of one key)
+  retryDelayOnTryAgain: 10,
+  scaleReads: "master",
+  shardedSubscribers: false
+} as const
+
+/** How often a client that is not connected to its node asks whether that is still the master. */
+const askAgainMillis = 1_000
+
+export const clusterNetworkOf = (
+  nodes: ReadonlyArray<Address>,
+  nodeOptions: NodeOptions,
+  options: Omit<ClusterOptions, "redisOptions">,
+  commandTimeoutMillis: number
+): ClusterNetwork => {
+  const redisOptions = { ...withOurs(nodeOptions, commandTimeoutMillis), lazyConnect: true }
+  // never connected: all others are made after it
+  const template = new Cluster([...nodes], {
+    // a node that is slow, or silent, has another client beside it
+    slotsRefreshTimeout: Math.max(5_000, commandTimeoutMillis),
+    ...options,
+    ...ours,
+    redisOptions,
+    lazyConnect: true
+  })
+  const clientOptions: ClientOptions = template.options
+  const shown = (error: unknown) => withoutSecrets(clientOptions, error)
+  // all stores would begin with the same one
+  let turn = Math.floor(Math.random() * nodes.length)
+  let known: ReadonlyArray<NodeOptions> = []
+  let masters: ReadonlyArray<string | undefined> = []
+  let withSlots: ReadonlySet<string | undefined> = new Set()
+  let learnt = 0
+
+  /** One node to begin with, each time another one: those that were given, and those that are known. */
+  const nextNode = (except: string | undefined): Address => {
+    const all = new Map<string, Address>()
+    for (const node of nodes) all.set(keyOf(node), node)
+    for (const node of known) if (!all.has(keyOf(node))) all.set(keyOf(node), node as Address)
+    if (except !== undefined && all.size > 1) all.delete(except)
+    return [...all.values()][turn++ % all.size]!
+  }
+  const learn = (client: Cluster) => {
+    learnt++
+    masters = client.slots.map((keys) => keys?.[0])
+    withSlots = new Set(masters)
+    known = client.nodes("master").map((node) => {
+      const { host, password, port, tls, username } = node.options
+      return { ...redisOptions, host, password, port, tls, username } as NodeOptions
+    })
+  }
+  return {
+    options: clientOptions,
+    isLazy: options.lazyConnect === true,
+    get learnt() {
+      return learnt
+    },
+    masterOf: (slot) => masters[slot],
+    hasSlots: (master) => withSlots.has(master),
+    networkOf: (shard) => ({
+      options: clientOptions,
+      isCluster: true,
+      // (it asks by itself while it is not connected)
+      byName: false,
+      isLazy: options.lazyConnect === true,
+      dial: (events) => {
+        const client = template.duplicate([nextNode(shard.master)], { lazyConnect: false })
+        return connectionOf(client as Cluster, shard, events, learn)
+      },
+      subscriber,
+      pause: (times) =>
+        pauseOf(
+          "clusterRetryStrategy" in options ? { retryStrategy: options.clusterRetryStrategy } : {},
+          times
+        ),
+      shown
+    }),
+    subscriber,
+    shown
+  }
+
+  /** To one node: if it goes, the store is told, and takes another one. */
+  function subscriber(attempt: number): SubscriberClient {
+    const node = known[(turn + attempt) % known.length] ?? {
+      ...redisOptions,
+      ...nextNode(undefined)
+    }
+    return subscriberOf(new Redis({ ...node, lazyConnect: true }) as RedisClient, attempt)
+  }
+}
+
+const keyOf = ({ host, port }: NodeOptions): string => `${host}:${port}`
+
+const connectionOf = (
+  client: Cluster,
+  shard: Shard,
+  events: ConnectionEvents,
+  learn: (client: Cluster) => void
+): Connection => {
+  let over = false
+  let greeted = false
+  let trouble: unknown = undefined
+  /** Connections that the client makes to ask who has which slots. */
+  const asking = new Set<Redis>()
+  const nodeOf = (master: string | undefined): Redis | undefined =>
+    client.nodes("master").find((node) => keyOf(node.options) === master)
+
+  const greet = () => {
+    if (over || greeted) return
+    greeted = true
+    clearInterval(again)
+    events.greeted()
+  }
+  const close = () => {
+    clearInterval(again)
+    if (over) return
+    over = true
+    letGo()
+    events.closed(trouble)
+  }
+  const letGo = () => {
+    clearInterval(again)
+    for (const one of [...client.nodes("all"), ...asking]) resetStream(one)
+    client.disconnect()
+    for (const one of asking) one.disconnect()
+  }
+  const fails = (error: unknown) => {
+    if (over) return
+    trouble = error
+    events.trouble(error)
+  }
+  // until it is connected to the shard's node, which may be down, and another one its master soon
+  const again = setInterval(() => client.refreshSlotsCache(), askAgainMillis)
+  again.unref()
+
+  client.on("+node", (node: Redis) => {
+    const duplicate = node.duplicate.bind(node)
+    node.duplicate = (override) => {
+      const one = duplicate(override) as Redis
+      asking.add(one)
+      one.on("error", fails)
+      one.once("end", () => asking.delete(one))
+      return one
+    }
+    // where a slot is on its way, the client sends ASKING, and does not listen for what becomes of that
+    const ask = node.asking.bind(node)
+    node.asking = () => {
+      const asked = ask()
+      asked.catch(() => {})
+      return asked
+    }
+  })
+  client.on("refresh", () => {
+    if (over) return
+    learn(client)
+    if (client.status === "ready" && nodeOf(shard.master) === undefined) greet()
+  })
+  client.on("ready", () => {
+    const node = nodeOf(shard.master)
+    if (node === undefined) return greet()
+    node.once("ready", greet)
+    node.once("end", close)
+    if (node.status === "wait") node.connect().catch(() => {})
+  })
+  client.on("error", (error: { readonly lastNodeError?: unknown }) => {
+    const why = error.lastNodeError ?? error
+    // (that it was closed says less than why)
+    if (trouble === undefined || messageOf(why) !== "Connection is closed.") fails(why)
+  })
+  client.on("node error", (error: unknown, key: string) => {
+    if (shard.master === undefined || key === shard.master) fails(error)
+  })
+  whenEnded(client as RedisClient, close)
+  return {
+    ...wireOf(client as RedisClient),
+    ping: (onReply) => {
+      // an error of the server is an answer as well
+      const asked = nodeOf(shard.master) ?? client
+      asked.ping().then(onReply, (error: unknown) => {
+        if (error instanceof Error && error.name === "ReplyError") onReply()
+      })
+    },
+    reset: () => {
+      over = true
+      letGo()
+    }
+  }
+}

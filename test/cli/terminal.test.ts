@@ -1,0 +1,136 @@
+/** `run` on a terminal: the command has it, and stops and goes on as the job of a shell does. */
+import { expect, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Cli from "../support/Cli.js"
+import * as RedisServer from "../support/RedisServer.js"
+
+const emptyServer = Effect.tap(RedisServer.RedisServer, ({ flush }) => flush)
+
+const enter = "\r"
+const controlC = "\u0003"
+const controlZ = "\u001A"
+
+const interactiveShell = (url: string) =>
+  Effect.tap(Cli.onTerminal("bash --norc --noediting -i", { url }), (shell) =>
+    shell.prints(/[$#] $/)
+  )
+
+/** What is typed at once may come before a program is there to read it. */
+const type = (cli: Cli.Process, text: string, answer: string | RegExp) =>
+  Effect.zipRight(cli.write(text), cli.prints(answer))
+
+layer(RedisServer.layer(), { excludeTestServices: true })("run on a terminal", (it) => {
+  it.scoped(
+    "an editor has the terminal: its keys as they are typed, and its modes are set right",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        // (whoever is not in the terminal's group is stopped by setting its modes, and by reading)
+        const editor = `process.stdin.setRawMode(true)
+process.stdout.write("edit> ")
+process.stdin.on("data", (keys) => {
+  console.log(JSON.stringify(String(keys)))
+  if (String(keys) === "k") process.kill(process.pid, "SIGKILL")
+})`
+        const cli = yield* Cli.onTerminal(
+          `$CLI run k -- ${process.execPath} -e '${editor}'; echo "ended with $?"; stty -a | grep -o -- '-*icanon'`,
+          { url }
+        )
+        yield* cli.prints("edit> ")
+        yield* type(cli, "x", '"x"')
+        yield* type(cli, controlC, '"\\u0003"')
+        yield* type(cli, "k", "ended with 137")
+        yield* cli.ended
+        expect(cli.stdout).toMatch(/\sicanon/)
+      })
+  )
+
+  it.scoped("^C ends the command, and what is behind it", () =>
+    Effect.gen(function* () {
+      const { dump, url } = yield* emptyServer
+      const cli = yield* Cli.onTerminal(
+        `$CLI run k -- sh -c 'echo in; sleep 60'; echo "ended with $?"`,
+        {
+          url
+        }
+      )
+      yield* cli.prints("in")
+      yield* type(cli, controlC, "ended with 130")
+      expect(yield* dump).not.toContain("k")
+    })
+  )
+
+  it.scoped("with input from a pipe, the command still has the terminal", () =>
+    Effect.gen(function* () {
+      const { url } = yield* emptyServer
+      const cli = yield* Cli.onTerminal(
+        `echo piped | $CLI run k -- sh -c 'read a; echo "$a"; read b </dev/tty; echo "and $b"' 2>/dev/null`,
+        { url }
+      )
+      yield* cli.prints("piped")
+      yield* type(cli, `typed${enter}`, "and typed")
+      expect(yield* cli.ended).toBe(0)
+    })
+  )
+
+  it.scoped("^Z stops it, fg and bg let it go on", () =>
+    Effect.gen(function* () {
+      const { dir, url } = yield* emptyServer
+      const shell = yield* interactiveShell(url)
+      // (nothing of it starts a process: a shell cannot be stopped at the moment in which it does)
+      const script = `echo in; read a; echo "one $a"; read line <${dir}/go; echo g"one"; read b; echo "two $b"; exit 7`
+      yield* shell.write(`mkfifo ${dir}/go; $CLI run k -- sh -c '${script}'${enter}`)
+      yield* shell.prints(/^in/m)
+      yield* type(shell, controlZ, "Stopped")
+      yield* shell.write(`fg; echo "code $?"${enter}`)
+      yield* type(shell, `1${enter}`, "one 1")
+      yield* type(shell, controlZ, "code 148")
+      // it runs in the background, comes to the foreground while it runs, and goes back
+      yield* type(shell, `bg; echo "code $?"${enter}`, "code 0")
+      yield* type(shell, `fg; echo "then $?"${enter}`, /bg; echo[^]*fg; echo[^]*sh -c/)
+      yield* type(shell, controlZ, "then 148")
+      yield* type(shell, `bg; echo >${dir}/go${enter}`, "gone")
+      // it may not read there, and is stopped by that
+      yield* type(
+        shell,
+        `until jobs | grep -q Stopped; do sleep 0.1; done; echo "jobs $?"${enter}`,
+        "jobs 0"
+      )
+      yield* shell.write(`fg; echo "code $?"${enter}`)
+      yield* type(shell, `2${enter}`, "two 2")
+      yield* shell.prints("code 7")
+      yield* shell.write(`exit${enter}`)
+      yield* shell.ended
+    })
+  )
+
+  it.scoped("what was stopped for too long does not go on", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const shell = yield* interactiveShell(url)
+      const script = `echo in; read a; echo "went on"`
+      yield* shell.write(`$CLI run k --ttl 2s -- sh -c '${script}'${enter}`)
+      yield* shell.prints(/^in/m)
+      yield* type(shell, controlZ, "Stopped")
+      yield* RedisServer.eventually(
+        Effect.map(command("SET", "k", "x", "NX", "PX", 60_000), (answer) => answer === "OK")
+      )
+      yield* type(shell, `fg; echo "code $?"${enter}`, "code 76")
+      expect(shell.stdout).toContain("was lost")
+      yield* shell.write(`exit${enter}`)
+      yield* shell.ended
+    })
+  )
+
+  it.scoped("in the background it runs, and reads nothing that is typed for others", () =>
+    Effect.gen(function* () {
+      const { url } = yield* emptyServer
+      const shell = yield* interactiveShell(url)
+      const script = `echo "it has" in; read a; echo "it got" "<$a>"`
+      yield* shell.write(`$CLI run k -- sh -c '${script}' & wait; echo typed${enter}`)
+      yield* shell.prints("it got <>")
+      yield* shell.write(`exit${enter}`)
+      yield* shell.ended
+    })
+  )
+})
