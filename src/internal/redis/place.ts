@@ -203,7 +203,9 @@ export class Place {
   /** With the same token: if an earlier copy was applied after all, it is found in place. */
   private askFirst(): void {
     const claim = this.events.claimFor(this)
-    if (this.over || claim === undefined) return
+    if (this.over) return
+    // (nobody needs it for the moment)
+    if (claim === undefined) return this.plan(() => this.askFirst(), this.nextPause())
     this.call = this.send(this.protocol.acquire, claim, true)
     this.awaitFirst(this.call, claim)
   }
