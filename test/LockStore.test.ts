@@ -70,7 +70,7 @@ describe.each(stores)("%s", (_, rawStore, capabilities) => {
     // (mostly they sleep)
     describe.concurrent("keeps the contract", () => {
       for (const { effect, name, timeoutMillis } of LockStoreContract.cases({ capabilities })) {
-        it.effect(name, () => undisturbed(100, effect), 3 * timeoutMillis)
+        it.effect(name, () => undisturbed(30, effect), 3 * timeoutMillis)
       }
     })
 

@@ -20,7 +20,7 @@ describe.concurrent("a store that was written from the docs alone", () => {
   for (const { effect, name, timeoutMillis } of cases) {
     it.live(
       name,
-      () => undisturbed(100, Effect.provideService(effect, LockStore.LockStore, store)),
+      () => undisturbed(30, Effect.provideService(effect, LockStore.LockStore, store)),
       3 * timeoutMillis
     )
   }

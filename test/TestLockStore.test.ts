@@ -963,6 +963,6 @@ describe.concurrent("keeps the contract of stores", () => {
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({
     capabilities: allCapabilities
   })) {
-    it.live(name, () => undisturbed(100, Effect.provide(effect, test)), 3 * timeoutMillis)
+    it.live(name, () => undisturbed(30, Effect.provide(effect, test)), 3 * timeoutMillis)
   }
 })

@@ -263,7 +263,7 @@ layer(
   describe.runIf(!isOlderClient).concurrent("keep the contract", () => {
     const cases = LockStoreContract.cases({ capabilities: allCapabilities })
     for (const { effect, name, timeoutMillis } of cases)
-      it.effect(name, () => undisturbed(100, effect), 3 * timeoutMillis)
+      it.effect(name, () => undisturbed(30, effect), 3 * timeoutMillis)
   })
 })
 
