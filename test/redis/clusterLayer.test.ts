@@ -1,4 +1,6 @@
 /** A store's own connections to a Cluster: what holds for one server holds for each of its shards. */
+import { clusterNetworkOf } from "../../src/internal/redis/clusterNetwork.js"
+import type { Connection } from "../../src/internal/redis/connection.js"
 import { isOlderClient } from "../support/client.js"
 import { describe, expect, layer } from "@effect/vitest"
 import * as Config from "effect/Config"
@@ -443,6 +445,43 @@ for (const [how, down] of [
     )
   })
 }
+
+layer(Layer.scoped(TestCluster, RedisCluster.make()), {
+  excludeTestServices: true,
+  timeout: "30 seconds"
+})("a node that has left its Cluster", (it) => {
+  it.scoped("is not asked for more than once: who has which slots is known from the others", () =>
+    Effect.gen(function* () {
+      const cluster = yield* TestCluster
+      const alone = yield* RedisServer.make({
+        args: RedisServer.flags({ "cluster-enabled": "yes" })
+      })
+      const nodes = [{ host: alone.host, port: alone.port }, ...cluster.addresses]
+      const network = clusterNetworkOf(nodes, {}, {}, 1_000)
+      const master = () => network.masterOf(0)
+      const ends: Array<string> = []
+      // (each begins with another node)
+      for (const _ of [...nodes, ...nodes]) {
+        yield* Effect.acquireUseRelease(
+          Effect.async<readonly [string, Connection]>((resume) => {
+            const end = (how: string) => resume(Effect.succeed([how, connection]))
+            const connection = network.networkOf({ master: master() }).dial({
+              greeted: () => end("greeted"),
+              closed: (error) => end(String(error)),
+              trouble: () => {}
+            })
+          }),
+          ([how]) => Effect.sync(() => ends.push(how)),
+          ([, connection]) => Effect.sync(() => connection.reset())
+        )
+        if (ends.includes("greeted")) expect(master()).toBeDefined()
+      }
+      const refused = ends.filter((how) => how !== "greeted")
+      expect(refused).toHaveLength(2)
+      for (const how of refused) expect(how).toContain("it is in no Cluster")
+    })
+  )
+})
 
 layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   excludeTestServices: true,
