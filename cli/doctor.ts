@@ -2,6 +2,7 @@
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { Lock } from "effect-redis-lock"
 import { Cluster, Redis } from "ioredis"
 import { randomBytes } from "node:crypto"
@@ -26,6 +27,8 @@ export const doctor = (
 ): Effect.Effect<number, CliFailure> =>
   Effect.gen(function* () {
     const target = yield* targetOf(options)
+    // (the library says what is wrong with a URL without its password; ioredis tells all of it)
+    yield* Effect.scoped(Layer.build(storeOf(options)))
     const findings = yield* Effect.acquireUseRelease(
       connect(target, options.prefix),
       (patient) =>

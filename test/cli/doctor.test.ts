@@ -150,4 +150,16 @@ layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
       expect(end.stderr).toMatch(/^effect-redis-lock: Redis cannot be reached: .*ECONNREFUSED.*\n$/)
     })
   )
+
+  it.scoped("a URL that is wrong is not shown with its password", () =>
+    Effect.gen(function* () {
+      const urls = ["http://:s3cret@127.0.0.1:1", ":s3cret@127.0.0.1", "redis://:s3cret@:x/0"]
+      for (const url of urls) {
+        const end = yield* Cli.run(["doctor"], { url })
+        expect(end).toMatchObject({ code: 64, stdout: "" })
+        expect(end.stderr).toMatch(/^effect-redis-lock: Impossible option url: .*\n$/)
+        expect(end.stderr).not.toContain("s3cret")
+      }
+    })
+  )
 })
