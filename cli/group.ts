@@ -218,6 +218,8 @@ const groupOf = (
     ended,
     signal,
     end: (signal, graceMillis) => {
+      // (its number may be another's by now)
+      if (isOver) return Promise.resolve()
       const soon = end(signal, graceMillis)
       ending = ending === undefined ? soon : Promise.race([ending, soon])
       return ending

@@ -177,10 +177,8 @@ const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure,
       // what it has started and left runs under the lock as well
       Effect.zipLeft(orLost(lease, () => told.ending ?? group.end("SIGTERM", graceMillis))),
       Effect.zipLeft(orLost(lease, () => group.ended)),
-      Effect.matchEffect({
-        onFailure: (error) => whenLost(error, held, group, options),
-        onSuccess: (status) => giveBack(lease, status)
-      })
+      Effect.tap(() => giveBack(lease)),
+      Effect.catchTag("LockLost", (error) => whenLost(error, held, group, options))
     )
   })
 
@@ -270,11 +268,9 @@ const whenLost = (
 /** For how long before the end of the proof SIGKILL is sent. */
 const beforeTheEnd = 20
 
-const giveBack = (lease: Held["lease"], status: number): Effect.Effect<number, CliFailure> =>
-  Effect.as(lease.release, status).pipe(
-    Effect.catchTags({
-      LockLost: ({ message }) => new CliFailure({ exitCode: ExitCode.lost, message }),
-      // it was held for as long as the command ran
-      LockStoreError: ({ message }) => Effect.as(Console.error(message), status)
-    })
+const giveBack = (lease: Held["lease"]): Effect.Effect<void, LockError.LockLost> =>
+  lease.release.pipe(
+    // it was held for as long as the command ran
+    Effect.catchTag("LockStoreError", ({ message }) => Console.error(message)),
+    Effect.asVoid
   )

@@ -214,7 +214,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
         "keeper",
         ...rules,
         ...ofSemaphores,
-        ...["-del", "-unlink", "-zrem", "-zpopmin", "-hdel", "-pexpireat"]
+        "-del",
+        "-unlink",
+        "-zrem",
+        "-zpopmin",
+        "-hdel",
+        "-pexpireat"
       )
       yield* doctor("--prefix", "locks:", "--url", server.url.replace("//", "//keeper:secret@"))
       const own = (yield* server.dump).filter((key) => key.includes("doctor:"))

@@ -201,6 +201,23 @@ socket.resume()`
     })
   )
 
+  it.scoped("a loss that is noticed at the release runs the hook as well", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const hook = ["--on-lost", 'echo "lost $LOCK_LOST_REASON"']
+      const cli = yield* Cli.start(
+        ["run", "k", "--ttl", "60s", ...hook, "--", "sh", "-c", "echo in; read x"],
+        { url }
+      )
+      yield* cli.prints("in\n")
+      yield* command("SET", "k", "somebody else")
+      yield* cli.endOfInput
+      expect(yield* cli.ended).toBe(76)
+      expect(cli.stdout).toBe("in\nlost Taken\n")
+      expect(cli.stderr).toMatch(/^effect-redis-lock: .*was lost.*\n$/)
+    })
+  )
+
   it.scoped("max-hold ends the command", () =>
     Effect.gen(function* () {
       const { url } = yield* emptyServer
