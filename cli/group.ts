@@ -203,8 +203,11 @@ const groupOf = (
     return new Promise((resolve) => {
       const killing = setTimeout(kill, Math.max(0, graceMillis))
       const endsAt = performance.now() + Math.max(0, graceMillis) + afterKill
+      let looks = 0
       const watching = setInterval(() => {
-        if (isThere(group) && !hasOnlyDead(group) && performance.now() < endsAt) return
+        // (that reads of all processes of the host, and seldom says more)
+        const isDead = !isThere(group) || (looks++ % 10 === 0 && hasOnlyDead(group))
+        if (!isDead && performance.now() < endsAt) return
         clearInterval(watching)
         clearTimeout(killing)
         isOver = true

@@ -73,6 +73,9 @@ const timesOf = ({ grace, ttl }: Run) => {
   }
 }
 
+/** (A timer of Node.js that is longer than 24 days ends at once.) */
+const longestGrace = Duration.days(1)
+
 const acquire = (
   options: Run
 ): Effect.Effect<Held, CliFailure, LockStore.LockStore | Scope.Scope> => {
@@ -83,6 +86,9 @@ const acquire = (
     return usage("Only one of --shared, --exclusive, --permits and --key can be given.")
   }
   if (noWait && Option.isSome(wait)) return usage("--wait and --no-wait exclude each other.")
+  if (Duration.greaterThan(options.grace, longestGrace)) {
+    return usage("--grace: it can be a day at most.")
+  }
   const all = {
     ...timesOf(options),
     waitAtMost: noWait ? 0 : Option.getOrUndefined(wait),

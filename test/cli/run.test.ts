@@ -57,6 +57,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
         [64, "run", "k", "ls"],
         [64, "run", "k", "--ttl", "5x", "--", "true"],
         [64, "run", "k", "--ttl", "1ms", "--", "true"],
+        [64, "run", "k", "--grace", "25d", "--", "true"],
+        [64, "run", "k", "--max-hold", "1s", "--", "true"],
         [64, "run", "k", "--permits", "6/5", "--", "true"],
         [64, "run", "k", "--shared", "--permits", "1/5", "--", "true"],
         [64, "run", "k", "--no-wait", "--wait", "5s", "--", "true"],
