@@ -42,6 +42,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
     })
   )
 
+  it.scoped("the command's environment is that of this process", () =>
+    Effect.gen(function* () {
+      const { url } = yield* emptyServer
+      const names = ["word", "modes", "starter", "status", "group", "name"]
+      const env = Object.fromEntries(names.map((name) => [name, `own ${name}`]))
+      const shown = 'echo "$word, $modes, $starter, $status, $group, $name."'
+      const expected = `${names.map((name) => `own ${name}`).join(", ")}.`
+      const piped = yield* Cli.run(["run", "k", "--", "sh", "-c", shown], { url, env })
+      expect(piped.stdout).toBe(`${expected}\n`)
+      const onTerminal = yield* Cli.onTerminal(`$CLI run k -- sh -c '${shown}'`, { url, env })
+      yield* onTerminal.ended
+      expect(onTerminal.stdout).toBe(`${expected}\r\n`)
+    })
+  )
+
   it.scoped("exit codes", () =>
     Effect.gen(function* () {
       const server = yield* emptyServer
