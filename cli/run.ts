@@ -16,7 +16,7 @@ import {
 import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import { type Connection, storeOf, unavailable } from "./connection.js"
-import { CliFailure, ExitCode, isImpossible, usage } from "./exitCode.js"
+import { CliFailure, ExitCode, isImpossible, ofSignal, usage } from "./exitCode.js"
 import * as Group from "./group.js"
 import { shown } from "./output.js"
 import * as Signals from "./signals.js"
@@ -52,7 +52,14 @@ export const run = (options: Run): Effect.Effect<number, CliFailure> =>
       yield* untilFullyProven(held, options)
       return yield* underLease(held, options)
     })
-  ).pipe(Effect.provide(storeOf(options)))
+  ).pipe(
+    Effect.provide(storeOf(options)),
+    Effect.map(({ inTerminal, status }) => {
+      // (^C went to the command alone; a script ends by it as if they had been together)
+      if (inTerminal && status === ofSignal("SIGINT")) Signals.interruptOwnGroup()
+      return status
+    })
+  )
 
 // -----------------------------------------------------------------------------
 // the lease
@@ -158,7 +165,12 @@ const untilFullyProven = (
 // the command
 // -----------------------------------------------------------------------------
 
-const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure, Scope.Scope> =>
+interface Ended {
+  readonly status: number
+  readonly inTerminal: boolean
+}
+
+const underLease = (held: Held, options: Run): Effect.Effect<Ended, CliFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const { lease } = held
     const graceMillis = Duration.toMillis(options.grace)
@@ -184,7 +196,8 @@ const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure,
       Effect.zipLeft(orLost(lease, () => told.ending ?? group.end("SIGTERM", graceMillis))),
       Effect.zipLeft(orLost(lease, () => group.ended)),
       Effect.tap(() => giveBack(lease)),
-      Effect.catchTag("LockLost", (error) => whenLost(error, held, group, options))
+      Effect.catchTag("LockLost", (error) => whenLost(error, held, group, options)),
+      Effect.map((status): Ended => ({ status, inTerminal: group.inTerminal }))
     )
   })
 
