@@ -77,16 +77,17 @@ process.stdin.on("data", (keys) => {
 
   it.scoped("in a pipeline the terminal is left to the others", () =>
     Effect.gen(function* () {
-      const { url } = yield* emptyServer
+      const { dir, url } = yield* emptyServer
       const shell = yield* interactiveShell(url)
       // (whoever is not in the terminal's group is stopped by reading)
-      const reader = `read typed </dev/tty; echo "got <$typed>"; cat; echo "e"nd`
+      // (while both commands run)
+      const reader = `read line; echo "rea"dy; read typed </dev/tty; echo "got <$typed>"; echo >${dir}/pipe; cat; echo "e"nd`
       yield* shell.write(
-        `$CLI run a -- sh -c 'echo one; sleep 1' | $CLI run b -- cat | sh -c 'echo "rea"dy; ${reader}'${enter}`
+        `mkfifo ${dir}/pipe; $CLI run a -- sh -c 'echo one; read x <${dir}/pipe; echo two' | $CLI run b -- cat | sh -c '${reader}'${enter}`
       )
       yield* shell.prints("ready")
       yield* type(shell, `x${enter}`, "got <x>")
-      yield* shell.prints(/one[^]*end/)
+      yield* shell.prints(/^two[^]*^end/m)
       yield* shell.write(`exit${enter}`)
       yield* shell.ended
     })
