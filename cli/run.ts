@@ -277,9 +277,12 @@ const whenLost = (
     yield* Console.error(error.message)
     if (Option.isNone(onLost)) return ExitCode.lost
     const env = { ...process.env, ...variablesOf(held), LOCK_LOST_REASON: error.reason }
-    yield* Effect.promise(() => {
+    yield* Effect.promise(async () => {
       const child = ChildProcess.spawn("/bin/sh", ["-c", onLost.value], { env, stdio: "inherit" })
-      return once(child, "exit")
+      const stop = Signals.take((signal) => {
+        if (signal === "SIGTERM" || signal === "SIGINT" || signal === "SIGHUP") child.kill(signal)
+      })
+      await once(child, "exit").finally(stop)
     })
     return ExitCode.lost
   })

@@ -235,6 +235,23 @@ socket.resume()`
     })
   )
 
+  it.scoped("the hook is told to end", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const hook = `trap 'echo told; exit' TERM; echo hook; while :; do sleep 0.05; done`
+      const cli = yield* Cli.start(
+        ["run", "k", "--ttl", "1s", "--on-lost", hook, "--", "sh", "-c", "echo in; read x"],
+        { url }
+      )
+      yield* cli.prints("in\n")
+      yield* command("SET", "k", "somebody else")
+      yield* cli.prints("hook\n")
+      yield* cli.signal("SIGTERM")
+      yield* cli.prints("told\n")
+      expect(yield* cli.ended).toBe(76)
+    })
+  )
+
   it.scoped("max-hold ends the command", () =>
     Effect.gen(function* () {
       const { url } = yield* emptyServer
