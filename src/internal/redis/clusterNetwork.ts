@@ -1,5 +1,6 @@
 /** A Cluster, for connections of a store's own: each of them is a Cluster client, for one shard. */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
+import type { Address } from "../common/settings.js"
 import {
   type ClientOptions,
   type RedisClient,
@@ -13,11 +14,6 @@ import { messageOf } from "./replyErrors.js"
 import { pauseOf, resetStream, withOurs } from "./network.js"
 import { withoutSecrets } from "./secrets.js"
 import type { ClusterNetwork, Shard } from "./shards.js"
-
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 type NodeOptions = Omit<RedisOptions, "replyMapping">
 
