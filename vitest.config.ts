@@ -16,6 +16,7 @@ const withRedis = { globalSetup: "test/setup.ts", testTimeout: 30_000, hookTimeo
 const withOneClient = [
   "cancelling",
   "capacity",
+  "clusterChanges",
   "cronJob",
   "deadline",
   "deadlockHunt",
@@ -41,7 +42,9 @@ const withOneClient = [
   "records",
   "renewal",
   "semaphore",
+  "semaphoreRuns",
   "semaphoreScripts",
+  "stalls",
   "tick",
   "validity"
 ]

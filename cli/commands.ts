@@ -78,7 +78,7 @@ const run = (command: ReadonlyArray<string>) =>
       ),
       grace: duration("grace").pipe(
         Options.withDescription(
-          "How long the command has between SIGTERM and SIGKILL when the lock is lost, or this process is told to end. Default: 5s."
+          "How long the command has between SIGTERM and SIGKILL when the lock is lost, or this process is told to end. A day at most. Default: 5s."
         ),
         Options.withDefault(Duration.seconds(5))
       ),

@@ -115,10 +115,13 @@ const credentialsOf = (url: string) =>
   Effect.suspend(() => {
     if (!URL.canParse(url)) return usage("REDIS_URL is not a URL: redis://user:password@host:port.")
     const { password, protocol, username } = new URL(url)
-    return Effect.succeed({
-      ...(username === "" ? {} : { username: decodeURIComponent(username) }),
-      ...(password === "" ? {} : { password: decodeURIComponent(password) }),
-      ...(protocol === "rediss:" ? { tls: {} } : {})
+    return Effect.try({
+      try: () => ({
+        ...(username === "" ? {} : { username: decodeURIComponent(username) }),
+        ...(password === "" ? {} : { password: decodeURIComponent(password) }),
+        ...(protocol === "rediss:" ? { tls: {} } : {})
+      }),
+      catch: () => usage("REDIS_URL: its user or its password has a % that is none of a URL: %25.")
     })
   })
 

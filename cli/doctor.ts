@@ -2,8 +2,9 @@
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { Lock } from "effect-redis-lock"
-import { Cluster, Redis } from "ioredis"
+import { Cluster, Redis, ReplyError } from "ioredis"
 import { randomBytes } from "node:crypto"
 import { type Connection, storeOf, type Target, targetOf } from "./connection.js"
 import { CliFailure, ExitCode } from "./exitCode.js"
@@ -26,6 +27,8 @@ export const doctor = (
 ): Effect.Effect<number, CliFailure> =>
   Effect.gen(function* () {
     const target = yield* targetOf(options)
+    // (the library says what is wrong with a URL without its password; ioredis tells all of it)
+    yield* Effect.scoped(Layer.build(storeOf(options)))
     const findings = yield* Effect.acquireUseRelease(
       connect(target, options.prefix),
       (patient) =>
@@ -108,19 +111,36 @@ const connect = (target: Target, prefix: string): Effect.Effect<Patient, CliFail
       })
       try {
         await client.connect()
+        const masters = client instanceof Cluster ? client.nodes("master") : [client]
+        await Promise.all(masters.map(answers))
+        return { client, masters, isCluster: client instanceof Cluster, prefix }
       } catch (error) {
         client.disconnect()
         throw last ?? error
       }
-      const masters = client instanceof Cluster ? client.nodes("master") : [client]
-      return { client, masters, isCluster: client instanceof Cluster, prefix }
     },
-    catch: (error) =>
-      new CliFailure({
+    catch: (error) => {
+      const advice = isOfLogin(messageOf(error)) ? " Check the user name and the password." : ""
+      return new CliFailure({
         exitCode: ExitCode.unavailable,
-        message: `Redis cannot be reached: ${shown(messageOf(error))}`
+        message: `Redis cannot be reached: ${shown(messageOf(error))}${advice}`
       })
+    }
   })
+
+const isOfLogin = (message: string): boolean => /^(NOAUTH|WRONGPASS)/.test(message)
+
+/** Whatever it answers, but that it does not know who asks. */
+const answers = async (server: Redis): Promise<void> => {
+  try {
+    await server.call("INFO")
+  } catch (error) {
+    if (error instanceof ReplyError && !isOfLogin(messageOf(error))) return
+    throw messageOf(error) === "Command timed out"
+      ? new Error(`it did not answer within ${patience} ms.`)
+      : error
+  }
+}
 
 const clientOf = ({ name, nodes, redis, sentinels, url }: Target): Redis | Cluster => {
   const options = {

@@ -1,6 +1,6 @@
 /**
  * A command in a process group of its own. Where there is a terminal, and this process has it, the group
- * gets it, as the job of a shell does; without one it is in a session of its own.
+ * gets it, as the job of a shell does; without one, or in a pipeline, it is in a session of its own.
  */
 import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
@@ -8,7 +8,7 @@ import * as Readline from "node:readline"
 import type { Readable, Writable } from "node:stream"
 import { ofSignal } from "./exitCode.js"
 import * as Shell from "./shell.js"
-import { hasOnlyDead, isInForeground, openTerminal, stateOf } from "./processes.js"
+import { hasOnlyDead, isInForeground, isInPipeline, openTerminal, stateOf } from "./processes.js"
 
 export interface Options {
   readonly command: ReadonlyArray<string>
@@ -21,6 +21,8 @@ export interface Options {
 
 /** A group that waits to become its command. */
 export interface Group {
+  /** What is typed goes to it, and not to this process and those that have started it. */
+  readonly inTerminal: boolean
   /** Starts the command. */
   readonly begin: () => void
   /** The command's exit code, once it has ended. Others of the group may still run. */
@@ -51,7 +53,7 @@ export const start = async (options: Options): Promise<Group> => {
   })
   const tell = writer(watchdog.stdin)
   try {
-    const tty = isInForeground() ? openTerminal() : undefined
+    const tty = isInForeground() && !isInPipeline() ? openTerminal() : undefined
     const inTerminal = tty === undefined ? undefined : await startInTerminal(options, tty)
     const started = inTerminal ?? (await startAlone(options))
     tell(`${started.group} ${seconds(options.graceMillis)}`)
@@ -152,7 +154,8 @@ const groupOf = (
   /** The whole group and this process stop, as the job of a shell that they are together. */
   const suspend = () => {
     signal("SIGSTOP")
-    stopOwnGroup()
+    // (outside of the terminal's group the others have been told by it, or by nobody)
+    stopBy(inTerminal ? 0 : process.pid)
     setImmediate(resume)
   }
   /** What was stopped goes on only while the lock is held; a loss ends it otherwise. */
@@ -203,8 +206,11 @@ const groupOf = (
     return new Promise((resolve) => {
       const killing = setTimeout(kill, Math.max(0, graceMillis))
       const endsAt = performance.now() + Math.max(0, graceMillis) + afterKill
+      let looks = 0
       const watching = setInterval(() => {
-        if (isThere(group) && !hasOnlyDead(group) && performance.now() < endsAt) return
+        // (that reads of all processes of the host, and seldom says more)
+        const isDead = !isThere(group) || (looks++ % 10 === 0 && hasOnlyDead(group))
+        if (!isDead && performance.now() < endsAt) return
         clearInterval(watching)
         clearTimeout(killing)
         isOver = true
@@ -214,10 +220,13 @@ const groupOf = (
   }
 
   return {
+    inTerminal,
     begin: () => say("go"),
     ended,
     signal,
     end: (signal, graceMillis) => {
+      // (its number may be another's by now)
+      if (isOver) return Promise.resolve()
       const soon = end(signal, graceMillis)
       ending = ending === undefined ? soon : Promise.race([ending, soon])
       return ending
@@ -236,9 +245,9 @@ const groupOf = (
 const afterKill = 1_000
 
 /** As the terminal's own SIGTSTP does it: nothing happens where nobody could let them go on. */
-const stopOwnGroup = () => {
+const stopBy = (target: number) => {
   const listeners = process.listeners("SIGTSTP")
   process.removeAllListeners("SIGTSTP")
-  process.kill(0, "SIGTSTP")
+  process.kill(target, "SIGTSTP")
   for (const listener of listeners) process.on("SIGTSTP", listener)
 }

@@ -31,9 +31,16 @@ export const shown = (text: string): string =>
     return known ?? `\\u{${character.codePointAt(0)!.toString(16)}}`
   })
 
-/** One object, one line. */
+/** One object, one line. What a terminal would obey is escaped, so that nothing of a text is taken out. */
 export const printJson = (object: unknown): Effect.Effect<void> =>
-  Console.log(JSON.stringify(object))
+  Console.log(
+    JSON.stringify(object).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
+      Array.from(
+        { length: character.length },
+        (_, index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, "0")}`
+      ).join("")
+    )
+  )
 
 /** Columns below their names; all but the last as wide as their widest. */
 export const table = (

@@ -51,6 +51,57 @@ export const hasOnlyDead = (group: number): boolean =>
       }
     })
 
+/**
+ * Whether others of this process's group may use the terminal while it waits: a pipeline does. Those that
+ * have started it (a script, npx) wait for it.
+ */
+export const isInPipeline = (): boolean => {
+  const all = new Map(listed().map((one) => [one.pid, one]))
+  const own = all.get(process.pid)
+  if (own === undefined) return false
+  const ancestors = new Set<number>()
+  for (let one: Listed | undefined = own; one !== undefined && !ancestors.has(one.pid);) {
+    ancestors.add(one.pid)
+    one = all.get(one.parent)
+  }
+  return [...all.values()].some(
+    ({ group, parent, pid, state }) =>
+      group === own.group && state !== "Z" && parent !== process.pid && !ancestors.has(pid)
+  )
+}
+
+interface Listed {
+  readonly pid: number
+  readonly parent: number
+  readonly group: number
+  readonly state: string
+}
+
+const listed = (): ReadonlyArray<Listed> => {
+  if (process.platform === "linux") {
+    return Fs.readdirSync("/proc")
+      .filter((name) => /^\d+$/.test(name))
+      .flatMap((pid) => {
+        try {
+          const [state, parent, group] = statOf(pid)
+          return [{ pid: Number(pid), parent: Number(parent), group: Number(group), state: state! }]
+        } catch {
+          return []
+        }
+      })
+  }
+  const { stdout } = ChildProcess.spawnSync("ps", ["-A", "-o", "pid=,ppid=,pgid=,stat="], {
+    encoding: "utf8"
+  })
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => {
+      const [pid, parent, group, state] = line.trim().split(/\s+/)
+      return { pid: Number(pid), parent: Number(parent), group: Number(group), state: state![0]! }
+    })
+}
+
 /** One letter: T is stopped, Z has ended; `undefined` if there is no such process. */
 export const stateOf = (pid: number): string | undefined => {
   if (process.platform === "linux") {

@@ -16,7 +16,7 @@ import {
 import * as ChildProcess from "node:child_process"
 import { once } from "node:events"
 import { type Connection, storeOf, unavailable } from "./connection.js"
-import { CliFailure, ExitCode, isImpossible, usage } from "./exitCode.js"
+import { CliFailure, ExitCode, isImpossible, ofSignal, usage } from "./exitCode.js"
 import * as Group from "./group.js"
 import { shown } from "./output.js"
 import * as Signals from "./signals.js"
@@ -52,7 +52,14 @@ export const run = (options: Run): Effect.Effect<number, CliFailure> =>
       yield* untilFullyProven(held, options)
       return yield* underLease(held, options)
     })
-  ).pipe(Effect.provide(storeOf(options)))
+  ).pipe(
+    Effect.provide(storeOf(options)),
+    Effect.map(({ inTerminal, status }) => {
+      // (^C went to the command alone; a script ends by it as if they had been together)
+      if (inTerminal && status === ofSignal("SIGINT")) Signals.interruptOwnGroup()
+      return status
+    })
+  )
 
 // -----------------------------------------------------------------------------
 // the lease
@@ -73,6 +80,9 @@ const timesOf = ({ grace, ttl }: Run) => {
   }
 }
 
+/** (A timer of Node.js that is longer than 24 days ends at once.) */
+const longestGrace = Duration.days(1)
+
 const acquire = (
   options: Run
 ): Effect.Effect<Held, CliFailure, LockStore.LockStore | Scope.Scope> => {
@@ -83,6 +93,9 @@ const acquire = (
     return usage("Only one of --shared, --exclusive, --permits and --key can be given.")
   }
   if (noWait && Option.isSome(wait)) return usage("--wait and --no-wait exclude each other.")
+  if (Duration.greaterThan(options.grace, longestGrace)) {
+    return usage("--grace: it can be a day at most.")
+  }
   const all = {
     ...timesOf(options),
     waitAtMost: noWait ? 0 : Option.getOrUndefined(wait),
@@ -152,7 +165,12 @@ const untilFullyProven = (
 // the command
 // -----------------------------------------------------------------------------
 
-const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure, Scope.Scope> =>
+interface Ended {
+  readonly status: number
+  readonly inTerminal: boolean
+}
+
+const underLease = (held: Held, options: Run): Effect.Effect<Ended, CliFailure, Scope.Scope> =>
   Effect.gen(function* () {
     const { lease } = held
     const graceMillis = Duration.toMillis(options.grace)
@@ -177,10 +195,9 @@ const underLease = (held: Held, options: Run): Effect.Effect<number, CliFailure,
       // what it has started and left runs under the lock as well
       Effect.zipLeft(orLost(lease, () => told.ending ?? group.end("SIGTERM", graceMillis))),
       Effect.zipLeft(orLost(lease, () => group.ended)),
-      Effect.matchEffect({
-        onFailure: (error) => whenLost(error, held, group, options),
-        onSuccess: (status) => giveBack(lease, status)
-      })
+      Effect.tap(() => giveBack(lease)),
+      Effect.catchTag("LockLost", (error) => whenLost(error, held, group, options)),
+      Effect.map((status): Ended => ({ status, inTerminal: group.inTerminal }))
     )
   })
 
@@ -260,9 +277,12 @@ const whenLost = (
     yield* Console.error(error.message)
     if (Option.isNone(onLost)) return ExitCode.lost
     const env = { ...process.env, ...variablesOf(held), LOCK_LOST_REASON: error.reason }
-    yield* Effect.promise(() => {
+    yield* Effect.promise(async () => {
       const child = ChildProcess.spawn("/bin/sh", ["-c", onLost.value], { env, stdio: "inherit" })
-      return once(child, "exit")
+      const stop = Signals.take((signal) => {
+        if (signal === "SIGTERM" || signal === "SIGINT" || signal === "SIGHUP") child.kill(signal)
+      })
+      await once(child, "exit").finally(stop)
     })
     return ExitCode.lost
   })
@@ -270,11 +290,9 @@ const whenLost = (
 /** For how long before the end of the proof SIGKILL is sent. */
 const beforeTheEnd = 20
 
-const giveBack = (lease: Held["lease"], status: number): Effect.Effect<number, CliFailure> =>
-  Effect.as(lease.release, status).pipe(
-    Effect.catchTags({
-      LockLost: ({ message }) => new CliFailure({ exitCode: ExitCode.lost, message }),
-      // it was held for as long as the command ran
-      LockStoreError: ({ message }) => Effect.as(Console.error(message), status)
-    })
+const giveBack = (lease: Held["lease"]): Effect.Effect<void, LockError.LockLost> =>
+  lease.release.pipe(
+    // it was held for as long as the command ran
+    Effect.catchTag("LockStoreError", ({ message }) => Console.error(message)),
+    Effect.asVoid
   )

@@ -7,9 +7,11 @@
 /**
  * Says its process id, which is that of its group, waits for "go", and becomes the command. If the
  * command line ends before that, nothing is started.
+ *
+ * (A variable that the environment has as well would be changed for the command: so their names are long.)
  */
 export const starter = `echo "$$" >&4
-read -r word <&3 && [ "$word" = go ] || exit 125
+read -r __effect_redis_lock_said <&3 && [ "$__effect_redis_lock_said" = go ] || exit 125
 exec 3>&- 4>&-
 exec "$@"`
 
@@ -20,30 +22,31 @@ exec "$@"`
  * its end, which is there or comes soon), or to exit. Descriptor 5 is the command's standard error; the shell's
  * own is the terminal, by which some shells find it.
  *
- * (A job that is stopped ends a loop of bash, and makes of the first `exit` a warning.)
+ * (What `jobs` says is read: so it is said in English. A job that is stopped ends a loop of bash, and makes of
+ * the first `exit` a warning.)
  *
  * What a program that was killed has left of the terminal's modes is set right, as a shell at its
  * prompt does.
  */
 export const terminal = `exec 2>/dev/null
-modes=$(stty -g </dev/tty)
-starter=$1
+__effect_redis_lock_modes=$(stty -g </dev/tty)
+__effect_redis_lock_starter=$1
 shift
-sh -c "$starter" effect-redis-lock "$@" 2>&5 5>&-
-status=$?
+sh -c "$__effect_redis_lock_starter" effect-redis-lock "$@" 2>&5 5>&-
+__effect_redis_lock_status=$?
 ask() {
-  jobs >&4
-  echo "status $status" >&4
-  read -r word <&3 || return
-  case $word in
-    fg) fg >/dev/null; status=$?; ask ;;
-    wait) bg >/dev/null; wait %1; status=$?; ask ;;
+  LC_ALL=C jobs >&4
+  echo "status $__effect_redis_lock_status" >&4
+  read -r __effect_redis_lock_said <&3 || return
+  case $__effect_redis_lock_said in
+    fg) fg >/dev/null; __effect_redis_lock_status=$?; ask ;;
+    wait) bg >/dev/null; wait %1; __effect_redis_lock_status=$?; ask ;;
   esac
 }
 ask
-[ "$status" -gt 128 ] && stty "$modes" </dev/tty
-exit "$status"
-exit "$status"`
+[ "$__effect_redis_lock_status" -gt 128 ] && stty "$__effect_redis_lock_modes" </dev/tty
+exit "$__effect_redis_lock_status"
+exit "$__effect_redis_lock_status"`
 
 /**
  * Ends a group where nobody else does. It reads the group and the grace, then for how many seconds the

@@ -34,3 +34,9 @@ export const whenTold = (listener: (signal: Handled) => void): void => {
     })
   }
 }
+
+/** As the terminal's ^C does it to this process, and to the script that has started it. */
+export const interruptOwnGroup = (): void => {
+  process.removeAllListeners("SIGINT")
+  process.kill(0, "SIGINT")
+}

@@ -95,9 +95,9 @@ export interface Held {
   readonly permits: number | undefined
   readonly limit: number | undefined
   /**
-   * The number for `Lock.forceRelease`. Where a process passes a lock on among its own callers, the last of
-   * those that it may give them. `undefined` for a program that does not use this library, and if the record
-   * is gone.
+   * The number for `Lock.forceRelease`. Where a process passes a lease on among its own callers, one of those
+   * that it may give them: of a lock the last, of what several can hold the first. `undefined` for a program
+   * that does not use this library, and if the record is gone.
    */
   readonly fencingToken: number | undefined
   /**

@@ -331,6 +331,38 @@ describe("changes", () => {
     }).pipe(Effect.provide(memory))
   )
 
+  it.scoped("add up, also where there are more holders than are listed", () =>
+    Effect.gen(function* () {
+      const pool = (owner: string) => Semaphore.acquire("pool", { ...long, limit: 110, owner })
+      const holders = yield* Effect.forEach(Array.from({ length: 110 }), () =>
+        taken(pool("holder"))
+      )
+      const waiters = yield* Effect.forEach(Array.from({ length: 5 }), () =>
+        inFiber(pool("waiter"))
+      )
+      const { changes } = yield* watching()
+      const there = { Granted: 0, Queued: 0 }
+      const add = Effect.map(changes, (all) => {
+        for (const { _tag } of all) {
+          if (_tag === "Granted") there.Granted++
+          else if (_tag === "Queued") there.Queued++
+          else if (_tag === "Left") there.Queued--
+          else there.Granted--
+        }
+        return { ...there }
+      })
+      expect(yield* add).toEqual({ Granted: 100, Queued: 5 })
+      // they enter, behind the first hundred, and leave
+      for (const { giveBack } of holders.slice(105)) yield* giveBack
+      yield* TestClock.adjust(1_000)
+      expect(yield* add).toEqual({ Granted: 100, Queued: 5 })
+      for (const waiter of waiters) yield* Fiber.interrupt(waiter)
+      for (const { giveBack } of holders) yield* giveBack
+      yield* TestClock.adjust(1_000)
+      expect(yield* add).toEqual({ Granted: 0, Queued: 0 })
+    }).pipe(Effect.provide(memory))
+  )
+
   it.scoped("of a writer that becomes a reader are a grant, of the same fencing token", () =>
     Effect.gen(function* () {
       const { lease } = yield* taken(ReadWriteLock.writeLock("config", { ...long, owner: "a" }))

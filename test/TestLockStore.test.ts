@@ -31,6 +31,7 @@ import * as TestLockStore from "effect-redis-lock/TestLockStore"
 import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
 import { ask, allCapabilities, quiet } from "./support/stores.js"
+import { undisturbed } from "./redis/support.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -962,6 +963,6 @@ describe.concurrent("keeps the contract of stores", () => {
   for (const { effect, name, timeoutMillis } of LockStoreContract.cases({
     capabilities: allCapabilities
   })) {
-    it.live(name, () => Effect.provide(effect, test), timeoutMillis)
+    it.live(name, () => undisturbed(30, Effect.provide(effect, test)), 3 * timeoutMillis)
   }
 })

@@ -53,4 +53,21 @@ export const unknown = (check: string, error: unknown): Finding => ({
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error)
 
-export const isDenied = (error: unknown): boolean => /^NOPERM|permission/i.test(messageOf(error))
+/** In the words of Redis 6.2, and of later ones. */
+export const isDenied = (error: unknown): boolean =>
+  /^NOPERM|permission|can't (run this command|access)/i.test(messageOf(error))
+
+export const isUnknownCommand = (error: unknown): boolean =>
+  /unknown (redis )?command/i.test(messageOf(error))
+
+/** A server that refuses whatever is written, whoever does it. */
+export const refusesWrites = (error: unknown): boolean =>
+  /\b(OOM|READONLY|MISCONF|NOREPLICAS)\b/.test(messageOf(error))
+
+/** What to do about an error that is not about permissions. */
+export const adviceFor = (error: unknown): string =>
+  /\bOOM\b/.test(messageOf(error))
+    ? "Give the server more memory (maxmemory), or locks a server of their own."
+    : /\bREADONLY\b/.test(messageOf(error))
+      ? "Connect to the master, or by --sentinel."
+      : "Look into the server's log."

@@ -2,7 +2,16 @@
 import { randomBytes } from "node:crypto"
 import type { Redis } from "ioredis"
 import { shown } from "../output.js"
-import { type Finding, messageOf, note, ok, type Patient, unknown } from "./finding.js"
+import {
+  type Finding,
+  isDenied,
+  messageOf,
+  note,
+  ok,
+  type Patient,
+  refusesWrites,
+  unknown
+} from "./finding.js"
 
 /** Sixteen keys that are set by a call each, and looked for by one. */
 export const routing = async ({ client, isCluster, prefix }: Patient): Promise<Finding> => {
@@ -23,7 +32,9 @@ export const routing = async ({ client, isCluster, prefix }: Patient): Promise<F
       ? ok("routing", "one server has all keys")
       : note("routing", `something between divides the keys among servers`, why, advice)
   } catch (error) {
-    return note("routing", messageOf(error), why, advice)
+    return refusesWrites(error) || isDenied(error)
+      ? unknown("routing", error)
+      : note("routing", messageOf(error), why, advice)
   }
 }
 

@@ -2,8 +2,10 @@
 import { Cluster } from "ioredis"
 import { randomBytes } from "node:crypto"
 import {
+  adviceFor,
   type Finding,
   isDenied,
+  isUnknownCommand,
   messageOf,
   note,
   ok,
@@ -12,7 +14,10 @@ import {
   wrong
 } from "./finding.js"
 
-/** Of a lock, and of what comes with it; KEYS[1] is a string, [2] a sorted set, [3] a hash. */
+/**
+ * Of a lock, and of what comes with it; KEYS[1] is a string, [2] a sorted set, [3] a hash. Each of them has
+ * a ttl as soon as it is there: what deletes it may be denied.
+ */
 const inLocks = [
   "TIME",
   "SET $1 x PX 10000",
@@ -21,12 +26,14 @@ const inLocks = [
   "PEXPIRE $1 10000",
   "PTTL $1",
   "ZADD $2 1 a",
+  "PEXPIRE $2 10000",
   "ZSCORE $2 a",
   "ZRANK $2 a",
   "ZRANGE $2 0 0",
   "ZREM $2 a",
   "ZPOPMIN $2",
   "HSET $3 a 1",
+  "PEXPIRE $3 10000",
   "HGET $3 a",
   "HDEL $3 a",
   "PUBLISH $c x",
@@ -38,10 +45,13 @@ const inSemaphores = [
   "ZRANGEBYSCORE $2 0 1",
   "ZRANGEBYLEX $2 - +",
   "HINCRBY $3 b 1",
+  "PEXPIRE $3 10000",
   "PEXPIREAT $3 1",
   "TYPE $1",
   "UNLINK $1 $2 $3"
 ]
+
+const inLooks = ["TYPE $1", "GETRANGE $1 0 63"]
 
 const script = `local denied = {}
 for _, line in ipairs(ARGV) do
@@ -64,6 +74,8 @@ export const permissions = async ({ client, prefix }: Patient): Promise<Readonly
   const keys = ["lock-record", "lock-queue", "lock-waiters"].map(
     (name) => `${prefix}{doctor:${tag}}:${name}`
   )
+  const failures: Array<string> = []
+  /** The names of those that are denied, and not of those that fail for another reason. */
   const run = async (commands: ReadonlyArray<string>) => {
     const lines = commands.map((line) => line.replace("$c", channel))
     const answer = (await client.call(
@@ -73,13 +85,26 @@ export const permissions = async ({ client, prefix }: Patient): Promise<Readonly
       ...keys,
       ...lines
     )) as Array<string>
-    return answer.filter((_, index) => index % 2 === 0)
+    const refused = answer.flatMap((name, index) =>
+      index % 2 === 0 ? [{ name, error: answer[index + 1]! }] : []
+    )
+    const others = refused.find(({ error }) => !isDenied(error) && !isUnknownCommand(error))
+    failures.push(...(others === undefined ? [] : [others.error]))
+    return [
+      ...new Set(
+        refused
+          .filter(({ error }) => isDenied(error) || isUnknownCommand(error))
+          .map(({ name }) => name)
+      )
+    ]
   }
   let denied: ReadonlyArray<string>
   let deniedInSemaphores: ReadonlyArray<string>
+  let deniedInLooks: ReadonlyArray<string>
   try {
     denied = await run(inLocks)
     deniedInSemaphores = await run(inSemaphores)
+    deniedInLooks = await run(inLooks)
   } catch (error) {
     return [
       wrong(
@@ -96,11 +121,15 @@ export const permissions = async ({ client, prefix }: Patient): Promise<Readonly
   // (without these two, locks are only slower)
   const needed = denied.filter((name) => name !== "publish" && name !== "zrem")
   const findings: Array<Finding> = [ok("scripts", "EVAL, TIME in scripts")]
-  findings.push(
-    needed.length === 0
-      ? ok("commands", "all that locks need")
-      : wrong("commands", `denied: ${needed.join(" ")}`, "No lock can be taken.", list(needed))
-  )
+  const [failure] = failures
+  if (failure !== undefined) {
+    findings.push(wrong("commands", failure, "No lock can be taken.", adviceFor(failure)))
+  } else if (needed.length === 0) findings.push(ok("commands", "all that locks need"))
+  if (needed.length > 0) {
+    findings.push(
+      wrong("commands", `denied: ${needed.join(" ")}`, "No lock can be taken.", list(needed))
+    )
+  }
   if (denied.includes("zrem")) {
     findings.push(
       note(
@@ -122,7 +151,7 @@ export const permissions = async ({ client, prefix }: Patient): Promise<Readonly
     )
   }
   findings.push(await messages({ client, channel, mayPublish: !denied.includes("publish") }))
-  findings.push(await scanning(client, prefix))
+  findings.push(await looking(client, prefix, deniedInLooks))
   return findings
 }
 
@@ -162,13 +191,24 @@ const messages = async ({
   }
 }
 
-const scanning = async (client: Patient["client"], prefix: string): Promise<Finding> => {
+const looking = async (
+  client: Patient["client"],
+  prefix: string,
+  deniedInLooks: ReadonlyArray<string>
+): Promise<Finding> => {
+  const denied = [...deniedInLooks]
   try {
     await client.call("SCAN", "0", "MATCH", `${prefix}{doctor}:lock-record`)
-    return ok("scan", "keys can be listed")
   } catch (error) {
-    return isDenied(error)
-      ? note("scan", "denied: scan", "ls and watch, and LockInspector, cannot list keys.", "+scan")
-      : unknown("scan", error)
+    if (!isDenied(error)) return unknown("scan", error)
+    denied.push("scan")
   }
+  return denied.length === 0
+    ? ok("scan", "keys can be listed")
+    : note(
+        "scan",
+        `denied: ${denied.join(" ")}`,
+        "ls, show and watch, and LockInspector, need them.",
+        denied.map((name) => `+${name}`).join(" ")
+      )
 }

@@ -3,6 +3,7 @@ import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import * as Cli from "../support/Cli.js"
+import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisCluster from "../support/RedisCluster.js"
 import * as RedisServer from "../support/RedisServer.js"
 import * as ShardingProxy from "../support/ShardingProxy.js"
@@ -102,7 +103,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
       const [locks, all, crippled, mute] = yield* Effect.all(
         [
           as("locks"),
-          as("all", ...ofSemaphores, "+scan"),
+          as("all", ...ofSemaphores, "+getrange", "+scan"),
           as("crippled", "-zadd"),
           as("mute", "-eval")
         ],
@@ -113,7 +114,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
       const names = ofSemaphores.map((rule) => rule.slice(1)).sort()
       const [ofLocks, scan] = denied(locks)
       expect(ofLocks!.replace("note commands: denied: ", "").split(" ").sort()).toEqual(names)
-      expect(scan).toBe("note scan: denied: scan")
+      expect(scan).toBe("note scan: denied: type getrange scan")
       expect(denied(all)).toEqual([])
       expect(crippled.code).toBe(1)
       expect(denied(crippled)[0]).toBe("wrong commands: denied: zadd")
@@ -148,6 +149,82 @@ layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
       const end = yield* doctor("--url", "redis://127.0.0.1:1")
       expect(end).toMatchObject({ code: 69, findings: [] })
       expect(end.stderr).toMatch(/^effect-redis-lock: Redis cannot be reached: .*ECONNREFUSED.*\n$/)
+    })
+  )
+
+  it.scoped("a URL that is wrong is not shown with its password", () =>
+    Effect.gen(function* () {
+      const urls = ["http://:s3cret@127.0.0.1:1", ":s3cret@127.0.0.1", "redis://:s3cret@:x/0"]
+      for (const url of urls) {
+        const end = yield* Cli.run(["doctor"], { url })
+        expect(end).toMatchObject({ code: 64, stdout: "" })
+        expect(end.stderr).toMatch(/^effect-redis-lock: Impossible option url: .*\n$/)
+        expect(end.stderr).not.toContain("s3cret")
+      }
+    })
+  )
+
+  it.scoped("a server that wants a password, and one that never answers", () =>
+    Effect.gen(function* () {
+      const closed = yield* RedisServer.make()
+      yield* closed.command("CONFIG", "SET", "requirepass", "s3cret")
+      const proxy = yield* FaultProxy.make((yield* RedisServer.RedisServer).port)
+      proxy.blackHole()
+      const wrong = closed.url.replace("//", "//:other@")
+      const [none, other, silent] = yield* Effect.all(
+        [closed.url, wrong, proxy.url].map((url) => doctor("--url", url)),
+        { concurrency: 3 }
+      )
+      for (const end of [none!, other!, silent!]) {
+        expect(end).toMatchObject({ code: 69, findings: [] })
+      }
+      expect(none!.stderr).toMatch(/NOAUTH .* Check the user name and the password\.\n$/)
+      expect(other!.stderr).toMatch(/WRONGPASS .* Check the user name and the password\.\n$/)
+      expect(silent!.stderr).toContain("did not answer within 5000 ms")
+    })
+  )
+
+  it.scoped("a full server, and a replica, deny no commands", () =>
+    Effect.gen(function* () {
+      const full = yield* RedisServer.make({ args: RedisServer.flags({ maxmemory: "1" }) })
+      const replica = yield* RedisServer.make()
+      yield* replica.command("REPLICAOF", "127.0.0.1", 1)
+      const [ofFull, ofReplica] = yield* Effect.all(
+        [doctor("--url", full.url), doctor("--url", replica.url)],
+        { concurrency: 2 }
+      )
+      for (const [end, word] of [
+        [ofFull, "OOM"],
+        [ofReplica, "READONLY"]
+      ] as const) {
+        expect(end.code).toBe(1)
+        expect(said(end).join("\n")).toMatch(new RegExp(`wrong commands: .*${word}`))
+        expect(said(end).join("\n")).not.toContain("denied")
+        expect(said(end).join("\n")).not.toContain("note routing")
+      }
+    })
+  )
+
+  it.scoped("leaves nothing behind where it may not delete", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      yield* server.command(
+        "ACL",
+        "SETUSER",
+        "keeper",
+        ...rules,
+        ...ofSemaphores,
+        "-del",
+        "-unlink",
+        "-zrem",
+        "-zpopmin",
+        "-hdel",
+        "-pexpireat"
+      )
+      yield* doctor("--prefix", "locks:", "--url", server.url.replace("//", "//keeper:secret@"))
+      const own = (yield* server.dump).filter((key) => key.includes("doctor:"))
+      expect(own.length).toBeGreaterThan(0)
+      for (const key of own) expect(yield* server.command("PTTL", key)).toBeGreaterThan(0)
     })
   )
 })

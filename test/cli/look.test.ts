@@ -94,6 +94,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("looking", (it) => {
     60_000
   )
 
+  it.scoped("JSON has the keys as they are, and nothing that a terminal obeys", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const keys = ["a\u009B31mb", "c\u009Dd", "e\u202Ef", "g\u2028h", "i\u{E0001}j", "k\u001B[2Jl"]
+      for (const key of keys) yield* command("SET", key, "x", "PX", 60_000)
+      const { stdout } = yield* Cli.run(["ls", "--json"], { url })
+      expect(
+        objects(stdout)
+          .map(({ key }) => key as string)
+          .sort()
+      ).toEqual(keys)
+      expect(stdout).toMatch(/^[\n -~]+$/)
+    })
+  )
+
   it.scoped("release asks on a terminal, and watch tells what changes", () =>
     Effect.gen(function* () {
       const { url } = yield* emptyServer

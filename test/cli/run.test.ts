@@ -42,6 +42,21 @@ layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
     })
   )
 
+  it.scoped("the command's environment is that of this process", () =>
+    Effect.gen(function* () {
+      const { url } = yield* emptyServer
+      const names = ["word", "modes", "starter", "status", "group", "name"]
+      const env = Object.fromEntries(names.map((name) => [name, `own ${name}`]))
+      const shown = 'echo "$word, $modes, $starter, $status, $group, $name."'
+      const expected = `${names.map((name) => `own ${name}`).join(", ")}.`
+      const piped = yield* Cli.run(["run", "k", "--", "sh", "-c", shown], { url, env })
+      expect(piped.stdout).toBe(`${expected}\n`)
+      const onTerminal = yield* Cli.onTerminal(`$CLI run k -- sh -c '${shown}'`, { url, env })
+      yield* onTerminal.ended
+      expect(onTerminal.stdout).toBe(`${expected}\r\n`)
+    })
+  )
+
   it.scoped("exit codes", () =>
     Effect.gen(function* () {
       const server = yield* emptyServer
@@ -57,6 +72,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
         [64, "run", "k", "ls"],
         [64, "run", "k", "--ttl", "5x", "--", "true"],
         [64, "run", "k", "--ttl", "1ms", "--", "true"],
+        [64, "run", "k", "--grace", "25d", "--", "true"],
+        [64, "run", "k", "--max-hold", "1s", "--", "true"],
         [64, "run", "k", "--permits", "6/5", "--", "true"],
         [64, "run", "k", "--shared", "--permits", "1/5", "--", "true"],
         [64, "run", "k", "--no-wait", "--wait", "5s", "--", "true"],
@@ -198,6 +215,40 @@ socket.resume()`
       expect(yield* cli.ended).toBe(76)
       expect(numbers(cli.stdout, "pid").filter(Cli.isRunning)).toEqual([])
       expect(yield* command("GET", "k")).toBe("somebody else")
+    })
+  )
+
+  it.scoped("a loss that is noticed at the release runs the hook as well", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const hook = ["--on-lost", 'echo "lost $LOCK_LOST_REASON"']
+      const cli = yield* Cli.start(
+        ["run", "k", "--ttl", "60s", ...hook, "--", "sh", "-c", "echo in; read x"],
+        { url }
+      )
+      yield* cli.prints("in\n")
+      yield* command("SET", "k", "somebody else")
+      yield* cli.endOfInput
+      expect(yield* cli.ended).toBe(76)
+      expect(cli.stdout).toBe("in\nlost Taken\n")
+      expect(cli.stderr).toMatch(/^effect-redis-lock: .*was lost.*\n$/)
+    })
+  )
+
+  it.scoped("the hook is told to end", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      const hook = `trap 'echo told; exit' TERM; echo hook; while :; do sleep 0.05; done`
+      const cli = yield* Cli.start(
+        ["run", "k", "--ttl", "1s", "--on-lost", hook, "--", "sh", "-c", "echo in; read x"],
+        { url }
+      )
+      yield* cli.prints("in\n")
+      yield* command("SET", "k", "somebody else")
+      yield* cli.prints("hook\n")
+      yield* cli.signal("SIGTERM")
+      yield* cli.prints("told\n")
+      expect(yield* cli.ended).toBe(76)
     })
   )
 

@@ -48,15 +48,48 @@ process.stdin.on("data", (keys) => {
   it.scoped("^C ends the command, and what is behind it", () =>
     Effect.gen(function* () {
       const { dump, url } = yield* emptyServer
-      const cli = yield* Cli.onTerminal(
-        `$CLI run k -- sh -c 'echo in; sleep 60'; echo "ended with $?"`,
-        {
-          url
-        }
-      )
-      yield* cli.prints("in")
-      yield* type(cli, controlC, "ended with 130")
+      const shell = yield* interactiveShell(url)
+      yield* shell.write(`$CLI run k -- sh -c 'echo in; sleep 60'; echo "ended with $?"${enter}`)
+      yield* shell.prints(/^in/m)
+      yield* shell.write(controlC)
+      // (bash leaves the rest of the line, as it does for a command that ^C has ended)
+      yield* type(shell, `echo "code $?"${enter}`, "code 130")
       expect(yield* dump).not.toContain("k")
+      yield* shell.write(`exit${enter}`)
+      yield* shell.ended
+    })
+  )
+
+  it.scoped("^C ends the script that runs it", () =>
+    Effect.gen(function* () {
+      const { url } = yield* emptyServer
+      const cli = yield* Cli.onTerminal(
+        `for i in 1 2; do $CLI run k -- sh -c "echo in $i; sleep 60"; done; echo after`,
+        { url }
+      )
+      yield* cli.prints("in 1")
+      yield* cli.write(controlC)
+      yield* cli.ended
+      expect(cli.stdout).not.toContain("in 2")
+      expect(cli.stdout).not.toContain("after")
+    })
+  )
+
+  it.scoped("in a pipeline the terminal is left to the others", () =>
+    Effect.gen(function* () {
+      const { dir, url } = yield* emptyServer
+      const shell = yield* interactiveShell(url)
+      // (whoever is not in the terminal's group is stopped by reading)
+      // (while both commands run)
+      const reader = `read line; echo "rea"dy; read typed </dev/tty; echo "got <$typed>"; echo >${dir}/pipe; cat; echo "e"nd`
+      yield* shell.write(
+        `mkfifo ${dir}/pipe; $CLI run a -- sh -c 'echo one; read x <${dir}/pipe; echo two' | $CLI run b -- cat | sh -c '${reader}'${enter}`
+      )
+      yield* shell.prints("ready")
+      yield* type(shell, `x${enter}`, "got <x>")
+      yield* shell.prints(/^two[^]*^end/m)
+      yield* shell.write(`exit${enter}`)
+      yield* shell.ended
     })
   )
 

@@ -264,6 +264,7 @@ for (const [topology, make] of [
             })
             yield* silent.entered
 
+            yield* group.caughtUp
             yield* old.stop
             const next = yield* group.takeOver
             // they are renewed there, and the waiters listen elsewhere

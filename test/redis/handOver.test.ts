@@ -339,16 +339,20 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
     quietly(
       Effect.gen(function* () {
         const [a, b] = yield* environments([{ ...strict, commandTimeout: 500 }, strict])
-        const holder = yield* caller(b.use, key, { ttl })
-        yield* holder.lease
-        const waiting = yield* queuedCaller(a, key, 0, { ttl })
+        const first = yield* caller(b.use, key, { ttl })
+        yield* first.lease
+        const second = yield* queuedCaller(a, key, 0, { ttl })
         yield* subscribed(a)
-        yield* a.proxy.until(() => sent(a.proxy, key) >= 2)
-        yield* Effect.sleep(50)
-        // its next heartbeat is not answered, and the message of its grant comes
+        yield* first.release
+        yield* second.lease
+        const holder = yield* caller(b.use, key, { ttl })
+        yield* second.release
+        yield* holder.lease
+        // its question is not answered, and the message of its grant comes
         a.proxy.holdReplies({ where: ({ subscriber }) => !subscriber })
         a.proxy.forget()
-        yield* a.proxy.until(() => sent(a.proxy, key) >= 1)
+        const waiting = yield* caller(a.use, key, { ttl })
+        yield* awaitQueued(a.server, key, 1)
         yield* holder.release
         const lease = yield* waiting.lease
         const handing = yield* Effect.fork(Effect.flip(lease.handOver))

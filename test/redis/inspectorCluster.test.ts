@@ -4,6 +4,7 @@ import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Queue from "effect/Queue"
 import * as Stream from "effect/Stream"
 import { LockInspector, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
@@ -99,5 +100,48 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
         expect([...(yield* use(listed))].sort()).toEqual([...expected].sort())
       }
     })
+  )
+
+  it.scoped(
+    "has all other keys while a slot is on its way; a watch tells nothing of that one",
+    () =>
+      Effect.gen(function* () {
+        const cluster = yield* TestCluster
+        yield* Effect.forEach(cluster.masters, (node) => node.flush)
+        yield* crowd(cluster)
+        const client = yield* clusterClient(cluster, { retryDelayOnTryAgain: 1 })
+        const { use } = yield* storeOf(RedisLockStore.layerFromClient(client, { prefix: "p:" }))
+        const changes: Array<string> = []
+        const rounds = yield* Queue.unbounded<void>()
+        yield* LockInspector.watch({ every: "50 millis" }).pipe(
+          Stream.filter(({ initial }) => !initial),
+          Stream.runForEach(({ _tag, key }) =>
+            Effect.zipRight(
+              Effect.sync(() => changes.push(`${_tag} ${key}`)),
+              Queue.offer(rounds, undefined)
+            )
+          ),
+          use,
+          Effect.forkScoped
+        )
+        const moving = "key 1"
+        const move = yield* cluster.beginMove(
+          `p:${moving}`,
+          yield* cluster.otherThan(`p:${moving}`)
+        )
+        const others = expected.filter((one) => !one.startsWith(`${moving},`))
+        expect([...(yield* use(listed))].sort()).toEqual(others.sort())
+        // what happens elsewhere is told meanwhile
+        const elsewhere = yield* cluster.nodeOf("p:key 2")
+        yield* elsewhere.command("DEL", "p:key 2")
+        yield* Effect.timeout(Queue.take(rounds), "10 seconds")
+        expect(changes).toEqual(["Released key 2"])
+        yield* move.migrate()
+        yield* move.finish
+        yield* RedisServer.eventually(
+          Effect.map(use(listed), (all) => all.some((one) => one.startsWith(`${moving},`)))
+        )
+        expect(changes).toEqual(["Released key 2"])
+      })
   )
 })

@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, Semaphore } from "effect-redis-lock"
+import { lockKeys } from "../../src/internal/redis/layout.js"
 import {
   awaitQueued,
   environments,
@@ -236,7 +237,9 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run of permits", (i
           yield* awaitQueued(a.server, key, 2)
           const [token] = yield* queueOf(a.server, key)
           const number = (yield* serverMicros(a.server)) + 500_000
-          const told = `${token} ${number}:${number}:2:${number + more} 3000 ${key}`
+          const waiters = lockKeys("", "", key, true)[3]!
+          const [beat] = String(yield* a.server.command("HGET", waiters, token!)).split(" ")
+          const told = `${token} ${number}:${number}:2:${number + more} 3000:${beat} ${key}`
           yield* a.server.command("PUBLISH", internals(a.store).storeId, told)
           expect((yield* first.lease).fencingToken).toBe(number)
           yield* first.release
@@ -279,6 +282,24 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a run of permits", (i
           yield* last.lease
         })
       )
+  )
+
+  it.scoped("whose store closes takes along the places that it had kept", () =>
+    quietly(
+      Effect.gen(function* () {
+        const stores = yield* environments([forAMinute, {}, {}])
+        const [a] = stores
+        const { crowd, first, key, last } = yield* crowded({ limit: 2 }, 3, stores)
+        yield* first.release
+        for (const one of crowd) {
+          yield* one.lease
+          yield* one.release
+        }
+        yield* a.close
+        yield* last.lease
+        yield* awaitQueued(a.server, key, 0)
+      })
+    )
   )
 
   it.scoped(

@@ -34,6 +34,8 @@ export interface Group {
   readonly keyOf: (name: string) => string
   /** The replica gets, by then, all that was written before, and nothing of what is written after. */
   readonly cutOff: Effect.Effect<void>
+  /** The replica has all that is granted by now. */
+  readonly caughtUp: Effect.Effect<void>
   /** The old master is dead, or silent: ends when the replica is master in its place, for everybody. */
   readonly takeOver: Effect.Effect<Server>
   /** A store with connections of its own, and one on a client of the user's. */
@@ -55,14 +57,20 @@ const infoOf = ({ command }: Server) => Effect.map(command("INFO", "replication"
 const offsetIn = (info: string, of: string): number =>
   Number(new RegExp(`^${of}:(\\d+)`, "m").exec(info)?.[1] ?? -1)
 
+/** Ends when the replica has all that the master has by now. */
+const caughtUp = (master: Server, replica: Server): Effect.Effect<void> =>
+  Effect.flatMap(infoOf(master), (info) => {
+    const written = offsetIn(info, "master_repl_offset")
+    return RedisServer.eventually(
+      Effect.map(infoOf(replica), (info) => offsetIn(info, "slave_repl_offset") >= written)
+    )
+  })
+
 /** The replica has, by then, all that was written before, and gets nothing more: it may come back, and is refused. */
 export const cutOff = (master: Server, replica: Server): Effect.Effect<void> =>
   Effect.gen(function* () {
     yield* master.command("ACL", "SETUSER", "default", "-psync", "-sync")
-    const written = offsetIn(yield* infoOf(master), "master_repl_offset")
-    yield* RedisServer.eventually(
-      Effect.map(infoOf(replica), (info) => offsetIn(info, "slave_repl_offset") >= written)
-    )
+    yield* caughtUp(master, replica)
     yield* master.command("CLIENT", "KILL", "TYPE", "replica")
     yield* RedisServer.eventually(
       Effect.map(infoOf(replica), (info) => info.includes("master_link_status:down"))
@@ -162,6 +170,7 @@ export const sentinel: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(fun
     servers: [next],
     keyOf: (name) => name,
     cutOff: cutOff(old, next),
+    caughtUp: caughtUp(old, next),
     takeOver: standby.takeOver(old),
     own: storeOf(RedisLockStore.layer({ redis: { sentinels, name }, ...strict })),
     given: Effect.flatMap(
@@ -184,6 +193,7 @@ export const cluster: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(func
     servers: [next, ...masters.slice(1)],
     keyOf: (name) => `${tag}${name}`,
     cutOff: cutOff(old, next),
+    caughtUp: caughtUp(old, next),
     takeOver: ofCluster(group).takeOver(old),
     own: storeOf(RedisLockStore.layerCluster({ nodes: [...addresses], ...strict })),
     given: Effect.flatMap(

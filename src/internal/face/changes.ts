@@ -72,12 +72,7 @@ export const changesOf = (
   }
 
   const waited = new Set(before?.pending.map(({ id }) => id))
-  const waits = new Set(now.pending.map(({ id }) => id))
-  // (of holders that are not listed, nobody knows who of them has waited)
-  const knowsAll = now.held.length === now.heldCount
-  for (const pending of before?.pending ?? []) {
-    const { id } = pending
-    if (id === undefined || waits.has(id) || present.has(id) || !knowsAll) continue
+  for (const pending of knowsAll(now) ? goneFrom(before, now) : []) {
     changes.push({ _tag: "Left", key, kind, at, initial, pending })
   }
   for (const pending of now.pending) {
@@ -87,6 +82,19 @@ export const changesOf = (
   }
   return changes
 }
+
+/** Of holders that are not listed, nobody knows who of them has waited. */
+const knowsAll = ({ held, heldCount }: Snapshot): boolean => held.length === heldCount
+
+/** Who has waited, and is neither in the queue nor a holder that is listed. */
+const goneFrom = (before: Snapshot | undefined, { held, pending }: Snapshot) => {
+  const present = new Set([...held, ...pending].map(({ id }) => id))
+  return (before?.pending ?? []).filter(({ id }) => id !== undefined && !present.has(id))
+}
+
+/** With those of whom it is not known yet whether they have left. */
+const remembered = (before: Snapshot | undefined, now: Snapshot): Snapshot =>
+  knowsAll(now) ? now : { ...now, pending: [...now.pending, ...goneFrom(before, now)] }
 
 /** So many keys are looked at at once that are not listed any more. */
 const together = 500
@@ -111,7 +119,7 @@ const nextChanges = (
       const { key } = one.snapshot
       const changes = changesOf(known.get(key), one, initial)
       if (isFree(one.snapshot)) known.delete(key)
-      else known.set(key, one.snapshot)
+      else known.set(key, remembered(known.get(key), one.snapshot))
       return changes
     })
   })

@@ -6,6 +6,7 @@ import type { ClusterOptions as ClientOptions, RedisOptions } from "ioredis"
 import { LockStoreError } from "../../LockError.js"
 import type { Defaults } from "../../LockStore.js"
 import { maxOwnerLength, show } from "../common/options.js"
+import type { Address, Settings } from "../common/settings.js"
 import { checkDefaults } from "../faces/decodeOptions.js"
 import { toMillis } from "../faces/millis.js"
 
@@ -37,15 +38,6 @@ interface ClusterOptions {
   readonly nodes: unknown
   readonly redis?: NodeOptions | undefined
   readonly cluster?: Omit<ClientOptions, "redisOptions"> | undefined
-}
-
-export interface Settings {
-  readonly batch: boolean
-  readonly prefix: string
-  readonly owner: string | undefined
-  readonly commandTimeoutMillis: number
-  readonly foreignPollMillis: number
-  readonly localHandoffMillis: number
 }
 
 export const impossible = (option: string, value: unknown, why: string): LockStoreError =>
@@ -196,11 +188,6 @@ export const decodeCluster = (
     }
     return { nodes, redis, cluster }
   })
-
-interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 const addressExpected =
   'It must be { host, port }, or a string, for example "127.0.0.1:6379". Passwords and TLS go into redis.'

@@ -46,15 +46,15 @@ const asked = <Answer, A, E>(
 const nothing = (): void => {}
 
 /**
- * Looks at all these keys at once. Of a store of ours without an effect for each: that would take longer than
- * the look.
+ * Looks at all these keys at once; nothing of those that cannot be looked at for the moment, while others can.
+ * Of a store of ours without an effect for each: that would take longer than the look.
  */
 export const looks = (
   store: Public.LockStore,
   keys: ReadonlyArray<string>,
   atMost: number,
   ended: (key: string) => ReadonlyArray<number>
-): Effect.Effect<ReadonlyArray<Public.Look>, LockStoreError> => {
+): Effect.Effect<ReadonlyArray<Public.Look | undefined>, LockStoreError> => {
   const engine = engineStoreOf(store)
   if (engine?.look === undefined) {
     return Effect.forEach(keys, (key) => store.look!(key, atMost, ended(key)), {
@@ -62,25 +62,25 @@ export const looks = (
     })
   }
   return Effect.map(
-    asked<ReadonlyArray<Engine.Look> | StoreFailure, ReadonlyArray<Engine.Look>, LockStoreError>(
-      (onExit) => {
-        const found: Array<Engine.Look> = []
-        let left = keys.length
-        if (left === 0) onExit(found)
-        const forget = keys.map((key, index) =>
-          engine.look!(key, atMost, ended(key), (exit) => {
-            if (exit instanceof StoreFailure) return onExit(exit)
-            found[index] = exit
-            if (--left === 0) onExit(found)
-          })
-        )
-        return () => forget.forEach((one) => one())
-      },
-      answer
-    ),
-    (found) => found.map(publicLook)
+    asked<Looks | StoreFailure, Looks, LockStoreError>((onExit) => {
+      const found: Array<Engine.Look | undefined> = []
+      let left = keys.length
+      if (left === 0) onExit(found)
+      const forget = keys.map((key, index) =>
+        engine.look!(key, atMost, ended(key), (exit) => {
+          const isFailure = exit instanceof StoreFailure
+          if (isFailure && !exit.isPassing) return onExit(exit)
+          found[index] = isFailure ? undefined : exit
+          if (--left === 0) onExit(found)
+        })
+      )
+      return () => forget.forEach((one) => one())
+    }, answer),
+    (found) => found.map((look) => look && publicLook(look))
   )
 }
+
+type Looks = ReadonlyArray<Engine.Look | undefined>
 
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>

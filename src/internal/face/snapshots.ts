@@ -91,17 +91,21 @@ export interface Seen {
   readonly revoked: ReadonlyArray<number>
 }
 
-/** Looks at those keys; `ended`: of which fencing tokens to say whether they were revoked. */
+/**
+ * Looks at those keys, as far as that can be done for the moment; `ended`: of which fencing tokens to say
+ * whether they were revoked.
+ */
 export const seeAll = (
   store: LockStore,
   keys: ReadonlyArray<string>,
   ended: (key: string) => ReadonlyArray<number>
 ): Effect.Effect<ReadonlyArray<Seen>, LockStoreError> =>
   Effect.zipWith(looks(store, keys, listed, ended), DateTime.now, (found, now) =>
-    found.map((look, index) => ({
-      snapshot: snapshotOf(keys[index]!, look, now),
-      revoked: look.revoked ?? []
-    }))
+    found.flatMap((look, index) =>
+      look === undefined
+        ? []
+        : { snapshot: snapshotOf(keys[index]!, look, now), revoked: look.revoked ?? [] }
+    )
   )
 
 export const isFree = ({ heldCount, pendingCount }: Snapshot): boolean =>

@@ -77,8 +77,9 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
   const look = (key: string) => {
     refusal = undefined
     client.evalsha(noScript, 1, key).then(nothing, (error) => {
-      // (that there is no such script is the answer; of a connection's trouble the command will tell)
-      if (!isFinal(error)) return
+      // (that there is no such script is the answer; of a connection's trouble, and of the key, the command
+      // will tell)
+      if (!isFinal(error) || !/\beval|\bscript/i.test(messageOf(error))) return
       refusal = error
       // the next one looks again
       loaded.clear()

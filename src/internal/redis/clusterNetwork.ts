@@ -1,5 +1,6 @@
 /** A Cluster, for connections of a store's own: each of them is a Cluster client, for one shard. */
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
+import type { Address } from "../common/settings.js"
 import {
   type ClientOptions,
   type RedisClient,
@@ -13,11 +14,6 @@ import { messageOf } from "./replyErrors.js"
 import { pauseOf, resetStream, withOurs } from "./network.js"
 import { withoutSecrets } from "./secrets.js"
 import type { ClusterNetwork, Shard } from "./shards.js"
-
-export interface Address {
-  readonly host: string
-  readonly port: number
-}
 
 type NodeOptions = Omit<RedisOptions, "replyMapping">
 
@@ -75,7 +71,8 @@ export const clusterNetworkOf = (
   }
   const learn = (client: Cluster) => {
     learnt++
-    masters = client.slots.map((keys) => keys?.[0])
+    // (a slot that nobody has for the moment: whoever had it is asked first)
+    masters = Array.from({ length: 16_384 }, (_, slot) => client.slots[slot]?.[0] ?? masters[slot])
     withSlots = new Set(masters)
     known = client.nodes("master").map((node) => {
       const { host, password, port, tls, username } = node.options
@@ -185,6 +182,11 @@ const connectionOf = (
   })
   client.on("refresh", () => {
     if (over) return
+    // it was a member, perhaps, and was removed, or has lost its configuration
+    if (client.slots.every((keys) => keys?.[0] === undefined)) {
+      fails(new Error("The node that was asked knows of no slots: it is in no Cluster."))
+      return close()
+    }
     learn(client)
     if (client.status === "ready" && nodeOf(shard.master) === undefined) greet()
   })

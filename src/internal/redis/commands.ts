@@ -8,7 +8,7 @@ import { readOwnership } from "./answers.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"
-import { closedMessage, isFinal, messageOf } from "./replyErrors.js"
+import { closedMessage, isFinal, isOnItsWay, messageOf } from "./replyErrors.js"
 import type { Script } from "./lua.js"
 import type { Protocol } from "./protocol.js"
 import type { Route, Transport } from "./transport.js"
@@ -151,7 +151,10 @@ export class Commands {
   private neverSent(call: Call): boolean {
     call.abandon()
     if (call.script.name !== "acquire" || call.settled?._tag !== "Failed") return false
-    return call.timesSent === 0 || messageOf(call.settled.error).startsWith(notWriteable)
+    const { error } = call.settled
+    // (a client that was refused it in the end can have sent it before, on another connection)
+    if (call.timesSent === 0) return !call.resent || !isOnItsWay(error)
+    return messageOf(error).startsWith(notWriteable)
   }
 
   private undone(): void {

@@ -73,7 +73,7 @@ export class Line extends Tenures implements PlaceEvents<Place> {
     if (waiters.size === 0) {
       this.unanswered.length = 0
       this.keepPlaces(0)
-      if (tenures.length === 0) this.onIdle()
+      if (tenures.length === 0 && places.length === 0) this.onIdle()
       return
     }
     const waitsHere = this.waitsForOwn(waiters.first!.claim)

@@ -83,7 +83,8 @@ elseif tokens[1] and isOurs(tokens[1]) then
 end
 local from, dead = 0, 0
 while #pending < most and from < most + ${mostDead} do
-  local queued = redis.call('ZRANGE', KEYS[3], from, from + most - 1, 'WITHSCORES')
+  -- (where something else stands in its place, nobody waits)
+  local queued = redis.pcall('ZRANGE', KEYS[3], from, from + most - 1, 'WITHSCORES')
   for i = 1, #queued, 2 do
     local beat, window, claim = string.match(redis.call('HGET', KEYS[4], queued[i]) or '', '^(%d+) (%d+) %d+ (.*)$')
     if not beat or now / 1000 - beat > tonumber(window) then
@@ -98,6 +99,8 @@ local revoked = {}
 for i = 2, #ARGV do
   if redis.call('HGET', KEYS[7], ARGV[i]) then revoked[#revoked + 1] = ARGV[i] end
 end
-return { kind, used, count, least, held, pending, redis.call('ZCARD', KEYS[3]) - dead, string.format('%.0f', now), revoked }
+local waiting = redis.pcall('ZCARD', KEYS[3])
+waiting = type(waiting) == 'number' and waiting - dead or 0
+return { kind, used, count, least, held, pending, waiting, string.format('%.0f', now), revoked }
 `
 )

@@ -2,11 +2,12 @@
 import { hostname } from "node:os"
 import type { ClusterOptions, RedisOptions } from "ioredis"
 import { type LockClock, type Store, StoreFailure } from "../engine.js"
+import type { Address, Settings } from "../common/settings.js"
 import { processClock } from "../common/timers.js"
 import { maxDelay } from "../common/timing.js"
 import { makeStoreId } from "../common/token.js"
 import type { RedisClient } from "./client.js"
-import { type Address, clusterNetworkOf } from "./clusterNetwork.js"
+import { clusterNetworkOf } from "./clusterNetwork.js"
 import { Commands } from "./commands.js"
 import { Connections } from "./connections.js"
 import { GivenClient } from "./given.js"
@@ -17,15 +18,6 @@ import { withoutSecrets } from "./secrets.js"
 import { Shards } from "./shards.js"
 import { RedisStore } from "./store.js"
 import type { Transport } from "./transport.js"
-
-export interface Settings {
-  readonly batch: boolean
-  readonly prefix: string
-  readonly owner: string | undefined
-  readonly commandTimeoutMillis: number
-  readonly foreignPollMillis: number
-  readonly localHandoffMillis: number
-}
 
 type Warn = (message: string) => void
 

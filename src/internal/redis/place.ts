@@ -103,8 +103,10 @@ export class Place {
   /** Gives the place up: what it has got, or will have when its command settles, is given back. */
   withdraw(): void {
     this.end()
-    const { call, passed } = this
+    const { call, passed, postponed } = this
     if (passed !== undefined) passed.whenSettled(() => this.giveBack(undefined))
+    // (one that was sent before can have been applied after all)
+    if (postponed !== undefined) call.whenSettled(() => this.giveBack(undefined))
     if (call !== passed) this.giveBack(call)
   }
 
@@ -182,8 +184,7 @@ export class Place {
     this.end()
     this.events.onUnused(this)
     // a copy of the call may have put it there, or may do so still
-    const isClear = outcome._tag === "Answered" && !call.resent
-    if (!isClear) call.whenSettled(() => this.giveBack(undefined))
+    if (outcome._tag !== "Answered" || call.resent) call.whenSettled(() => this.giveBack(undefined))
   }
 
   private onFirst(call: Call, ttlMillis: number, outcome: Outcome): void {
@@ -203,7 +204,9 @@ export class Place {
   /** With the same token: if an earlier copy was applied after all, it is found in place. */
   private askFirst(): void {
     const claim = this.events.claimFor(this)
-    if (this.over || claim === undefined) return
+    if (this.over) return
+    // (nobody needs it for the moment)
+    if (claim === undefined) return this.plan(() => this.askFirst(), this.nextPause())
     this.call = this.send(this.protocol.acquire, claim, true)
     this.awaitFirst(this.call, claim)
   }
@@ -286,11 +289,10 @@ export class Place {
     this.nextBeat?.cancel()
     if (this.doubted) this.calmUntil = this.now + doubtPause
     this.doubted = false
-    const { ttlMillis } = claim
     const call = (this.call = this.send(this.protocol.heartbeat, claim))
     this.askingSince ??= call.sentAt
     call.within(this.around.commands.timeoutMillis, (outcome) =>
-      this.onBeat(call, ttlMillis, outcome)
+      this.onBeat(call, claim.ttlMillis, outcome)
     )
   }
 

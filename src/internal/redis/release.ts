@@ -62,7 +62,12 @@ export class Release {
       const reply = replyOf(outcome)
       const fencingToken = readFence(reply)
       if (pass !== undefined && fencingToken !== undefined) {
-        line.kept(tenure, fencingToken, reply, call, pass.ttlMillis)
+        if (!call.sentByOneKey) line.kept(tenure, fencingToken, reply, call, pass.ttlMillis)
+        else {
+          // what was sent with the first key alone gives the key back, and may come yet
+          line.ended(tenure)
+          commands.giveBack(call, line.protocol, line.keys, tenure.token, pass.ttlMillis)
+        }
         return this.end("Ours")
       }
       // handed over, and the next caller here stands in the queue

@@ -1,5 +1,5 @@
 /** Ends the lease of one holder, whoever asks: of a key of whichever kind. */
-import { holders, time } from "./holders.js"
+import { handoff, holders, time } from "./holders.js"
 import { clock, isOurs, queue, record, script } from "./lua.js"
 import { holder, mark } from "./scripts.js"
 
@@ -24,9 +24,10 @@ const ofSeveral = `
 `
 
 /** As a block, since each kind has its own. */
-const severalOf = (mark: string): string => `
+const severalOf = (mark: string, runs: boolean): string => `
   ${record(mark)}
   ${holders(mark)}
+  ${handoff(runs)}
   ${queue(mark)}
   ${ofSeveral}
 `
@@ -75,9 +76,9 @@ else
   token = found and string.sub(found, 19) or first[1]
   local kind = string.match(redis.call('HGET', KEYS[5], token) or '', '^%d+ (%l+)/')
   if kind == 'semaphore' then
-    ${severalOf("semaphore/1 ")}
+    ${severalOf("semaphore/1 ", true)}
   elseif kind == 'rwlock' then
-    ${severalOf("rwlock/1 ")}
+    ${severalOf("rwlock/1 ", false)}
   else
     return 0
   end

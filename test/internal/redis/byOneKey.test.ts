@@ -1,7 +1,7 @@
 /** What is sent with the first key alone, while the slot of a Cluster is on its way, and what that proves. */
 import { describe, expect, it } from "vitest"
 import { validUntil } from "../../../src/internal/common/timing.js"
-import type { Claim, RenewExit } from "../../../src/internal/engine.js"
+import type { Claim, OwnershipExit, RenewExit } from "../../../src/internal/engine.js"
 import { grantOf } from "../../../src/internal/redis/boundGrant.js"
 import { lockScripts } from "../../../src/internal/redis/boundScripts.js"
 import type { Outcome } from "../../../src/internal/redis/call.js"
@@ -143,17 +143,17 @@ describe("by the first key", () => {
   })
 })
 
-describe("a renewal by the first key", () => {
-  const claim: Claim = {
-    key: "key",
-    kind: "lock",
-    share: 1,
-    limit: 1,
-    ttlMillis: 10_000,
-    waitMillis: 0,
-    owner: undefined
-  }
+const claim: Claim = {
+  key: "key",
+  kind: "lock",
+  share: 1,
+  limit: 1,
+  ttlMillis: 10_000,
+  waitMillis: 0,
+  owner: undefined
+}
 
+describe("a renewal by the first key", () => {
   it("proves no more than what is known to be recorded, and leaves the record to the next one", () => {
     const clock = new ManualClock()
     const asked: Array<ReadonlyArray<string>> = []
@@ -191,4 +191,41 @@ describe("a renewal by the first key", () => {
       ["token", "10000", "1"]
     ])
   })
+})
+
+describe("a pass that kept the key", () => {
+  for (const [sentByOneKey, expected] of [
+    [false, ["kept 1795972818521022"]],
+    [true, ["ended", "given back"]]
+  ] as const) {
+    it(`keeps it for the next caller ${sentByOneKey ? "not where it was also sent by the first key" : "here"}`, () => {
+      const clock = new ManualClock()
+      const done: Array<string> = []
+      const call = {
+        sentByOneKey,
+        until: (_: number, observer: (outcome: unknown) => void) =>
+          observer({ _tag: "Answered", reply: "1795972818521022" })
+      }
+      const commands = {
+        clock,
+        timeoutMillis: 1_000,
+        giveBack: () => done.push("given back")
+      }
+      const line = {
+        protocol: lockProtocol,
+        keys: ["key"],
+        passOn: () => false,
+        has: () => true,
+        askToPass: () => ({ call, ttlMillis: 10_000 }),
+        kept: (_: unknown, fencingToken: number) => done.push(`kept ${fencingToken}`),
+        ended: () => done.push("ended")
+      }
+      const tenure = new Tenure("token", 1, 1, 7, 7, clock.now, 3_000, clock.now, undefined)
+      const turn = tenure.turn(claim, undefined, clock.now)
+      let exit: OwnershipExit | undefined
+      grantOf(commands as never, line as never, turn).release(clock.now, (one) => (exit = one))
+      expect(exit).toBe("Ours")
+      expect(done).toEqual(expected)
+    })
+  }
 })
