@@ -72,6 +72,7 @@ export default defineConfig({
         test: {
           name: "ioredis-6",
           include: ["test/**/*.test.ts"],
+          exclude: ["test/effect4/**"],
           env: { IOREDIS_MAJOR: "6" },
           ...withRedis
         }
@@ -89,6 +90,16 @@ export default defineConfig({
             // the same for the processes that tests start with tsx
             TSX_TSCONFIG_PATH: root("tsconfig.ioredis-5.json")
           },
+          ...withRedis
+        }
+      },
+      {
+        // the face for Effect 4, whose `effect` is the package `effect4`, an alias of it
+        resolve: { alias: [...sources, { find: /^effect(\/.+)?$/, replacement: "effect4$1" }] },
+        test: {
+          name: "effect-4",
+          include: ["test/effect4/**/*.test.ts"],
+          env: { TSX_TSCONFIG_PATH: root("test/effect4/tsconfig.json") },
           ...withRedis
         }
       },

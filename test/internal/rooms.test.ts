@@ -58,9 +58,29 @@ describe("the rooms", () => {
   })
 
   it("are known to the public modules, and to the face only as far as it needs them", () => {
-    const inFace = files.filter((file) => room(file) === "face")
-    const known = new Set(inFace.flatMap((file) => importsOf(file).map(({ of }) => room(of))))
-    expect([...known].sort()).toEqual(["common", "face", "lease", "outside"])
+    const knownIn = (face: string) =>
+      new Set(
+        files
+          .filter((file) => room(file) === face)
+          .flatMap((file) => importsOf(file).map(({ of }) => room(of)))
+      )
+    expect([...knownIn("face")].sort()).toEqual(["common", "face", "faces", "lease", "outside"])
+    expect([...knownIn("face4")].sort()).toEqual(["common", "face4", "faces", "lease", "outside"])
+    expect([...knownIn("faces")].sort()).toEqual(["common", "faces", "outside"])
+  })
+
+  it("a face knows the public modules of its own version of Effect, and those of both", () => {
+    const publicOf = (face: string) =>
+      files
+        .filter((file) => room(file) === face)
+        .flatMap((file) => importsOf(file).map(({ of }) => of))
+        .filter((of) => /^\w+\.js$|^effect4\//.test(of))
+    const both = ["Lease.js", "LockError.js"]
+    expect(publicOf("face").filter((of) => of.startsWith("effect4/"))).toEqual([])
+    expect(
+      publicOf("face4").filter((of) => !of.startsWith("effect4/") && !both.includes(of))
+    ).toEqual([])
+    expect(publicOf("faces").filter((of) => !both.includes(of))).toEqual([])
   })
 
   it("the store contract knows nothing but what a store of somebody else's knows", () => {
@@ -91,7 +111,7 @@ const onlyInEffect3: Record<string, ReadonlyArray<string>> = {
   "Scheduler\\.make|updateFiberRefs": ["face/fork"],
   "currentScheduler|withScheduler": ["face/fork", "face/comparingFirst"],
   "MetricKey\\b|MetricLabel\\b|unsafeUpdate|unsafeModify|DefaultServices": ["face/telemetry"],
-  "FiberRef\\.unsafeMake": ["face/holds"],
+  "FiberRef\\.unsafeMake": ["face/currentHolds"],
   "currentPreResponseHandlers|Scope\\.extend": ["face/httpLock"],
   "Effect\\.runtime\\b": ["face/redisStore", "face/memoryStore"]
 }

@@ -327,7 +327,9 @@ export class HeldLease implements Shareable, LeaseFace {
 
   /** One warning for all that closes together. */
   private warnOfClose(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return error._tag === "LockStoreError" && isToldAlready(currentFiber()) ? Effect.void : this.warn(error)
+    return error._tag === "LockStoreError" && isToldAlready(currentFiber())
+      ? Effect.void
+      : this.warn(error)
   }
 
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {

@@ -111,7 +111,12 @@ class PublicGrant implements Public.Grant {
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = asked((onExit) => {
-      inClosing<Engine.OwnershipExit>(currentFiber(), store, (since, tell) => grant.release(since, tell), onExit)
+      inClosing<Engine.OwnershipExit>(
+        currentFiber(),
+        store,
+        (since, tell) => grant.release(since, tell),
+        onExit
+      )
       return nothing
     }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)

@@ -2,12 +2,9 @@
  * From a key and options to a running lease. Every kind of lock begins here.
  */
 import type * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { LockStore } from "../../effect4/LockStore.js"
+import type { LockStore } from "../../effect4/LockStore.js"
 import type { DurationInput, Options } from "../../Lease.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
 import type { LeaseOptions } from "../common/options.js"
@@ -16,9 +13,10 @@ import { lacking, notCapable } from "../engine.js"
 import { acquireExit, lockStoreError, publicContention } from "../faces/answers.js"
 import { decodeOptions } from "../faces/decodeOptions.js"
 import { Hold } from "../faces/holds.js"
-import type { Claim, Contention, Kind, LockClock, Restore } from "../faces/lockStore.js"
+import type { Claim, Contention, Kind, LockClock } from "../faces/lockStore.js"
 import type { Cancel, SeveralExit } from "../lease/several.js"
 import { AdaptedGrant } from "./adaptedGrant.js"
+import { type Caller, storeOf, uninterruptibly } from "./caller.js"
 import { defect, errorIn } from "./causes.js"
 import { holding } from "./holds.js"
 import type { HeldLease } from "./lease.js"
@@ -32,21 +30,6 @@ import { isTraced, type LockMetrics, metricsFor } from "./telemetry.js"
 import { Waiting } from "./waiting.js"
 
 type AcquireError = LockUnavailable | LockLost | LockStoreError
-
-/** Who asks: the fiber, and how its interruptibility is given to a part. */
-export interface Caller {
-  readonly fiber: Fiber.Fiber<unknown, unknown>
-  readonly restore: Restore
-}
-
-export const storeOf = ({ fiber }: Caller): LockStore =>
-  Context.getUnsafe(fiber.context, LockStore)
-
-/** An uninterruptible region that knows who entered it. */
-export const uninterruptibly = <A, E, R>(
-  region: (caller: Caller) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) => Effect.withFiber((fiber) => region({ fiber, restore })))
 
 /** A claim on its way to a lease. */
 class Acquisition<L extends HeldLease> implements Engine.Claim {
@@ -177,7 +160,16 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private waits(contention: () => Contention, key: string): void {
     const { askedAt, caller, kind, metrics, options, store } = this
     if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
-    this.waiting = new Waiting(key, kind, options, store, metrics, askedAt, caller.fiber, contention)
+    this.waiting = new Waiting(
+      key,
+      kind,
+      options,
+      store,
+      metrics,
+      askedAt,
+      caller.fiber,
+      contention
+    )
     this.waiting.begin()
   }
 

@@ -68,10 +68,7 @@ export const guarded = <A, E, R>(
   })
 
 /** How the effect ends; at a loss, soon. Never fails by itself. */
-const end = <A, E>(
-  lease: Losable,
-  child: Fiber.Fiber<A, E>
-): Effect.Effect<Exit.Exit<A, E>> =>
+const end = <A, E>(lease: Losable, child: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
   Effect.callback((resume) => {
     const interrupt = () => child.interruptUnsafe(lossInterruption)
     const unwatch = lease.onEnd(interrupt)

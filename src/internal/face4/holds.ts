@@ -13,8 +13,4 @@ export const holding = (
   hold: Hold,
   isGuards: boolean
 ): Context.Context<never> =>
-  Context.add(
-    fiber.context,
-    CurrentHolds,
-    adding(hold, isGuards, fiber.getRef(CurrentHolds))
-  )
+  Context.add(fiber.context, CurrentHolds, adding(hold, isGuards, fiber.getRef(CurrentHolds)))

@@ -110,9 +110,7 @@ export class HeldLease implements Shareable, LeaseFace {
     return Effect.uninterruptible(
       Effect.suspend(() =>
         this.close((told) =>
-          this.scope === undefined
-            ? told
-            : Effect.andThen(Scope.close(this.scope, Exit.void), told)
+          this.scope === undefined ? told : Effect.andThen(Scope.close(this.scope, Exit.void), told)
         )
       )
     )
@@ -317,7 +315,9 @@ export class HeldLease implements Shareable, LeaseFace {
 
   /** One warning for all that closes together. */
   private warnOfClose(error: LockLost | LockStoreError): Effect.Effect<void> {
-    return error._tag === "LockStoreError" && isToldAlready(Fiber.getCurrent()) ? Effect.void : this.warn(error)
+    return error._tag === "LockStoreError" && isToldAlready(Fiber.getCurrent())
+      ? Effect.void
+      : this.warn(error)
   }
 
   private warn(error: LockLost | LockStoreError): Effect.Effect<void> {

@@ -71,7 +71,12 @@ class PublicGrant implements Public.Grant {
     this.renew = asked((onExit) => grant.renew(onExit), renewal)
     this.verify = asked((onExit) => grant.verify(onExit), ownership)
     this.release = asked((onExit) => {
-      inClosing<Engine.OwnershipExit>(Fiber.getCurrent(), store, (since, tell) => grant.release(since, tell), onExit)
+      inClosing<Engine.OwnershipExit>(
+        Fiber.getCurrent(),
+        store,
+        (since, tell) => grant.release(since, tell),
+        onExit
+      )
       return nothing
     }, ownership)
     this.whenLost = (listener) => grant.whenLost(listener)
@@ -129,10 +134,10 @@ class PublicStore extends Opaque implements Public.LockStore {
         restore
       )
     if (store.look !== undefined) {
-      this.look = (key, atMost) =>
+      this.look = (key, atMost, ended = []) =>
         Effect.map(
           asked<Engine.Look | StoreFailure, Engine.Look, LockStoreError>(
-            (onExit) => store.look!(key, atMost, onExit),
+            (onExit) => store.look!(key, atMost, ended, onExit),
             answer
           ),
           publicLook

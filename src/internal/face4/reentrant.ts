@@ -3,7 +3,7 @@
  * the option `reentrant`, or, for reads in a read, without.
  */
 import type { DurationInput, Options } from "../../Lease.js"
-import { type Caller, storeOf } from "./acquire.js"
+import { type Caller, storeOf } from "./caller.js"
 import { decodeOptions } from "../faces/decodeOptions.js"
 import { CurrentHolds } from "./holds.js"
 import { type Hold } from "../faces/holds.js"

@@ -2,7 +2,7 @@
 import type { Kind, LockStore } from "../faces/lockStore.js"
 import type { LeaseOptions } from "../common/options.js"
 import type { Cancel, SeveralClaim, SeveralExit } from "../lease/several.js"
-import type { Caller } from "./acquire.js"
+import type { Caller } from "./caller.js"
 import type { Shareable } from "../faces/holds.js"
 import { HeldLease } from "./lease.js"
 import { SharedLease } from "./sharedLease.js"

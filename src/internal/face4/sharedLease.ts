@@ -49,7 +49,9 @@ export class SharedLease implements Shareable {
   }
 
   get verify(): Effect.Effect<void, LockLost | LockStoreError> {
-    return Effect.suspend(() => this.ended === undefined ? this.outer.verify : Effect.fail(this.ended))
+    return Effect.suspend(() =>
+      this.ended === undefined ? this.outer.verify : Effect.fail(this.ended)
+    )
   }
 
   get awaitLost(): Effect.Effect<never, LockLost> {

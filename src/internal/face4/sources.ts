@@ -29,10 +29,7 @@ import { engineStoreOf } from "./publicStore.js"
 type Caller = Fiber.Fiber<unknown, unknown>
 
 /** Everything that somebody else's store does for it runs as that fiber would. */
-export const sourceOf = (
-  store: Public.LockStore,
-  caller: Caller
-): Source => {
+export const sourceOf = (store: Public.LockStore, caller: Caller): Source => {
   const engine = engineStoreOf(store)
   return engine === undefined ? new AdaptedSource(store, caller) : new EngineSource(engine)
 }

@@ -25,8 +25,11 @@ const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 2, count: 16
 const makeNamed = (name: string) => {
   const attributes = { lock: name }
   const named = (metric: string) => `effect_redis_lock_${metric}`
-  const counter = (metric: string, description: string, more: Readonly<Record<string, string>> = {}) =>
-    Metric.counter(named(metric), { description, attributes: { ...attributes, ...more } })
+  const counter = (
+    metric: string,
+    description: string,
+    more: Readonly<Record<string, string>> = {}
+  ) => Metric.counter(named(metric), { description, attributes: { ...attributes, ...more } })
   const gauge = (metric: string, description: string) =>
     Metric.gauge(named(metric), { description, attributes })
   const histogram = (metric: string, description: string) =>

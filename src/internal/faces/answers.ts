@@ -3,6 +3,7 @@ import * as Cause from "effect/Cause"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import { LockLost, LockStoreError, LockUnavailable, type LossReason } from "../../LockError.js"
 import type * as Public from "./lockStore.js"
 import * as Engine from "../engine.js"
@@ -34,7 +35,7 @@ export const engineContention = ({
 
 export const publicLook = ({ atMillis, ...look }: Engine.Look): Public.Look => ({
   ...look,
-  at: DateTime.unsafeMake(atMillis),
+  at: Option.getOrThrow(DateTime.make(atMillis)),
   held: look.held.map(({ heldForMillis, ttlLeftMillis, ...entry }) => ({
     ...entry,
     heldFor: duration(heldForMillis),

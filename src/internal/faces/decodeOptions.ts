@@ -56,10 +56,7 @@ export const decodeOptions = (
 const or = <A>(given: A | undefined, otherwise: A | undefined): A | undefined =>
   given === undefined ? otherwise : given
 
-const millis = (
-  option: string,
-  input: DurationInput | undefined
-): number | string | undefined =>
+const millis = (option: string, input: DurationInput | undefined): number | string | undefined =>
   input === undefined ? undefined : (toMillis(input) ?? notADuration(option, input))
 
 /** A sentence where one of a store's own options is impossible. */
