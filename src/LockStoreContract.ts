@@ -21,6 +21,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import type * as Effect from "effect/Effect"
 import { casesOf } from "./internal/contract/cases.js"
 import type { ContractBroken } from "./internal/contract/check.js"
