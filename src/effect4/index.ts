@@ -6,3 +6,6 @@
 export * as Lock from "./Lock.js"
 export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
+export * as MultiLock from "./MultiLock.js"
+export * as ReadWriteLock from "./ReadWriteLock.js"
+export * as Semaphore from "./Semaphore.js"
