@@ -219,9 +219,11 @@ const inFace = (face: Face, code: string): string =>
 
 const isOfEffect4 = (path: string): boolean => path.startsWith(`${manifest.name}/effect4`)
 
-/** Those of a face: errors and options are the same for both. */
+/** Errors and options, which are the same for both faces. */
+const ofBoth = ["Lease", "LockError"].map((name) => `${manifest.name}/${name}`)
+
 const isOf = (face: Face, path: string): boolean =>
-  /\/(Lease|LockError)$/.test(path) || isOfEffect4(path) === isOfEffect4(face)
+  ofBoth.includes(path) || isOfEffect4(path) === isOfEffect4(face)
 
 const hasPlatform = (project: string): boolean =>
   existsSync(join(project, "node_modules", platform))

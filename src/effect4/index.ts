@@ -4,7 +4,10 @@
  * @since 0.1.0
  */
 import "../internal/with-effect-3-import/effect-redis-lock.js"
+
+export * as Lease from "./Lease.js"
 export * as Lock from "./Lock.js"
+export * as LockError from "./LockError.js"
 export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
 export * as MultiLock from "./MultiLock.js"

@@ -83,6 +83,19 @@ describe("the rooms", () => {
     expect(publicOf("faces").filter((of) => !both.includes(of))).toEqual([])
   })
 
+  it.each(files.filter((file) => room(file) === "outside" && !file.startsWith("internal/")))(
+    "%s begins with what says which face it is, unless it is of both",
+    (file) => {
+      const [first] = code(file).match(/^import "[^"]+"$/m) ?? []
+      const isOfBoth = ["Lease.ts", "LockError.ts"].includes(file)
+      const said = file.startsWith("effect4/")
+        ? 'import "../internal/with-effect-3-import/effect-redis-lock.js"'
+        : 'import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"'
+      expect(first).toBe(isOfBoth ? undefined : said)
+      if (!isOfBoth) expect(code(file).trim().startsWith(said)).toBe(true)
+    }
+  )
+
   it("the store contract knows nothing but what a store of somebody else's knows", () => {
     const inContract = files.filter((file) => room(file) === "contract")
     const known = inContract.flatMap((file) => importsOf(file).map(({ of }) => of))
