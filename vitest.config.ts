@@ -7,6 +7,7 @@ const root = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 /** The package's own name means its sources, as it does in tsconfig.json's `paths`. */
 const sources = [
   { find: /^effect-redis-lock$/, replacement: root("src/index.ts") },
+  { find: /^effect-redis-lock\/effect4$/, replacement: root("src/effect4/index.ts") },
   { find: /^effect-redis-lock\/(.+)$/, replacement: root("src/$1.ts") }
 ]
 
