@@ -1,11 +1,12 @@
 import { fileURLToPath } from "node:url"
-import { defineConfig } from "vitest/config"
+import { defineConfig, type Plugin } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const root = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 
 /** The package's own name means its sources, as it does in tsconfig.json's `paths`. */
 const sources = [
+  { find: /^effect-redis-lock\/effect4$/, replacement: root("src/effect4/index.ts") },
   { find: /^effect-redis-lock$/, replacement: root("src/index.ts") },
   { find: /^effect-redis-lock\/effect4$/, replacement: root("src/effect4/index.ts") },
   { find: /^effect-redis-lock\/(.+)$/, replacement: root("src/$1.ts") }
@@ -49,6 +50,16 @@ const withOneClient = [
   "tick",
   "validity"
 ]
+
+const onEffect4: Plugin = {
+  name: "effect-4",
+  enforce: "pre",
+  resolveId(source, importer = "") {
+    return /^effect(\/|$)/.test(source) && !importer.startsWith(root("test/support/"))
+      ? this.resolve(source.replace("effect", "effect4"), importer)
+      : undefined
+  }
+}
 
 /** Minutes in one file: it comes first, so that no worker has it alone at the end. */
 class LongestFirst extends BaseSequencer {
@@ -96,7 +107,9 @@ export default defineConfig({
       },
       {
         // the face for Effect 4, whose `effect` is the package `effect4`, an alias of it
-        resolve: { alias: [...sources, { find: /^effect(\/.+)?$/, replacement: "effect4$1" }] },
+        // (but test/support runs on Effect 3: it starts servers)
+        plugins: [onEffect4],
+        resolve: { alias: sources },
         test: {
           name: "effect-4",
           include: ["test/effect4/**/*.test.ts"],

@@ -6,3 +6,4 @@
 export * as Lock from "./Lock.js"
 export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
+export * as RedisLockStore from "./RedisLockStore.js"

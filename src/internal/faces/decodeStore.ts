@@ -1,25 +1,26 @@
 /** The options of a store in Redis, checked, with durations decoded and secrets revealed. */
 import * as Duration from "effect/Duration"
-import * as Either from "effect/Either"
+import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { ClusterOptions as ClientOptions, RedisOptions } from "ioredis"
+import type { DurationInput } from "../../Lease.js"
 import { LockStoreError } from "../../LockError.js"
-import type { Defaults } from "../../LockStore.js"
+import type { Defaults } from "./lockStore.js"
 import { maxOwnerLength, show } from "../common/options.js"
 import type { Address, Settings } from "../common/settings.js"
-import { checkDefaults } from "../faces/decodeOptions.js"
-import { toMillis } from "../faces/millis.js"
+import { checkDefaults } from "./decodeOptions.js"
+import { toMillis } from "./millis.js"
 
-type Decoded<A> = Either.Either<A, LockStoreError>
+type Decoded<A> = Effect.Effect<A, LockStoreError>
 
 /** As the public module documents them; of what types do not say for sure, nothing is assumed. */
 interface StoreOptions {
   readonly prefix?: unknown
   readonly owner?: unknown
   readonly batch?: unknown
-  readonly commandTimeout?: Duration.DurationInput | undefined
-  readonly foreignPollEvery?: Duration.DurationInput | undefined
-  readonly localHandoff?: Duration.DurationInput | undefined
+  readonly commandTimeout?: DurationInput | undefined
+  readonly foreignPollEvery?: DurationInput | undefined
+  readonly localHandoff?: DurationInput | undefined
   readonly defaults?: Defaults | undefined
 }
 
@@ -48,7 +49,7 @@ export const impossible = (option: string, value: unknown, why: string): LockSto
   })
 
 const refuse = (option: string, value: unknown, why: string) =>
-  Either.left(impossible(option, value, why))
+  Effect.fail(impossible(option, value, why))
 
 export const isObject = (value: unknown): value is object =>
   typeof value === "object" && value !== null
@@ -59,14 +60,14 @@ const objectOr = <A extends object>(
   option: string,
   value: A | undefined
 ): Decoded<A | undefined> =>
-  isObject(value ?? {}) ? Either.right(value) : refuse(option, value, objectExpected)
+  isObject(value ?? {}) ? Effect.succeed(value) : refuse(option, value, objectExpected)
 
 export const reveal = (secret: string | Redacted.Redacted): string =>
   Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
 
 /** What all stores in Redis can be told. */
 export const decodeSettings = (options: StoreOptions): Decoded<Settings> =>
-  Either.gen(function* () {
+  Effect.gen(function* () {
     const commandTimeoutMillis = yield* millis(options, "commandTimeout", 2_000, 1, "2 seconds")
     const foreignPollMillis = yield* millis(options, "foreignPollEvery", 50, 1, "50 millis")
     const localHandoffMillis = yield* millis(options, "localHandoff", 20, 0, "20 millis")
@@ -80,7 +81,7 @@ export const decodeSettings = (options: StoreOptions): Decoded<Settings> =>
     }
     const badDefault = checkDefaults(options.defaults)
     if (badDefault !== undefined) {
-      return yield* Either.left(
+      return yield* Effect.fail(
         new LockStoreError({ operation: "configure", detail: badDefault, transient: false })
       )
     }
@@ -112,7 +113,7 @@ const millis = (
   const input = options[option]
   const value = input === undefined ? ifNone : (toMillis(input) ?? Number.NaN)
   return Number.isFinite(value) && value >= atLeast
-    ? Either.right(value)
+    ? Effect.succeed(value)
     : refuse(
         option,
         input,
@@ -124,7 +125,7 @@ const millis = (
 export const decodeServer = (
   options: ServerOptions
 ): Decoded<{ readonly url: string | undefined; readonly redis: NodeOptions }> =>
-  Either.gen(function* () {
+  Effect.gen(function* () {
     const url = yield* decodeUrl(options.url)
     const redis = (yield* objectOr("redis", options.redis)) ?? {}
     const given = options.sentinels ?? redis.sentinels
@@ -176,7 +177,7 @@ export const decodeCluster = (
   readonly redis: NodeOptions
   readonly cluster: Omit<ClientOptions, "redisOptions">
 }> =>
-  Either.gen(function* () {
+  Effect.gen(function* () {
     const nodes = yield* decodeAddresses("nodes", options.nodes)
     const redis = (yield* objectOr("redis", options.redis)) ?? {}
     const cluster = (yield* objectOr("cluster", options.cluster)) ?? {}
@@ -194,7 +195,7 @@ const addressExpected =
 
 const decodeAddresses = (option: string, given: unknown): Decoded<ReadonlyArray<Address>> =>
   Array.isArray(given) && given.length > 0
-    ? Either.all(given.map((one, index) => decodeAddress(`${option}[${index}]`, one)))
+    ? Effect.all(given.map((one, index) => decodeAddress(`${option}[${index}]`, one)))
     : refuse(
         option,
         given,
@@ -206,14 +207,14 @@ const decodeAddress = (option: string, given: unknown): Decoded<Address> => {
     const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:/@\s]+)):(\d+)$/.exec(given) ?? []
     const host = bracketed ?? plain
     return host !== undefined && isPort(Number(digits))
-      ? Either.right({ host, port: Number(digits) })
+      ? Effect.succeed({ host, port: Number(digits) })
       : refuse(option, given, addressExpected)
   }
   if (!isObject(given)) return refuse(option, given, addressExpected)
   const { host, port } = given as Partial<Address>
   if (!isString(host) || host === "") return refuse(`${option}.host`, host, addressExpected)
   return isPort(port)
-    ? Either.right({ ...given, host, port })
+    ? Effect.succeed({ ...given, host, port })
     : refuse(`${option}.port`, port, addressExpected)
 }
 
@@ -225,7 +226,7 @@ const isPort = (value: unknown): value is number =>
 const decodeUrl = (given: ServerOptions["url"]): Decoded<string | undefined> => {
   const url = given === undefined ? undefined : reveal(given)
   return url === undefined || (isString(url) && isRedisUrl(url))
-    ? Either.right(url)
+    ? Effect.succeed(url)
     : refuse(
         "url",
         Redacted.isRedacted(given) ? "<redacted>" : url,
