@@ -3,6 +3,8 @@
  *
  * @since 0.1.0
  */
+export * as CronJob from "./CronJob.js"
+export * as Leader from "./Leader.js"
 export * as Lock from "./Lock.js"
 export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
