@@ -8,7 +8,6 @@ const root = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const sources = [
   { find: /^effect-redis-lock\/effect4$/, replacement: root("src/effect4/index.ts") },
   { find: /^effect-redis-lock$/, replacement: root("src/index.ts") },
-  { find: /^effect-redis-lock\/effect4$/, replacement: root("src/effect4/index.ts") },
   { find: /^effect-redis-lock\/(.+)$/, replacement: root("src/$1.ts") }
 ]
 

@@ -3,7 +3,12 @@
  *
  * @since 0.1.0
  */
+export * as CronJob from "./CronJob.js"
+export * as Leader from "./Leader.js"
 export * as Lock from "./Lock.js"
 export * as LockStore from "./LockStore.js"
 export * as MemoryLockStore from "./MemoryLockStore.js"
 export * as RedisLockStore from "./RedisLockStore.js"
+export * as MultiLock from "./MultiLock.js"
+export * as ReadWriteLock from "./ReadWriteLock.js"
+export * as Semaphore from "./Semaphore.js"
