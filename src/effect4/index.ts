@@ -5,6 +5,8 @@
  */
 import "../internal/with-effect-3-import/effect-redis-lock.js"
 
+export * as CronJob from "./CronJob.js"
+export * as Leader from "./Leader.js"
 export * as Lease from "./Lease.js"
 export * as Lock from "./Lock.js"
 export * as LockError from "./LockError.js"
