@@ -6,6 +6,7 @@ import * as ChildProcess from "node:child_process"
 import * as Fs from "node:fs"
 import * as Readline from "node:readline"
 import type { Readable, Writable } from "node:stream"
+import { setTimeout as sleep } from "node:timers/promises"
 import { ofSignal } from "./exitCode.js"
 import * as Shell from "./shell.js"
 import { hasOnlyDead, isInForeground, isInPipeline, openTerminal, stateOf } from "./processes.js"
@@ -39,14 +40,18 @@ export interface Group {
   /** This process was told to stop (SIGTSTP), or to go on (SIGCONT). */
   readonly stop: () => void
   readonly goOn: () => void
-  /** Ends what is left of it, and its watchdog. */
-  readonly close: () => void
+  /**
+   * Ends what is left of it, and its watchdog. Resolves when the terminal has been given back: a shell that
+   * did so later would take it from whoever has it by then.
+   */
+  readonly close: () => Promise<void>
 }
 
 const shell = "/bin/sh"
 const name = "effect-redis-lock"
 
-export const start = async (options: Options): Promise<Group> => {
+/** Resolves with the signal, if one (of the terminal) has ended what was to become the group. */
+export const start = async (options: Options): Promise<Group | NodeJS.Signals> => {
   const watchdog = ChildProcess.spawn(shell, ["-c", Shell.watchdog, name], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"]
@@ -56,6 +61,10 @@ export const start = async (options: Options): Promise<Group> => {
     const tty = isInForeground() && !isInPipeline() ? openTerminal() : undefined
     const inTerminal = tty === undefined ? undefined : await startInTerminal(options, tty)
     const started = inTerminal ?? (await startAlone(options))
+    if (typeof started === "string") {
+      tell("done")
+      return started
+    }
     tell(`${started.group} ${seconds(options.graceMillis)}`)
     return groupOf(started, options, tell)
   } catch (error) {
@@ -75,37 +84,50 @@ interface Started {
 const startInTerminal = async (
   { command, env }: Options,
   tty: number
-): Promise<Started | undefined> => {
-  const args = ["-m", "-c", Shell.terminal, name, Shell.starter, ...command]
+): Promise<Started | NodeJS.Signals | undefined> => {
+  const args = ["-c", Shell.jobControl, name, Shell.starter, ...command]
   const child = ChildProcess.spawn(shell, args, {
     env,
-    stdio: ["inherit", "inherit", tty, "pipe", "pipe", 2]
+    stdio: ["inherit", "inherit", tty, "pipe", "pipe", 2, "pipe"]
   })
   Fs.closeSync(tty)
+  const script = (child.stdio as ReadonlyArray<unknown>)[6] as Writable
+  script.on("error", () => {})
+  script.end(Shell.terminal)
   const started = await firstLine(child)
+  if (typeof started === "string") return started
   // a shell without job control has made no group
   if (isThere(started.group)) return { ...started, inTerminal: true }
   child.kill("SIGKILL")
   return undefined
 }
 
-const startAlone = async ({ command, env }: Options): Promise<Started> => {
+const startAlone = async ({ command, env }: Options): Promise<Started | NodeJS.Signals> => {
   const child = ChildProcess.spawn(shell, ["-c", Shell.starter, name, ...command], {
     env,
     detached: true,
     // (outside of the terminal's session nothing would keep it from reading what is typed for others)
     stdio: [process.stdin.isTTY ? "ignore" : "inherit", "inherit", "inherit", "pipe", "pipe"]
   })
-  return { ...(await firstLine(child)), inTerminal: false }
+  const started = await firstLine(child)
+  return typeof started === "string" ? started : { ...started, inTerminal: false }
 }
 
-const firstLine = (child: ChildProcess.ChildProcess): Promise<Omit<Started, "inTerminal">> =>
+const firstLine = (
+  child: ChildProcess.ChildProcess
+): Promise<Omit<Started, "inTerminal"> | NodeJS.Signals> =>
   new Promise((resolve, reject) => {
-    const lines = Readline.createInterface({ input: child.stdio[4] as Readable })
-    const say = writer(child.stdio[3] as Writable)
+    const [, , , input, output] = child.stdio as [null, null, null, Writable, Readable]
+    const lines = Readline.createInterface({ input: output })
+    const say = writer(input)
     lines.once("line", (line) => resolve({ group: Number(line), process: child, lines, say }))
     child.once("error", reject)
-    child.once("exit", () => reject(new Error(`${shell} cannot start a command`)))
+    child.once("exit", (_, by) => {
+      // (the starter may have been started: it ends where nobody can say "go")
+      input.destroy()
+      if (by === null) reject(new Error(`${shell} cannot start a command`))
+      else resolve(by)
+    })
   })
 
 /** One whose reader may be gone. */
@@ -140,6 +162,7 @@ const groupOf = (
   let shellIs: "waiting" | "asking" | "exiting" = "waiting"
   let looking: NodeJS.Timeout | undefined
   let ending: Promise<void> | undefined
+  let begun = false
   let isOver = false
 
   const signal = (signal: NodeJS.Signals) => {
@@ -221,7 +244,10 @@ const groupOf = (
 
   return {
     inTerminal,
-    begin: () => say("go"),
+    begin: () => {
+      begun = true
+      say("go")
+    },
     ended,
     signal,
     end: (signal, graceMillis) => {
@@ -234,9 +260,12 @@ const groupOf = (
     allow: (millis) => tell(seconds(millis)),
     stop: () => (inTerminal ? signal("SIGTSTP") : suspend()),
     goOn: resume,
-    close: () => {
-      signal("SIGKILL")
+    close: async () => {
+      // (some shells tell the user of a job that was killed)
+      if (begun) signal("SIGKILL")
+      else say("no")
       tell("done")
+      await Promise.race([ended, sleep(afterKill, undefined, { ref: false })])
     }
   }
 }

@@ -61,6 +61,8 @@ Signals.whenTold((signal) => {
 process.stdout.on("error", () => process.exit(ofSignal("SIGPIPE")))
 
 fiber.addObserver((exit) => {
+  // (a script that runs it goes on after ^C, if this ends with a code instead)
+  if (toldBy === "SIGINT") Signals.interrupt(process.pid)
   if (toldBy !== undefined) process.exitCode = ofSignal(toldBy)
   else if (Exit.isFailure(exit)) {
     process.stderr.write(`effect-redis-lock: ${Cause.pretty(exit.cause)}\n`)

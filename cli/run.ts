@@ -56,7 +56,7 @@ export const run = (options: Run): Effect.Effect<number, CliFailure> =>
     Effect.provide(storeOf(options)),
     Effect.map(({ inTerminal, status }) => {
       // (^C went to the command alone; a script ends by it as if they had been together)
-      if (inTerminal && status === ofSignal("SIGINT")) Signals.interruptOwnGroup()
+      if (inTerminal && status === ofSignal("SIGINT")) Signals.interrupt(0)
       return status
     })
   )
@@ -184,8 +184,9 @@ const underLease = (held: Held, options: Run): Effect.Effect<Ended, CliFailure, 
           mayGoOn: () => Effect.runSync(lease.isHeld)
         })
       ),
-      (group) => Effect.sync(group.close)
+      (group) => (typeof group === "string" ? Effect.void : Effect.promise(group.close))
     )
+    if (typeof group === "string") return { status: ofSignal(group), inTerminal: true }
     yield* Effect.forkScoped(passProofOn(lease, group, options))
     const told = yield* passSignalsOn(group, graceMillis)
     yield* passProof(lease, group)

@@ -16,23 +16,32 @@ exec 3>&- 4>&-
 exec "$@"`
 
 /**
+ * Becomes a shell with job control that reads its script (`terminal`) from descriptor 6, and leaves the
+ * command's input there. Such a one is ended by ^C at once, whatever it does. One that has its script as an
+ * argument catches SIGINT, and forgets it if it comes while a process is being started, which then has not
+ * got it either.
+ */
+export const jobControl = `exec /bin/sh -m -s -- "$@" 7<&0 <&6 6<&7 7<&-`
+
+/**
  * Runs the starter (its first argument) as a job in the foreground: a job-control shell (\`sh -m\`) gives
  * the job a group of its own, and the terminal, and takes the terminal back when the job stops or ends.
  * Then it says which (\`jobs\`, and the status), and is told what to do: "fg", "wait" (for
- * its end, which is there or comes soon), or to exit. Descriptor 5 is the command's standard error; the shell's
- * own is the terminal, by which some shells find it.
+ * its end, which is there or comes soon), or to exit. Descriptors 5 and 6 are the command's standard error
+ * and input; the shell's own standard error is the terminal, by which some shells find it.
  *
  * (What `jobs` says is read: so it is said in English. A job that is stopped ends a loop of bash, and makes of
- * the first `exit` a warning.)
+ * the first `exit` a warning. It is one command, so that it is read as a whole.)
  *
  * What a program that was killed has left of the terminal's modes is set right, as a shell at its
  * prompt does.
  */
-export const terminal = `exec 2>/dev/null
+export const terminal = `{
+exec 2>/dev/null
 __effect_redis_lock_modes=$(stty -g </dev/tty)
 __effect_redis_lock_starter=$1
 shift
-sh -c "$__effect_redis_lock_starter" effect-redis-lock "$@" 2>&5 5>&-
+sh -c "$__effect_redis_lock_starter" effect-redis-lock "$@" <&6 6<&- 2>&5 5>&-
 __effect_redis_lock_status=$?
 ask() {
   LC_ALL=C jobs >&4
@@ -46,7 +55,9 @@ ask() {
 ask
 [ "$__effect_redis_lock_status" -gt 128 ] && stty "$__effect_redis_lock_modes" </dev/tty
 exit "$__effect_redis_lock_status"
-exit "$__effect_redis_lock_status"`
+exit "$__effect_redis_lock_status"
+}
+`
 
 /**
  * Ends a group where nobody else does. It reads the group and the grace, then for how many seconds the

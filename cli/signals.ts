@@ -35,8 +35,8 @@ export const whenTold = (listener: (signal: Handled) => void): void => {
   }
 }
 
-/** As the terminal's ^C does it to this process, and to the script that has started it. */
-export const interruptOwnGroup = (): void => {
+/** Ends this process, or (0) its group with the script that has started it, as the terminal's ^C does. */
+export const interrupt = (target: number): void => {
   process.removeAllListeners("SIGINT")
-  process.kill(0, "SIGINT")
+  process.kill(target, "SIGINT")
 }

@@ -61,7 +61,7 @@ const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
 
 class Tariff extends Context.Tag("test/Tariff")<Tariff, number>() {}
 
-describe.each(stores)("%s", (_, rawStore, capabilities) => {
+describe.concurrent.each(stores)("%s", (_, rawStore, capabilities) => {
   const store = Layer.merge(rawStore, quiet)
 
   // -------------------------------------------------------------- the store itself

@@ -88,7 +88,7 @@ const warnings = () => {
 
 // ---------------------------------------------------------------- tests
 
-describe.each(storesOf("semaphore"))("%s", (_, rawStore) => {
+describe.concurrent.each(storesOf("semaphore"))("%s", (_, rawStore) => {
   const store = Layer.merge(rawStore, quiet)
 
   layer(store, { excludeTestServices: true })("permits", (it) => {

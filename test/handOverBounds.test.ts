@@ -103,7 +103,7 @@ const defectOf = <A, E>(exit: Exit.Exit<A, E>): string => {
 // ---------------------------------------------------------------- tests
 
 for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
-  describe.each(storesOf(claim.kind))(`%s: ${name}`, (_, rawStore) => {
+  describe.concurrent.each(storesOf(claim.kind))(`%s: ${name}`, (_, rawStore) => {
     layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("handed over", (it) => {
       it.scoped(
         "with maxHold: the last adopter loses it when it is over since the first grant",
@@ -330,32 +330,35 @@ for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
   })
 }
 
-describe.each(storesOf("readWriteLock"))("%s: a write that became a read", (_, rawStore) => {
-  layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })((it) => {
-    it.scoped("is handed over as one, with the time of the write's grant", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const startedAt = now()
-        const options = { ttl: 600, maxHold: 1_600, holdAtLeast: 1_500 }
-        const lease = yield* ReadWriteLock.writeLock(key, options)
-        const held = yield* Effect.flatMap(lease.handOver, (handle) =>
-          ReadWriteLock.adoptWrite(handle)
-        )
-        yield* held.downgrade
-        yield* Effect.sleep(300)
-        const handle = yield* held.handOver
-        expect(handle).toMatchObject({ share: 1, firstFencingToken: lease.fencingToken })
-        const read = yield* ReadWriteLock.adoptRead(yield* sent(handle))
-        yield* (yield* ask(key, { ...write, share: 1 })).release
-        expect(lossOf(yield* Effect.exit(read.guard(Effect.never)))).toEqual(overMaxHold)
-        expect(now() - startedAt).toBeGreaterThan(1_600 - 200)
-        expect(now() - startedAt).toBeLessThan(1_600 + 250)
-      })
-    )
-  })
-})
+describe.concurrent.each(storesOf("readWriteLock"))(
+  "%s: a write that became a read",
+  (_, rawStore) => {
+    layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })((it) => {
+      it.scoped("is handed over as one, with the time of the write's grant", () =>
+        Effect.gen(function* () {
+          const key = freshKey()
+          const startedAt = now()
+          const options = { ttl: 600, maxHold: 1_600, holdAtLeast: 1_500 }
+          const lease = yield* ReadWriteLock.writeLock(key, options)
+          const held = yield* Effect.flatMap(lease.handOver, (handle) =>
+            ReadWriteLock.adoptWrite(handle)
+          )
+          yield* held.downgrade
+          yield* Effect.sleep(300)
+          const handle = yield* held.handOver
+          expect(handle).toMatchObject({ share: 1, firstFencingToken: lease.fencingToken })
+          const read = yield* ReadWriteLock.adoptRead(yield* sent(handle))
+          yield* (yield* ask(key, { ...write, share: 1 })).release
+          expect(lossOf(yield* Effect.exit(read.guard(Effect.never)))).toEqual(overMaxHold)
+          expect(now() - startedAt).toBeGreaterThan(1_600 - 200)
+          expect(now() - startedAt).toBeLessThan(1_600 + 250)
+        })
+      )
+    })
+  }
+)
 
-describe.each(storesOf("lock"))("%s: a lease for a tick", (_, rawStore) => {
+describe.concurrent.each(storesOf("lock"))("%s: a lease for a tick", (_, rawStore) => {
   layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })((it) => {
     it.scoped("is not handed over, and goes on", () =>
       Effect.gen(function* () {

@@ -1,6 +1,8 @@
 /** `run` on a terminal: the command has it, and stops and goes on as the job of a shell does. */
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as Cli from "../support/Cli.js"
 import * as RedisServer from "../support/RedisServer.js"
 
@@ -49,7 +51,10 @@ process.stdin.on("data", (keys) => {
     Effect.gen(function* () {
       const { dump, url } = yield* emptyServer
       const shell = yield* interactiveShell(url)
-      yield* shell.write(`$CLI run k -- sh -c 'echo in; sleep 60'; echo "ended with $?"${enter}`)
+      // (where a shell gets ^C in the moment in which it starts a process, the process can go on)
+      yield* shell.write(
+        `$CLI run k -- sh -c 'echo in; exec sleep 60'; echo "ended with $?"${enter}`
+      )
       yield* shell.prints(/^in/m)
       yield* shell.write(controlC)
       // (bash leaves the rest of the line, as it does for a command that ^C has ended)
@@ -64,7 +69,7 @@ process.stdin.on("data", (keys) => {
     Effect.gen(function* () {
       const { url } = yield* emptyServer
       const cli = yield* Cli.onTerminal(
-        `for i in 1 2; do $CLI run k -- sh -c "echo in $i; sleep 60"; done; echo after`,
+        `for i in 1 2; do $CLI run k -- sh -c "echo in $i; exec sleep 60"; done; echo after`,
         { url }
       )
       yield* cli.prints("in 1")
@@ -72,6 +77,76 @@ process.stdin.on("data", (keys) => {
       yield* cli.ended
       expect(cli.stdout).not.toContain("in 2")
       expect(cli.stdout).not.toContain("after")
+    })
+  )
+
+  /** A shell whose `stty` waits until `goOn`: the command has not begun, but the terminal is not this shell's. */
+  const withSlowStart = (url: string, dir: string) =>
+    Effect.gen(function* () {
+      const bin = Path.join(dir, "slow-bin")
+      const pipe = Path.join(dir, "slow-pipe")
+      Fs.rmSync(bin, { recursive: true, force: true })
+      Fs.mkdirSync(bin)
+      const stty = `#!/bin/sh
+[ "$1" = -g ] || exec /bin/stty "$@"
+[ -p ${pipe} ] || mkfifo ${pipe}
+echo "st""arting" >/dev/tty
+read -r line <${pipe}
+exec /bin/stty "$@"
+`
+      Fs.writeFileSync(Path.join(bin, "stty"), stty, { mode: 0o755 })
+      const shell = yield* interactiveShell(url)
+      yield* shell.write(`PATH=${bin}:$PATH${enter}`)
+      yield* shell.write(`$CLI run k -- echo ran; echo "ended with $?"; exit 3${enter}`)
+      yield* shell.prints("starting")
+      return { shell, goOn: Effect.sync(() => Fs.writeFileSync(pipe, "\n")) }
+    })
+
+  const interrupted = (shell: Cli.Process) =>
+    Effect.gen(function* () {
+      yield* type(shell, `echo "code $?"${enter}`, "code 130")
+      // (it could not be read by a shell that the terminal was taken from)
+      yield* type(shell, `echo "once" more${enter}`, "once more")
+      expect(shell.stdout).not.toMatch(/^(ran|ended with|Killed|effect-redis-lock)/m)
+      yield* shell.write(`exit 4${enter}`)
+      expect(yield* shell.ended).toBe(4)
+    })
+
+  it.scoped("^C before the command has begun: it does not begin", () =>
+    Effect.gen(function* () {
+      const { dir, dump, url } = yield* emptyServer
+      const { shell } = yield* withSlowStart(url, dir)
+      yield* shell.write(controlC)
+      yield* interrupted(shell)
+      expect(yield* dump).not.toContain("k")
+    })
+  )
+
+  it.scoped("told to end before the command has begun: the shell gets its terminal back", () =>
+    Effect.gen(function* () {
+      const { dir, dump, url } = yield* emptyServer
+      const { goOn, shell } = yield* withSlowStart(url, dir)
+      const [child] = Cli.childrenOf(Cli.childrenOf(shell.pid)[0]!)
+      process.kill(child!, "SIGINT")
+      yield* goOn
+      yield* interrupted(shell)
+      expect(yield* dump).not.toContain("k")
+    })
+  )
+
+  it.scoped("^C while it waits ends the script that runs it as well", () =>
+    Effect.gen(function* () {
+      const { command, url } = yield* emptyServer
+      yield* command("SET", "k", "somebody else", "PX", 60_000)
+      const cli = yield* Cli.onTerminal(`bash -c '$CLI run k -- true; echo aft"er"; exit 5'`, {
+        url
+      })
+      const queued = command("ZCARD", "{k}:lock-queue")
+      yield* RedisServer.eventually(Effect.map(queued, (count) => count === 1))
+      yield* cli.write(controlC)
+      yield* cli.ended
+      expect(cli.stdout).not.toContain("after")
+      expect(yield* queued).toBe(0)
     })
   )
 

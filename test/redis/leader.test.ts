@@ -1,5 +1,6 @@
 /** A leader among processes of the operating system, under what happens to processes and servers. */
 import { expect, layer } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
@@ -123,144 +124,141 @@ const steps = (worker: Workers.Candidate) => toldBy([worker], "Step").length
 
 // ---------------------------------------------------------------- tests
 
-layer(RedisServer.layer(), { excludeTestServices: true, timeout: "30 seconds" })(
-  "a leader of several processes",
-  (it) => {
-    it.scoped(
-      "hands over in one message at a clean end, after its finalizers: a rolling restart",
-      () =>
-        undisturbed(
-          100,
-          Effect.gen(function* () {
-            const server = yield* RedisServer.RedisServer
-            yield* server.flush
-            // heartbeats of a second, a ttl of a minute: soon is by the message
-            const { all, electedAfter, first, join, register } = yield* election(
-              server.url,
-              60_000,
-              3
-            )
-            const seen = yield* Queue.unbounded<Leader.LeaderInfo>()
-            const { use } = yield* storeOf(RedisLockStore.layer({ url: server.url }))
-            yield* Leader.changes(key, { every: 20 }).pipe(
-              Stream.filterMap((info) => info),
-              Stream.runForEach((info) => Queue.offer(seen, info)),
-              use,
-              Effect.forkScoped
-            )
-            let leader = first
-            const infos = [yield* Queue.take(seen)]
-            for (let restart = 0; restart < 3; restart++) {
-              yield* leader.worker.terminate
-              const next = yield* electedAfter(leader.term)
-              const { accepted, at } = yield* leader.worker.next("Ended")
-              expect(accepted).toBe(true)
-              expect(next.at - at).toBeGreaterThan(0)
-              expect(next.at - at).toBeLessThan(400)
-              // (runMain: by the signal's own exit code)
-              expect([0, 130, 143]).toContain(yield* leader.worker.ended)
-              yield* join
-              yield* waiting(2)
-              infos.push(yield* Queue.take(seen))
-              leader = next
-            }
-            expect(violations(all)).toEqual([])
-            expectFenced(register)
-            const terms = toldBy(all, "Elected").map(({ term }) => term)
-            expect(infos.map(({ term }) => term)).toEqual(terms.sort((a, b) => a - b))
-            // told apart, by a name that is no owner
-            expect(new Set(infos.map(({ owner }) => owner))).toEqual(new Set(["the same host"]))
-            expect(new Set(infos.map(({ incarnation }) => incarnation)).size).toBe(infos.length)
-          })
-        ),
-      120_000
-    )
-
-    it.scoped(
-      "that is killed is followed when its ttl has passed, and not before",
-      () =>
+atOnce(RedisServer.layer())("a leader of several processes", (it) => {
+  it.scoped(
+    "hands over in one message at a clean end, after its finalizers: a rolling restart",
+    () =>
+      undisturbed(
+        100,
         Effect.gen(function* () {
           const server = yield* RedisServer.RedisServer
           yield* server.flush
-          const ttl = 2_000
-          const { all, electedAfter, first, register } = yield* election(server.url, ttl, 3)
-          yield* Effect.sleep(ttl)
-          yield* first.worker.kill
-          const killedAt = now()
-          const left = yield* pttl(server, key)
-          const next = yield* electedAfter(first.term)
-          expect(next.at - killedAt).toBeGreaterThan(left - 100)
-          expect(next.at - killedAt).toBeLessThan(ttl + 1_000)
-          yield* next.worker.terminate
-          expect(violations(all)).toEqual([])
-          expectFenced(register)
-        }),
-      60_000
-    )
-
-    it.scoped(
-      "that was stopped for longer than its ttl makes no step when it goes on, and its writes are refused",
-      () =>
-        Effect.gen(function* () {
-          const server = yield* RedisServer.RedisServer
-          yield* server.flush
-          const ttl = 1_500
-          const { all, electedAfter, first, register } = yield* election(server.url, ttl, 2)
-          const old = first.worker
-          yield* old.until(() => steps(old) > 20)
-          yield* old.stop
-          const next = yield* electedAfter(first.term)
-          // (what it had told before it was stopped)
-          yield* next.worker.until(() => steps(next.worker) > 20)
-          const before = steps(old)
-          yield* old.cont
-          // its finalizers end; their write comes too late
-          expect(yield* old.next("Ended")).toMatchObject({ term: first.term, accepted: false })
-          expect(steps(old)).toBe(before)
-          // and it stands again
-          yield* waiting(1)
-          yield* next.worker.kill
-          expect((yield* electedAfter(next.term)).worker).toBe(old)
-          expect(violations(all)).toEqual([])
-          expectFenced(register)
-        }),
-      60_000
-    )
-
-    it.scoped(
-      "leads again within a ttl and a second when the network is back",
-      () =>
-        Effect.gen(function* () {
-          const server = yield* RedisServer.RedisServer
-          yield* server.flush
-          const proxy = yield* FaultProxy.make(server.port)
-          const ttl = 1_500
-          const { all, electedAfter, first, register } = yield* election(proxy.url, ttl, 3)
-          let term = first.term
-          for (const outage of ["silence", "refusal"]) {
-            if (outage === "silence") proxy.blackHole()
-            else {
-              proxy.refuse()
-              proxy.cutAll()
-            }
-            // nobody leads, whoever asks how often
-            yield* Effect.sleep(ttl + 3_000)
-            expect(toldBy(all, "Ended").some((ended) => ended.term === term)).toBe(true)
-            const healedAt = now()
-            if (outage === "silence") proxy.heal()
-            else proxy.accept()
-            const next = yield* electedAfter(term)
-            expect(next.at).toBeGreaterThan(healedAt)
-            expect(next.at - healedAt).toBeLessThan(ttl + 1_000)
-            term = next.term
+          // heartbeats of a second, a ttl of a minute: soon is by the message
+          const { all, electedAfter, first, join, register } = yield* election(
+            server.url,
+            60_000,
+            3
+          )
+          const seen = yield* Queue.unbounded<Leader.LeaderInfo>()
+          const { use } = yield* storeOf(RedisLockStore.layer({ url: server.url }))
+          yield* Leader.changes(key, { every: 20 }).pipe(
+            Stream.filterMap((info) => info),
+            Stream.runForEach((info) => Queue.offer(seen, info)),
+            use,
+            Effect.forkScoped
+          )
+          let leader = first
+          const infos = [yield* Queue.take(seen)]
+          for (let restart = 0; restart < 3; restart++) {
+            yield* leader.worker.terminate
+            const next = yield* electedAfter(leader.term)
+            const { accepted, at } = yield* leader.worker.next("Ended")
+            expect(accepted).toBe(true)
+            expect(next.at - at).toBeGreaterThan(0)
+            expect(next.at - at).toBeLessThan(400)
+            // (runMain: by the signal's own exit code)
+            expect([0, 130, 143]).toContain(yield* leader.worker.ended)
+            yield* join
+            yield* waiting(2)
+            infos.push(yield* Queue.take(seen))
+            leader = next
           }
           expect(violations(all)).toEqual([])
           expectFenced(register)
-        }),
-      60_000
-    )
-  }
-)
+          const terms = toldBy(all, "Elected").map(({ term }) => term)
+          expect(infos.map(({ term }) => term)).toEqual(terms.sort((a, b) => a - b))
+          // told apart, by a name that is no owner
+          expect(new Set(infos.map(({ owner }) => owner))).toEqual(new Set(["the same host"]))
+          expect(new Set(infos.map(({ incarnation }) => incarnation)).size).toBe(infos.length)
+        })
+      ),
+    120_000
+  )
+
+  it.scoped(
+    "that is killed is followed when its ttl has passed, and not before",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const ttl = 2_000
+        const { all, electedAfter, first, register } = yield* election(server.url, ttl, 3)
+        yield* Effect.sleep(ttl)
+        yield* first.worker.kill
+        const killedAt = now()
+        const left = yield* pttl(server, key)
+        const next = yield* electedAfter(first.term)
+        expect(next.at - killedAt).toBeGreaterThan(left - 100)
+        expect(next.at - killedAt).toBeLessThan(ttl + 1_000)
+        yield* next.worker.terminate
+        expect(violations(all)).toEqual([])
+        expectFenced(register)
+      }),
+    60_000
+  )
+
+  it.scoped(
+    "that was stopped for longer than its ttl makes no step when it goes on, and its writes are refused",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const ttl = 1_500
+        const { all, electedAfter, first, register } = yield* election(server.url, ttl, 2)
+        const old = first.worker
+        yield* old.until(() => steps(old) > 20)
+        yield* old.stop
+        const next = yield* electedAfter(first.term)
+        // (what it had told before it was stopped)
+        yield* next.worker.until(() => steps(next.worker) > 20)
+        const before = steps(old)
+        yield* old.cont
+        // its finalizers end; their write comes too late
+        expect(yield* old.next("Ended")).toMatchObject({ term: first.term, accepted: false })
+        expect(steps(old)).toBe(before)
+        // and it stands again
+        yield* waiting(1)
+        yield* next.worker.kill
+        expect((yield* electedAfter(next.term)).worker).toBe(old)
+        expect(violations(all)).toEqual([])
+        expectFenced(register)
+      }),
+    60_000
+  )
+
+  it.scoped(
+    "leads again within a ttl and a second when the network is back",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.RedisServer
+        yield* server.flush
+        const proxy = yield* FaultProxy.make(server.port)
+        const ttl = 1_500
+        const { all, electedAfter, first, register } = yield* election(proxy.url, ttl, 3)
+        let term = first.term
+        for (const outage of ["silence", "refusal"]) {
+          if (outage === "silence") proxy.blackHole()
+          else {
+            proxy.refuse()
+            proxy.cutAll()
+          }
+          // nobody leads, whoever asks how often
+          yield* Effect.sleep(ttl + 3_000)
+          expect(toldBy(all, "Ended").some((ended) => ended.term === term)).toBe(true)
+          const healedAt = now()
+          if (outage === "silence") proxy.heal()
+          else proxy.accept()
+          const next = yield* electedAfter(term)
+          expect(next.at).toBeGreaterThan(healedAt)
+          expect(next.at - healedAt).toBeLessThan(ttl + 1_000)
+          term = next.term
+        }
+        expect(violations(all)).toEqual([])
+        expectFenced(register)
+      }),
+    60_000
+  )
+})
 
 layer(
   RedisServer.layer({ args: RedisServer.flags({ appendonly: "yes", appendfsync: "always" }) }),
@@ -292,7 +290,7 @@ layer(
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("those who observe a leader", (it) => {
+atOnce(RedisServer.layer())("those who observe a leader", (it) => {
   it.scoped("are told the same over a reconnect, and nothing while they cannot know", () =>
     quietly(
       Effect.gen(function* () {

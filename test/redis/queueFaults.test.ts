@@ -1,5 +1,6 @@
 /** Rule 10 where things go wrong: lost messages, ghosts, waiters and holders that die or leave. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -64,7 +65,7 @@ const awaited = (options: Lock.WaitOptions = { ttl }) =>
 // lost wake-ups
 // -----------------------------------------------------------------------------
 
-layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", (it) => {
+atOnce(RedisServer.layer())("no wake-up is lost", (it) => {
   it.scoped("with messages, a handoff does not wait for a heartbeat", () =>
     Effect.gen(function* () {
       const [a, b] = yield* pair()
@@ -263,7 +264,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no wake-up is lost", 
 // ghosts
 // -----------------------------------------------------------------------------
 
-layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed", (it) => {
+atOnce(RedisServer.layer())("no ghost is believed", (it) => {
   it.scoped("a grant that comes when its window is over and its waiter has queued again", () =>
     quietly(
       Effect.gen(function* () {
@@ -420,7 +421,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("no ghost is believed"
 // who leaves, and who dies
 // -----------------------------------------------------------------------------
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) => {
+atOnce(RedisServer.layer())("a waiter that", (it) => {
   it.scoped("is interrupted has left the queue at once", () =>
     Effect.gen(function* () {
       const [a, b] = yield* pair()
@@ -582,7 +583,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter that", (it) 
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a ttl below the round trip", (it) => {
+atOnce(RedisServer.layer())("a ttl below the round trip", (it) => {
   // the grant comes too late; or it is over before the waiter's question comes
   for (const roundTrip of [160, 400]) {
     it.scoped(`fails at the third grant, and the line goes on: ${roundTrip} ms`, () =>
@@ -612,7 +613,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a ttl below the round
   }
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a holder that died", (it) => {
+atOnce(RedisServer.layer())("a holder that died", (it) => {
   it.scoped("is followed by the first waiter when its key expires, not a heartbeat later", () =>
     Effect.gen(function* () {
       const [a, b] = yield* pair()

@@ -3,6 +3,7 @@
  * errors and spans; prefixes and Clusters.
  */
 import { expect, layer } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -50,7 +51,7 @@ const channels = (server: RedisServer.RedisProcess) =>
 const subscribed = (server: RedisServer.RedisProcess, count = 1) =>
   RedisServer.eventually(Effect.map(channels(server), (list) => list.length === count))
 
-layer(RedisServer.layer(), { excludeTestServices: true })("the subscriber", (it) => {
+atOnce(RedisServer.layer())("the subscriber", (it) => {
   it.scoped(
     "is opened when the first waiter comes, is one for all keys, and closes with the store",
     () =>
@@ -181,7 +182,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the subscriber", (it)
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a process that waits", (it) => {
+atOnce(RedisServer.layer())("a process that waits", (it) => {
   for (const [position, waiterTtl] of [
     ["first in the queue", 60_000],
     ["second in the queue", 60_000],
@@ -261,7 +262,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a process that waits"
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("foreign programs", (it) => {
+atOnce(RedisServer.layer())("foreign programs", (it) => {
   for (const [foreignPollEvery, atMost] of [
     [undefined, 300],
     [400, 900]
@@ -453,7 +454,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("foreign programs", (i
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a waiter is told", (it) => {
+atOnce(RedisServer.layer())("a waiter is told", (it) => {
   it.scoped(
     "by LockUnavailable: who holds it, for how long, until when, and who is before it",
     () =>
@@ -563,7 +564,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a waiter is told", (i
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("waiters of", (it) => {
+atOnce(RedisServer.layer())("waiters of", (it) => {
   for (const keyPrefix of ["", "app:", "app{1}:"]) {
     for (const key of ["plain", "{tag}rest", "a{tag}"]) {
       it.scoped(`the key ${key} are handed it, with keyPrefix "${keyPrefix}" and a prefix`, () =>
@@ -669,7 +670,7 @@ layer(Layer.empty, { excludeTestServices: true })("on a Cluster", (it) => {
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left", (it) => {
+atOnce(RedisServer.layer())("nothing is left", (it) => {
   it.scoped("by a crowd that waits, leaves, times out and is served, on many keys", () =>
     quietly(
       Effect.gen(function* () {

@@ -1,5 +1,6 @@
 /** The connection that brings messages: dead without a word, or not to be had. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
@@ -29,7 +30,7 @@ const ttl = 60_000
 /** Of a handoff by message, on a machine that is busy: below a heartbeat, less what has gone of it. */
 const fast = 450
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is silent", (it) => {
+atOnce(RedisServer.layer())("a subscriber that is silent", (it) => {
   /** How long one process's release takes to reach the other's waiter. */
   const handoff = (from: Environment, to: Environment) =>
     Effect.scoped(
@@ -113,7 +114,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is 
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a client without a duplicate", (it) => {
+atOnce(RedisServer.layer())("a client without a duplicate", (it) => {
   for (const [name, duplicate] of Object.entries({
     "that throws": () => {
       throw new Error("no second connection")

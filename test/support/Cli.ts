@@ -147,3 +147,10 @@ export const isRunning = (pid: number): boolean => {
     return false
   }
 }
+
+/** The processes that it has started, and that have not ended. (Linux) */
+export const childrenOf = (pid: number): ReadonlyArray<number> =>
+  Fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .split(" ")
+    .filter(Boolean)
+    .map(Number)
