@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import { Lock, LockStore, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
+import { Lock, type LockStore, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { movable } from "../support/movable.js"
 import { idle, queuedCaller, subscribed } from "../support/Queue.js"
 import * as Replicas from "../support/Replicas.js"
@@ -367,7 +367,7 @@ layer(Layer.scoped(Group, Replicas.make(2)), { excludeTestServices: true })(
             const { use } = yield* storeAt(`redis://127.0.0.1:${address.port}`)
             yield* use(Lock.withLock("warm")(Effect.void))
             address.leadTo(other.master.port)
-            const commands = (yield* master.clients).find(({ cmd }) => /^eval/.test(cmd!))!
+            const commands = (yield* master.clients).find(({ cmd }) => cmd!.startsWith("eval"))!
             yield* master.command("CLIENT", "KILL", "ID", commands.id!)
             yield* RedisServer.eventually(
               Effect.map(Effect.exit(use(Lock.withLock("k")(Effect.void))), Exit.isSuccess)

@@ -1,7 +1,7 @@
 /** What replicas acknowledge behind Sentinels and in a Cluster: where a master dies, and where a slot moves. */
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { Lock, LockError, MultiLock, RedisLockStore } from "effect-redis-lock"
+import { Lock, type LockError, MultiLock, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
 import * as Failover from "../support/Failover.js"
 import * as RedisCluster from "../support/RedisCluster.js"
