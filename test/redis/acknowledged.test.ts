@@ -1,5 +1,7 @@
 /** Grants and renewals count when so many replicas have them, and not before. */
 import { describe, expect, layer } from "@effect/vitest"
+import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -7,7 +9,8 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { Lock, type LockStore, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
 import { movable } from "../support/movable.js"
-import { idle, queuedCaller, subscribed } from "../support/Queue.js"
+import { inside } from "../support/inside.js"
+import { idle, internals, queuedCaller, subscribed } from "../support/Queue.js"
 import * as Replicas from "../support/Replicas.js"
 import { ask } from "../support/stores.js"
 import {
@@ -52,6 +55,13 @@ const unacknowledged = (why = "") =>
       `It was not acknowledged, so it does not count. ${why}`
     ) as string
   })
+
+/** How many callers stand in line. */
+const waiting = (store: LockStore.LockStore): number =>
+  inside<{ readonly lines: ReadonlyArray<{ readonly waiting: number }> }>(store).lines.reduce(
+    (sum, line) => sum + line.waiting,
+    0
+  )
 
 /** The questions whether replicas have what was written. */
 const isWait = ([name = ""]: ReadonlyArray<string>) => /^wait$/i.test(name)
@@ -172,6 +182,37 @@ layer(Layer.scoped(Group, Replicas.make(2)), { excludeTestServices: true })(
           expect(yield* (yield* next.lease).isHeld).toBe(true)
         })
       )
+    )
+
+    it.scoped(
+      "and a release is confirmed where the next caller here has nothing to be acknowledged",
+      () =>
+        Effect.gen(function* () {
+          const { master, replicas } = yield* group
+          const options = { ...terms(400), commandTimeout: 10_000, localHandoff: 1 }
+          const { store, use } = yield* storeAt(master.url, options)
+          const lease = yield* use(
+            Effect.retry(Lock.acquire("k", { ttl: "1 minute" }), {
+              while: (error) => error._tag === "LockStoreError" && error.transient
+            })
+          )
+          const next = yield* Effect.fork(
+            use(Effect.scoped(Lock.acquire("k", { ttl: "1 minute" })))
+          )
+          yield* RedisServer.eventually(
+            Effect.sync(() => internals(store).size().lines === 1 && waiting(store) === 1)
+          )
+          yield* Effect.sleep(20)
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              yield* lagging(replicas[0]!)
+              yield* lease.release
+              expect(yield* Effect.flip(Fiber.join(next))).toEqual(unacknowledged("1 of 2"))
+            })
+          )
+          yield* nothingLeft(master)
+          yield* idle(store)
+        })
     )
 
     it.scoped("and a renewal that they do not have does not extend the lease", () =>
@@ -348,7 +389,7 @@ layer(Layer.scoped(Group, Replicas.make(2)), { excludeTestServices: true })(
               Effect.map(other.master.clients, (clients) => clients.length > 0)
             )
             expect(failure(yield* Effect.exit(use(Lock.withLock("k")(Effect.void))))).toEqual(
-              unacknowledged("READONLY The server that was asked does not have it")
+              unacknowledged("The server that was asked does not have it")
             )
             yield* nothingLeft(master)
             yield* nothingLeft(other.master)
@@ -472,6 +513,27 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what cannot be acknow
           /^Impossible option acknowledged\.within: .*half of commandTimeout, which is 1000 ms\.$/
         )
       }
+      const fromConfig = (replicas: string) =>
+        Effect.scoped(
+          Layer.build(
+            RedisLockStore.layerConfig({
+              acknowledged: {
+                replicas: Config.integer("REPLICAS"),
+                within: Config.duration("WITHIN")
+              }
+            })
+          )
+        ).pipe(
+          Effect.withConfigProvider(
+            ConfigProvider.fromMap(
+              new Map(Object.entries({ REPLICAS: replicas, WITHIN: "100 millis" }))
+            )
+          )
+        )
+      expect(String(yield* Effect.flip(fromConfig("0")))).toContain(
+        "Impossible option acknowledged.replicas: 0."
+      )
+      yield* fromConfig("2")
     })
   )
 })

@@ -175,7 +175,10 @@ export class Acknowledging {
         "There was no answer on the connection on which the server is asked for that."
       )
     }
-    if (outcome._tag === "Failed") return new Unacknowledged(messageOf(outcome.error))
+    if (outcome._tag === "Failed") {
+      const message = messageOf(outcome.error)
+      return new Unacknowledged(message.endsWith(notThere) ? notThere : message)
+    }
     const { answered, left } = (outcome.reply as ReadonlyArray<Seen>)[index]!
     if (answered instanceof Error) return refused(answered, this.terms)
     if (left instanceof Error) return new Unacknowledged(messageOf(left))
