@@ -41,6 +41,8 @@ export interface Group {
   /** A store with connections of its own, and one on a client of the user's. */
   readonly own: Effect.Effect<Store, unknown, Scope.Scope>
   readonly given: Effect.Effect<Store, unknown, Scope.Scope>
+  /** The same, with other options. */
+  readonly with: (options: RedisLockStore.StoreOptions) => Pick<Group, "own" | "given">
   /** One that goes to the old master whoever is the master now; `undefined`: it would be sent away. */
   readonly astray: Effect.Effect<Store, unknown, Scope.Scope> | undefined
 }
@@ -165,6 +167,13 @@ export const sentinel: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(fun
   const old = yield* group.master
   const next = group.servers.find((server) => server !== old)!
   const standby = ofSentinels(group)
+  const stores = (options: RedisLockStore.StoreOptions) => ({
+    own: storeOf(RedisLockStore.layer({ redis: { sentinels, name }, ...options })),
+    given: Effect.flatMap(
+      connected(() => new Redis({ sentinels, name })),
+      (client) => storeOf(RedisLockStore.layerFromClient(client, options))
+    )
+  })
   return {
     old,
     servers: [next],
@@ -172,11 +181,8 @@ export const sentinel: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(fun
     cutOff: cutOff(old, next),
     caughtUp: caughtUp(old, next),
     takeOver: standby.takeOver(old),
-    own: storeOf(RedisLockStore.layer({ redis: { sentinels, name }, ...strict })),
-    given: Effect.flatMap(
-      connected(() => new Redis({ sentinels, name })),
-      (client) => storeOf(RedisLockStore.layerFromClient(client, strict))
-    ),
+    ...stores(strict),
+    with: stores,
     astray: storeOf(RedisLockStore.layer({ url: old.url, ...strict }))
   } satisfies Group
 })
@@ -188,6 +194,13 @@ export const cluster: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(func
   const tags = Array.from({ length: 100 }, (_, index) => `{${index}}`)
   const owners = yield* Effect.forEach(tags, group.nodeOf)
   const tag = tags[owners.indexOf(old)]!
+  const stores = (options: RedisLockStore.StoreOptions) => ({
+    own: storeOf(RedisLockStore.layerCluster({ nodes: [...addresses], ...options })),
+    given: Effect.flatMap(
+      connected(() => new Cluster([...addresses], { slotsRefreshInterval: 500 })),
+      (client) => storeOf(RedisLockStore.layerFromClient(client, options))
+    )
+  })
   return {
     old,
     servers: [next, ...masters.slice(1)],
@@ -195,11 +208,8 @@ export const cluster: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(func
     cutOff: cutOff(old, next),
     caughtUp: caughtUp(old, next),
     takeOver: ofCluster(group).takeOver(old),
-    own: storeOf(RedisLockStore.layerCluster({ nodes: [...addresses], ...strict })),
-    given: Effect.flatMap(
-      connected(() => new Cluster([...addresses], { slotsRefreshInterval: 500 })),
-      (client) => storeOf(RedisLockStore.layerFromClient(client, strict))
-    ),
+    ...stores(strict),
+    with: stores,
     astray: undefined
   } satisfies Group
 })

@@ -6,6 +6,9 @@ export interface Settings {
   readonly commandTimeoutMillis: number
   readonly foreignPollMillis: number
   readonly localHandoffMillis: number
+  /** Who must have a grant or a renewal before it counts; `undefined`: the server alone. */
+  readonly acknowledged:
+    { readonly replicas: number; readonly disk: boolean; readonly withinMillis: number } | undefined
 }
 
 /** Where a node of a Cluster is, or a Sentinel. */

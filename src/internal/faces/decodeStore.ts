@@ -21,6 +21,7 @@ interface StoreOptions {
   readonly commandTimeout?: DurationInput | undefined
   readonly foreignPollEvery?: DurationInput | undefined
   readonly localHandoff?: DurationInput | undefined
+  readonly acknowledged?: unknown
   readonly defaults?: Defaults | undefined
 }
 
@@ -93,15 +94,57 @@ export const decodeSettings = (options: StoreOptions): Decoded<Settings> =>
         `It must be a string of at most ${maxOwnerLength} characters.`
       )
     }
+    const acknowledged = yield* decodeAcknowledged(options.acknowledged, commandTimeoutMillis)
     return {
       batch,
       prefix,
       owner,
       commandTimeoutMillis,
       foreignPollMillis,
-      localHandoffMillis
+      localHandoffMillis,
+      acknowledged
     }
   })
+
+/** Who must have a grant before it counts. */
+const decodeAcknowledged = (
+  given: unknown,
+  commandTimeoutMillis: number
+): Decoded<Settings["acknowledged"]> => {
+  if (given === undefined) return Effect.succeed(undefined)
+  if (!isObject(given)) {
+    return refuse("acknowledged", given, "It must be an object: { replicas, disk, within }.")
+  }
+  const { disk = false, replicas = 0, within } = given as Record<string, unknown>
+  if (typeof disk !== "boolean") {
+    return refuse("acknowledged.disk", disk, "It must be true or false.")
+  }
+  const isGiven = "replicas" in given && given.replicas !== undefined
+  if (!Number.isSafeInteger(replicas) || (replicas as number) < (isGiven ? 1 : 0)) {
+    return refuse("acknowledged.replicas", replicas, "It must be a whole number from 1 on.")
+  }
+  if (!isGiven && !disk) {
+    return refuse("acknowledged", given, "It must say how many replicas, or disk: true.")
+  }
+  // (one question can stand behind another one, within the time of the command)
+  const most = commandTimeoutMillis / 2
+  const withinMillis =
+    within === undefined
+      ? commandTimeoutMillis / 4
+      : (toMillis(within as DurationInput) ?? Number.NaN)
+  if (!(withinMillis >= 1 && withinMillis <= most) && within !== undefined) {
+    return refuse(
+      "acknowledged.within",
+      within,
+      `It must be a duration from 1 ms to half of commandTimeout, which is ${most} ms.`
+    )
+  }
+  return Effect.succeed({
+    replicas: replicas as number,
+    disk,
+    withinMillis: Math.max(1, Math.floor(withinMillis))
+  })
+}
 
 const millis = (
   options: StoreOptions,

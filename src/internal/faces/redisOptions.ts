@@ -41,8 +41,52 @@ export interface StoreOptions {
    * sent in one, and the store does not try. Default: `true`.
    */
   readonly batch?: boolean | undefined
+  /**
+   * Who must have a grant, or a renewal, before it counts. Default: the server that answers, alone.
+   */
+  readonly acknowledged?: Acknowledged | undefined
   /** Options of locks for callers that give none. */
   readonly defaults?: Defaults | undefined
+}
+
+/**
+ * Who must have a grant, or a renewal, before it counts: `replicas`, `disk`, or both. Where they do not
+ * answer in time, a grant is given back, and the acquire fails with `LockStoreError` (`transient`); a renewal
+ * does not extend the lease, and is tried again. The store asks on a connection of its own (in a Cluster, one to
+ * each master).
+ *
+ * @example
+ * ```ts
+ * import { RedisLockStore } from "effect-redis-lock"
+ *
+ * // a master with two replicas: whichever of them is promoted, it has all leases
+ * const LocksLive = RedisLockStore.layer({
+ *   url: "redis://127.0.0.1:6379",
+ *   acknowledged: { replicas: 2, within: "200 millis" }
+ * })
+ * ```
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface Acknowledged {
+  /**
+   * How many replicas. No failover loses a lease where these are all that can be promoted; with fewer, one
+   * can that promotes another one. In a Cluster: of each master.
+   */
+  readonly replicas?: number | undefined
+  /**
+   * Whether it must be on the server's disk, and, where `replicas` is given, on that of so many replicas (by
+   * `WAITAOF`: Redis 7.2, Valkey). They need `appendonly yes`. With `appendfsync everysec`
+   * that takes a second or more: set `within` and `commandTimeout` accordingly.
+   */
+  readonly disk?: boolean | undefined
+  /**
+   * How long they are waited for, at most half of `commandTimeout`, and well below the ttl: the time counts
+   * against the lease. A grant that is answered while others are waited for is waited for after those: so it
+   * can take twice as long. Default: a quarter of `commandTimeout`, 500 ms.
+   */
+  readonly within?: DurationInput | undefined
 }
 
 /**

@@ -88,7 +88,7 @@ export class Call extends Link {
   private looked = false
 
   constructor(
-    private readonly carrier: Carrier,
+    protected readonly carrier: Carrier,
     readonly script: Script,
     readonly keys: ReadonlyArray<string>,
     readonly args: ReadonlyArray<string>,
@@ -100,6 +100,11 @@ export class Call extends Link {
     this.connection = carrier.connection
     this.dueAt = this.askedAt + patienceMillis
     this.timer = carrier.clock.unsafeSchedule(this.dueAt, this.onTime)
+  }
+
+  /** Whether another answer to it would say nothing any more. */
+  get isAnswered(): boolean {
+    return this.settled !== undefined
   }
 
   /** A copy of it goes out now. */

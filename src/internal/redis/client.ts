@@ -3,6 +3,7 @@
  * Nothing else in this package knows ioredis, but for `network.ts` and `clusterNetwork.ts`, which make clients, and the
  * types in `RedisLockStore`.
  */
+import { acknowledge, acknowledgeOn, type Masters } from "./acknowledgeScript.js"
 import type { Wire } from "./lane.js"
 import { isFinal, messageOf } from "./replyErrors.js"
 import { scan, scanOn, type Scannable, type Server } from "./scan.js"
@@ -99,6 +100,13 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
       try {
         if (script === scan) {
           scanOn(client, parcel.args).then(onReply, onError)
+          return
+        }
+        if (script === acknowledge) {
+          const { keyPrefix = "" } = client.options ?? {}
+          // (a connection of ours, which is ioredis's)
+          const asked = acknowledgeOn(client as unknown as Masters, keyPrefix, keys, parcel.args)
+          asked.then(onReply, onError)
           return
         }
         if (!loaded.has(script)) {
@@ -215,7 +223,7 @@ interface Node extends EventTarget, Server {
 }
 
 /** Where, and how, a Cluster's nodes are reached now: a start node can have a password of its own. */
-const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
+export const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
   client.nodes!("all").flatMap(({ options }) => {
     if (options?.host === undefined) return []
     const { host, password, port, tls, username } = options

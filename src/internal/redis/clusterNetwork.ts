@@ -33,6 +33,9 @@ const ours = {
   shardedSubscribers: false
 } as const
 
+/** What comes before a key is the Cluster client's affair. */
+const ofNode = { lazyConnect: true, keyPrefix: "" } as const
+
 /** How often a client that is not connected to its node asks whether that is still the master. */
 const askAgainMillis = 1_000
 
@@ -42,7 +45,7 @@ export const clusterNetworkOf = (
   options: Omit<ClusterOptions, "redisOptions">,
   commandTimeoutMillis: number
 ): ClusterNetwork => {
-  const redisOptions = { ...withOurs(nodeOptions, commandTimeoutMillis), lazyConnect: true }
+  const redisOptions = { ...withOurs(nodeOptions, commandTimeoutMillis), ...ofNode }
   // never connected: all others are made after it
   const template = new Cluster([...nodes], {
     // a node that is slow, or silent, has another client beside it
@@ -117,6 +120,18 @@ export const clusterNetworkOf = (
     }
     return subscriberOf(new Redis({ ...node, lazyConnect: true }) as RedisClient, attempt)
   }
+}
+
+/** One connection to all of a Cluster that a client of the user's is connected to. */
+export const besideCluster = (
+  client: Cluster,
+  nodes: ReadonlyArray<object>,
+  redisOptions: NodeOptions,
+  events: ConnectionEvents
+): Connection => {
+  const options = { ...ours, redisOptions: { ...redisOptions, ...ofNode } }
+  const another = client.duplicate([...nodes], { ...options, lazyConnect: false })
+  return connectionOf(another as Cluster, { master: undefined }, events, () => {})
 }
 
 const keyOf = ({ host, port }: NodeOptions): string => `${host}:${port}`

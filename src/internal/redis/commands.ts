@@ -4,6 +4,7 @@
  */
 import type { LockClock } from "../engine.js"
 import { maxDelay } from "../common/timing.js"
+import { AcknowledgedCall, type Acknowledging, proves } from "./acknowledging.js"
 import { readOwnership } from "./answers.js"
 import { Call } from "./call.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
@@ -32,7 +33,9 @@ export class Commands {
 
   constructor(
     readonly transport: Transport,
-    options: { readonly batch: boolean; readonly prefix: string } = { batch: false, prefix: "" }
+    options: { readonly batch: boolean; readonly prefix: string } = { batch: false, prefix: "" },
+    /** Sees to it that what proves something counts only when others have it; `undefined`: it counts at once. */
+    readonly acknowledging?: Acknowledging
   ) {
     this.clock = transport.clock
     this.timeoutMillis = transport.timeoutMillis
@@ -54,7 +57,11 @@ export class Commands {
     contended = false
   ): Call {
     const route = this.routeOf(keys[0]!)
-    const call = new Call(route, script, keys, args, patienceMillis)
+    const { acknowledging } = this
+    const call =
+      acknowledging !== undefined && proves(script)
+        ? new AcknowledgedCall(acknowledging, route, script, keys, args, patienceMillis)
+        : new Call(route, script, keys, args, patienceMillis)
     // (not before the caller listens)
     if (this.closed) queueMicrotask(() => call.fail(new Error(closedMessage)))
     else if (!route.isReady) route.keep(call)
@@ -172,6 +179,7 @@ export class Commands {
       if (this.closed) return
       this.closed = true
       this.transport.end()
+      this.acknowledging?.end()
       onClosed()
     }
     if (this.undoing === 0) return end()

@@ -252,7 +252,7 @@ export class Connections implements Transport, Route, LaneEvents {
   /** They were cut: some have another copy, some are waited for, and go out on the next connection. */
   private orphaned(calls: ReadonlyArray<Call>, error: unknown): void {
     for (const call of calls) {
-      if (call.underway > 0 || call.settled !== undefined) continue
+      if (call.underway > 0 || call.isAnswered) continue
       if (!call.isWanted) call.fail(this.network.shown(error))
       else this.lines.find((line) => line.greeted)?.lane.send(alone(call))
     }

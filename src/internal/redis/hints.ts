@@ -38,8 +38,9 @@ export const isProof = (
       ? serverTime
       : { micros: Math.max(busy.micros, busy.lastFence), sentAt: provenAt }
   return (
-    // (the lease of a claim with bounds begins with an answer)
+    // (the lease of a claim with bounds begins with an answer, and so does one that is acknowledged)
     protocol.bounds === undefined &&
+    commands.acknowledging === undefined &&
     // a renewal must get through in what is left: on a connection that is there (a message can come from
     // another node of a Cluster, while the key's is away)
     route.isReady &&

@@ -10,6 +10,7 @@
 import type { Claim, Contention, StoreFailure } from "../engine.js"
 import { remove } from "../common/remove.js"
 import { validUntil } from "../common/timing.js"
+import { isUnacknowledged } from "./acknowledging.js"
 import type { Told } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import { storeError, tooLate } from "./errors.js"
@@ -21,7 +22,7 @@ import { Surplus } from "./surplus.js"
 import type { Surroundings } from "./surroundings.js"
 import { Turn } from "./tenure.js"
 import { none, Tenures } from "./tenures.js"
-import { contentionOf, tellLimit, type Waiter } from "./waiter.js"
+import { contentionOf, impatient, tellLimit, type Waiter } from "./waiter.js"
 
 /** So many places of a line stand in the queue at most: a caller has one when it comes to that. */
 const mostPlaces = 32
@@ -264,32 +265,28 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onUnanswered(place: Place, outcome: Outcome): number {
-    const { now } = this
-    const given: Array<Waiter> = []
-    let next = Number.POSITIVE_INFINITY
-    for (const waiter of this.waiters.all) {
-      const until = place.patientUntil(waiter.claim)
-      // (timers may come a little early)
-      if (now + 10 >= until) given.push(waiter)
-      else next = Math.min(next, until)
-    }
-    this.fail(given, outcome)
+    if (isUnacknowledged(outcome)) this.onFailed(place, outcome)
+    const { given, next } = impatient(this.waiters.all, this.now, place)
+    if (given.length > 0) this.fail(given, outcome)
     return next
   }
 
   onPostponed({ postponed }: Place): void {
     const late = this.waiters.all.filter(({ overdue }) => overdue)
-    this.fail(late, postponed!)
+    if (late.length > 0) this.fail(late, postponed!)
   }
 
   /** These do not wait any longer. */
   private fail(given: ReadonlyArray<Waiter>, outcome: Outcome): void {
-    if (given.length === 0) return
     for (const waiter of given) this.waiters.delete(waiter)
     // whoever hears of it runs in place
     this.update()
-    const error = storeError(this.around.commands, "acquire", this.key, outcome)
+    const error = this.failure(outcome)
     for (const waiter of given) waiter.settle(error)
+  }
+
+  private failure(outcome: Outcome): StoreFailure {
+    return storeError(this.around.commands, "acquire", this.key, outcome)
   }
 
   onRefused(place: Place, lastTick: number): void {
@@ -301,8 +298,12 @@ export class Line extends Tenures implements PlaceEvents<Place> {
   }
 
   onFailed(place: Place, outcome: Outcome): void {
+    const head = this.waiterFor(place)
     remove(this.places, place)
-    this.close(storeError(this.around.commands, "acquire", this.key, outcome))
+    if (!isUnacknowledged(outcome)) return this.close(this.failure(outcome))
+    // (the next caller asks for itself)
+    place.withdraw()
+    this.fail(head === undefined ? [] : [head], outcome)
   }
 
   onGranted(place: Place, told: Told, sentAt: number, ttlMillis: number): void {

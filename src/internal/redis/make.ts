@@ -6,6 +6,8 @@ import type { Address, Settings } from "../common/settings.js"
 import { processClock } from "../common/timers.js"
 import { maxDelay } from "../common/timing.js"
 import { makeStoreId } from "../common/token.js"
+import { Acknowledging } from "./acknowledging.js"
+import { besideClient } from "./besideClient.js"
 import type { RedisClient } from "./client.js"
 import { clusterNetworkOf } from "./clusterNetwork.js"
 import { Commands } from "./commands.js"
@@ -33,8 +35,9 @@ export const makeRedisStore = (
   ifTaken("redis", options, () => {
     const { commandTimeoutMillis } = settings
     const network = networkOf(url, options, commandTimeoutMillis)
-    const connections = new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
-    return storeOn(connections, settings, warn)
+    const connect = () =>
+      new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
+    return storeOn(connect(), connect, settings, warn)
   })
 
 /** Connections of its own to the shards of a Cluster. */
@@ -48,8 +51,8 @@ export const makeClusterStore = (
   ifTaken("redis or cluster", options, () => {
     const { commandTimeoutMillis } = settings
     const network = clusterNetworkOf(nodes, options, clusterOptions, commandTimeoutMillis)
-    const shards = new Shards(network, processClock, commandTimeoutMillis, scheduleAlive)
-    return storeOn(shards, settings, warn)
+    const connect = () => new Shards(network, processClock, commandTimeoutMillis, scheduleAlive)
+    return storeOn(connect(), connect, settings, warn)
   })
 
 /** ioredis throws at options that it does not take. */
@@ -73,11 +76,26 @@ const scheduleAlive: LockClock["unsafeSchedule"] = (at, callback) => {
 }
 
 /** A connection that somebody else opened, and will close. */
-export const storeFromClient = (client: RedisClient, settings: Settings, warn: Warn): Store =>
-  storeOn(new GivenClient(client, processClock, settings.commandTimeoutMillis), settings, warn)
+export const storeFromClient = (client: RedisClient, settings: Settings, warn: Warn): Store => {
+  const { commandTimeoutMillis } = settings
+  const connect = () => {
+    const network = besideClient(client, commandTimeoutMillis)
+    return new Connections(network, processClock, commandTimeoutMillis, scheduleAlive)
+  }
+  const given = new GivenClient(client, processClock, commandTimeoutMillis)
+  return storeOn(given, connect, settings, warn)
+}
 
-const storeOn = (transport: Transport, settings: Settings, warn: Warn): Store => {
-  const commands = new Commands(transport, settings)
+const storeOn = (
+  transport: Transport,
+  /** Other connections to the same place. */
+  connect: () => Transport,
+  settings: Settings,
+  warn: Warn
+): Store => {
+  const { acknowledged } = settings
+  const acknowledging = acknowledged && new Acknowledging(connect(), acknowledged)
+  const commands = new Commands(transport, settings, acknowledging)
   const storeId = makeStoreId()
   return new RedisStore(
     {

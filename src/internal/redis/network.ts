@@ -80,7 +80,11 @@ interface Below {
   readonly _handle?: { readonly _parent?: { reset?(done: () => void): void } } | null
 }
 
-const connectionOf = (client: Redis, loaded: Set<Script>, events: ConnectionEvents): Connection => {
+export const connectionOf = (
+  client: Redis,
+  loaded: Set<Script>,
+  events: ConnectionEvents
+): Connection => {
   let over = false
   let greeted = false
   let trouble: unknown = undefined

@@ -65,7 +65,7 @@ export class Parcel {
 
   /** Whether an answer is of use to anybody. */
   get isOpen(): boolean {
-    return this.calls.some((call) => call.settled === undefined)
+    return this.calls.some((call) => !call.isAnswered)
   }
 
   /** Tells each call its answer; returns those for which there is none in it: they ask alone. */
@@ -80,7 +80,7 @@ export class Parcel {
       const answer: unknown = Array.isArray(reply) ? reply[index] : null
       // not a free lock without a queue, or some trouble of its own
       if (answer !== null && answer !== undefined) call.reply(answer, sentAt)
-      else if (call.settled === undefined) unanswered.push(call)
+      else if (!call.isAnswered) unanswered.push(call)
     })
     return unanswered
   }

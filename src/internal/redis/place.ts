@@ -102,6 +102,7 @@ export class Place {
 
   /** Gives the place up: what it has got, or will have when its command settles, is given back. */
   withdraw(): void {
+    if (this.over) return
     this.end()
     const { call, passed, postponed } = this
     if (passed !== undefined) passed.whenSettled(() => this.giveBack(undefined))

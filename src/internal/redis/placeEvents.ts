@@ -19,7 +19,7 @@ export interface PlaceEvents<Place> {
   onGone(place: Place, askedAt: number): void
   /** The claim's tick is not later than the last one that was granted. */
   onRefused(place: Place, lastTick: number): void
-  /** The first command failed. */
+  /** The first command failed, or what it was granted was not acknowledged. */
   onFailed(place: Place, outcome: Outcome): void
   /** It was not needed, or nobody knows whether it stands in the queue: another one is taken then. */
   onUnused(place: Place): void

@@ -6,6 +6,7 @@ import {
   type StoreFailure
 } from "../engine.js"
 import { retryDelay } from "../common/timing.js"
+import { isUnacknowledged } from "./acknowledging.js"
 import { readBusy, readFence, readOwnership, replyOf } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
@@ -73,6 +74,12 @@ export class Release {
       // handed over, and the next caller here stands in the queue
       if (pass !== undefined && readBusy(reply) !== undefined) {
         line.ended(tenure)
+        return this.end("Ours")
+      }
+      // it was kept, and is given back: the next caller here asks for itself
+      if (pass !== undefined && isUnacknowledged(outcome)) {
+        line.ended(tenure)
+        commands.giveBack(call, line.protocol, line.keys, token, pass.ttlMillis)
         return this.end("Ours")
       }
       const pause = retryDelay(turn.claim.ttlMillis)

@@ -45,6 +45,23 @@ export class Waiter extends Link {
   }
 }
 
+/** Those that have waited long enough for an answer, and when the next one will have. */
+export const impatient = (
+  waiters: ReadonlyArray<Waiter>,
+  now: number,
+  place: { patientUntil(claim: Claim): number }
+): { readonly given: ReadonlyArray<Waiter>; readonly next: number } => {
+  const given: Array<Waiter> = []
+  let next = Number.POSITIVE_INFINITY
+  for (const waiter of waiters) {
+    const until = place.patientUntil(waiter.claim)
+    // (timers may come a little early)
+    if (now + 10 >= until) given.push(waiter)
+    else next = Math.min(next, until)
+  }
+  return { given, next }
+}
+
 /** How a caller's ttl shapes its waiting, in milliseconds. */
 export interface Shape {
   readonly beat: number
