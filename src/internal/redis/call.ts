@@ -88,7 +88,7 @@ export class Call extends Link {
   private looked = false
 
   constructor(
-    private readonly carrier: Carrier,
+    private carrier: Carrier,
     readonly script: Script,
     readonly keys: ReadonlyArray<string>,
     readonly args: ReadonlyArray<string>,
@@ -100,6 +100,11 @@ export class Call extends Link {
     this.connection = carrier.connection
     this.dueAt = this.askedAt + patienceMillis
     this.timer = carrier.clock.unsafeSchedule(this.dueAt, this.onTime)
+  }
+
+  /** It has not gone out, and another one carries it from now on. */
+  moveTo(carrier: Carrier): void {
+    this.carrier = carrier
   }
 
   /** A copy of it goes out now. */
