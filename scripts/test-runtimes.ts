@@ -153,6 +153,8 @@ const projects = (): ReadonlyArray<Project> => {
   const run = (...args: ReadonlyArray<string>) =>
     execFileSync("npm", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] })
   run("run", "build")
+  // (npm makes no folder for what it packs)
+  mkdirSync(cache, { recursive: true })
   const [packed] = JSON.parse(
     run("pack", "--json", "--ignore-scripts", "--pack-destination", cache)
   ) as ReadonlyArray<{ readonly filename: string }>

@@ -88,7 +88,7 @@ export class Call extends Link {
   private looked = false
 
   constructor(
-    protected readonly carrier: Carrier,
+    protected carrier: Carrier,
     readonly script: Script,
     readonly keys: ReadonlyArray<string>,
     readonly args: ReadonlyArray<string>,
@@ -105,6 +105,11 @@ export class Call extends Link {
   /** Whether another answer to it would say nothing any more. */
   get isAnswered(): boolean {
     return this.settled !== undefined
+  }
+
+  /** It has not gone out, and another one carries it from now on. */
+  moveTo(carrier: Carrier): void {
+    this.carrier = carrier
   }
 
   /** A copy of it goes out now. */

@@ -27,6 +27,8 @@ const ours = {
   enableAutoPipelining: false,
   // of one node at random: what the shard's own node says is what matters
   enableReadyCheck: false,
+  // (that nobody serves a slot is said at once, and what waits asks again)
+  retryDelayOnClusterDown: 0,
   // (while a slot moves, what cannot wait for that is asked of one key)
   retryDelayOnTryAgain: 10,
   scaleReads: "master",
@@ -58,22 +60,21 @@ export const clusterNetworkOf = (
   const clientOptions: ClientOptions = template.options
   const shown = (error: unknown) => withoutSecrets(clientOptions, error)
   // all stores would begin with the same one
-  let turn = Math.floor(Math.random() * nodes.length)
+  let begin = Math.floor(Math.random() * nodes.length)
   let known: ReadonlyArray<NodeOptions> = []
   let masters: ReadonlyArray<string | undefined> = []
   let withSlots: ReadonlySet<string | undefined> = new Set()
-  let learnt = 0
+  let whenLearnt = (): void => {}
 
   /** One node to begin with, each time another one: those that were given, and those that are known. */
-  const nextNode = (except: string | undefined): Address => {
+  const nodeAt = (turn: number, except?: string): Address => {
     const all = new Map<string, Address>()
     for (const node of nodes) all.set(keyOf(node), node)
     for (const node of known) if (!all.has(keyOf(node))) all.set(keyOf(node), node as Address)
     if (except !== undefined && all.size > 1) all.delete(except)
-    return [...all.values()][turn++ % all.size]!
+    return [...all.values()][turn % all.size]!
   }
   const learn = (client: Cluster) => {
-    learnt++
     // (a slot that nobody has for the moment: whoever had it is asked first)
     masters = Array.from({ length: 16_384 }, (_, slot) => client.slots[slot]?.[0] ?? masters[slot])
     withSlots = new Set(masters)
@@ -81,42 +82,50 @@ export const clusterNetworkOf = (
       const { host, password, port, tls, username } = node.options
       return { ...redisOptions, host, password, port, tls, username } as NodeOptions
     })
+    whenLearnt()
   }
   return {
     options: clientOptions,
     isLazy: options.lazyConnect === true,
-    get learnt() {
-      return learnt
+    whenLearnt: (listener) => {
+      whenLearnt = listener
     },
     masterOf: (slot) => masters[slot],
     hasSlots: (master) => withSlots.has(master),
-    networkOf: (shard) => ({
-      options: clientOptions,
-      isCluster: true,
-      // (it asks by itself while it is not connected)
-      byName: false,
-      isLazy: options.lazyConnect === true,
-      dial: (events) => {
-        const client = template.duplicate([nextNode(shard.master)], { lazyConnect: false })
-        return connectionOf(client as Cluster, shard, events, learn)
-      },
-      subscriber,
-      pause: (times) =>
-        pauseOf(
-          "clusterRetryStrategy" in options ? { retryStrategy: options.clusterRetryStrategy } : {},
-          times
-        ),
-      shown
-    }),
+    networkOf: (shard) => {
+      // (in turns with another shard, each could come to the same node again and again)
+      let turn = begin++
+      return {
+        options: clientOptions,
+        isCluster: true,
+        // (it asks by itself while it is not connected)
+        byName: false,
+        isLazy: options.lazyConnect === true,
+        dial: (events) => {
+          const node = nodeAt(turn++, shard.master)
+          const client = template.duplicate([node], { lazyConnect: false })
+          return connectionOf(client as Cluster, shard, events, learn)
+        },
+        subscriber,
+        pause: (times) =>
+          pauseOf(
+            "clusterRetryStrategy" in options
+              ? { retryStrategy: options.clusterRetryStrategy }
+              : {},
+            times
+          ),
+        shown
+      }
+    },
     subscriber,
     shown
   }
 
   /** To one node: if it goes, the store is told, and takes another one. */
   function subscriber(attempt: number): SubscriberClient {
-    const node = known[(turn + attempt) % known.length] ?? {
+    const node = known[(begin + attempt) % known.length] ?? {
       ...redisOptions,
-      ...nextNode(undefined)
+      ...nodeAt(begin + attempt)
     }
     return subscriberOf(new Redis({ ...node, lazyConnect: true }) as RedisClient, attempt)
   }

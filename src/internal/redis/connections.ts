@@ -19,8 +19,7 @@
  * | --------------------------------------- | ------------------------------------------------------- |
  * | greeted (it is ready for commands)      | what is waited for goes out on it; another one that has not been greeted is given up |
  * | answered                                | trusted: the other one is given up                      |
- * | silent (nothing for a call's patience)  | doubted: a second one is made, at once or after a pause |
- * | slow (not greeted in its time)          | the same                                                |
+ * | silent (nothing for a call's patience), or slow (not greeted in its time) | doubted: a second one is made, at once or after a pause |
  * | the second one's time is over           | it is given up; the next one after it, with twice the time |
  * | READONLY                                | as silent; of the second one: it is given up            |
  * | closed, by the server or the network    | the other one goes on; where there is none: `away`      |
@@ -36,6 +35,7 @@ import type { ClientOptions, SubscriberClient } from "./client.js"
 import { type ConnectionEvents, Dialled, type Network } from "./connection.js"
 import type { Lane, LaneEvents } from "./lane.js"
 import { alone, pack, type Parcel } from "./parcel.js"
+import { connectionClosed } from "./replyErrors.js"
 import { Spares } from "./spares.js"
 import { type Route, Slowest, type Transport } from "./transport.js"
 
@@ -67,7 +67,9 @@ export class Connections implements Transport, Route, LaneEvents {
     readonly clock: LockClock,
     readonly timeoutMillis: number,
     /** For what keeps the process alive, unlike the other timers of a store. */
-    private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule
+    private readonly schedule: LockClock["unsafeSchedule"] = clock.unsafeSchedule,
+    /** Told when calls have lost their connection, and there is no other one here. */
+    private readonly onStranded: () => void = nothing
   ) {
     this.spares = new Spares(timeoutMillis, this.slowest, network.byName)
     if (!network.isLazy) this.dial()
@@ -88,6 +90,11 @@ export class Connections implements Transport, Route, LaneEvents {
   /** Whether nothing is asked for that is not answered. */
   get isIdle(): boolean {
     return this.open.size === 0
+  }
+
+  /** What waits for a connection. */
+  get kept(): ReadonlyArray<Call> {
+    return this.open.all.filter(({ isWanted, underway }) => isWanted && underway === 0)
   }
 
   get slowestMillis(): number {
@@ -175,9 +182,8 @@ export class Connections implements Transport, Route, LaneEvents {
   }
 
   unanswered(lane: Lane, calls: ReadonlyArray<Call>): void {
-    const isThere = this.lines.some((line) => line.lane === lane)
-    if (isThere) for (const call of calls) lane.send(alone(call))
-    else this.orphaned(calls, connectionClosed())
+    if (!this.lines.some((line) => line.lane === lane)) this.orphaned(calls, connectionClosed())
+    else for (const call of calls) lane.send(alone(call))
   }
 
   refusedBatch(): void {
@@ -223,7 +229,7 @@ export class Connections implements Transport, Route, LaneEvents {
 
   private settleDown(): void {
     this.doubted = false
-    this.later(undefined)
+    this.later()
   }
 
   private closed(line: Dialled, error: unknown): void {
@@ -256,18 +262,17 @@ export class Connections implements Transport, Route, LaneEvents {
       if (!call.isWanted) call.fail(this.network.shown(error))
       else this.lines.find((line) => line.greeted)?.lane.send(alone(call))
     }
+    if (!this.isReady) this.onStranded()
   }
 
   // ---------------------------------------------------------------- making connections
 
   private dial(): void {
-    this.later(undefined)
+    this.later()
     const events: ConnectionEvents = {
       greeted: () => this.lines.includes(line) && this.greeted(line),
       closed: (error) => this.closed(line, error),
-      trouble: (error) => {
-        this.lastError = this.network.shown(error)
-      }
+      trouble: (error) => void (this.lastError = this.network.shown(error))
     }
     const line = new Dialled(this.network.dial(events), this.clock, this)
     this.lines = [...this.lines, line]
@@ -313,16 +318,14 @@ export class Connections implements Transport, Route, LaneEvents {
     this.dial()
   }
 
-  private later(millis: undefined): void
-  private later(millis: number, what: () => void): void
-  private later(millis: number | undefined, what?: () => void): void {
+  private later(millis?: number, what: () => void = nothing): void {
     this.timer?.cancel()
     this.timer =
       millis === undefined
         ? undefined
         : this.schedule(this.clock.unsafeNow() + millis, () => {
             this.timer = undefined
-            what!()
+            what()
           })
   }
 
@@ -333,7 +336,7 @@ export class Connections implements Transport, Route, LaneEvents {
   end(): void {
     if (this.ended) return
     this.ended = true
-    this.later(undefined)
+    this.later()
     for (const line of this.lines) {
       line.connection.reset()
       line.lane.cut()
@@ -344,5 +347,4 @@ export class Connections implements Transport, Route, LaneEvents {
   }
 }
 
-/** As ioredis says it. */
-const connectionClosed = (): Error => new Error("Connection is closed.")
+const nothing = (): void => {}

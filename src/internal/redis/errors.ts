@@ -4,7 +4,7 @@ import type { Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import {
   closedMessage,
-  isOnItsWay,
+  isPassing,
   isServerError,
   messageOf,
   runsNoScripts,
@@ -37,7 +37,7 @@ export const storeError = (
         explain(outcome.error),
         !route.ended && mayPass(outcome.error),
         outcome.error,
-        isOnItsWay(outcome.error)
+        isPassing(outcome.error)
       )
     case "Silent":
       return new StoreFailure(
@@ -134,7 +134,15 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     /^TRYAGAIN|^Too many Cluster redirections.*(TRYAGAIN|ASK|MOVED) /,
     "The key's slot is being moved to another node of the Cluster, which refuses operations on several keys until all of them have moved. Nothing was done; try again in a moment."
   ],
-  [/^(CLUSTERDOWN|MASTERDOWN)/, "Part of the server is down, or is being reconfigured."],
+  [
+    /CLUSTERDOWN.*slot not served/i,
+    "No node of the Cluster serves the key's slot. Nothing was done; try again when one does."
+  ],
+  [
+    /^(Too many Cluster redirections.*)?CLUSTERDOWN/,
+    "The Cluster is down, which serves nobody while a slot has no master or most masters are missing. Nothing was done; try again in a moment."
+  ],
+  [/^MASTERDOWN/, "Part of the server is down, or is being reconfigured."],
   [
     /^OTHERKIND/,
     "A key is of one kind at a time, as long as it is held or waited for: use another key."
@@ -175,6 +183,6 @@ export const isTransient = (error: unknown): boolean =>
 export const closedError = (key: string): StoreFailure =>
   new StoreFailure("acquire", key, "The store is closed: its layer's scope has ended.", false)
 
-/** The slot of the key is on its way to another node of the Cluster: nothing was done. */
+/** What the Cluster has refused for now: a wait goes on. */
 export const isPostponed = (outcome: Outcome): boolean =>
-  outcome._tag === "Failed" && isOnItsWay(outcome.error)
+  outcome._tag === "Failed" && isPassing(outcome.error)

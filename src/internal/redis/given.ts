@@ -16,6 +16,7 @@ import {
 } from "./client.js"
 import { Lane, type LaneEvents } from "./lane.js"
 import { alone, type Parcel } from "./parcel.js"
+import { connectionClosed } from "./replyErrors.js"
 import { withoutSecrets } from "./secrets.js"
 import { type Route, Slowest, type Transport } from "./transport.js"
 
@@ -135,7 +136,7 @@ export class GivenClient implements Transport, Route, LaneEvents {
         this.client.status === "ready" &&
         this.clock.unsafeNow() >= this.connectedAt + call.patienceMillis / 2)
     ) {
-      call.fail(new Error("Connection is closed."))
+      call.fail(connectionClosed())
     }
   }
 
@@ -173,6 +174,6 @@ export class GivenClient implements Transport, Route, LaneEvents {
     if (this.isClosed) return
     this.isClosed = true
     this.unwatch()
-    for (const call of this.kept.drain()) call.fail(new Error("Connection is closed."))
+    for (const call of this.kept.drain()) call.fail(connectionClosed())
   }
 }

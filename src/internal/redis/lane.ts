@@ -3,7 +3,7 @@ import type { LockClock } from "../engine.js"
 import { Fifo, Link } from "../common/fifo.js"
 import type { Call } from "./call.js"
 import { byOneKey, type Parcel } from "./parcel.js"
-import { isOnItsWay, isServerError, messageOf } from "./replyErrors.js"
+import { isDown, isOnItsWay, isServerError, messageOf } from "./replyErrors.js"
 
 /** One client, as far as it carries commands. Each is answered once, or never. */
 export interface Wire {
@@ -119,7 +119,8 @@ export class Lane {
 
   private onError(parcel: Parcel, error: unknown, sentAt: number): void {
     if (isOnItsWay(error)) return this.onItsWay(parcel, error)
-    if (!isServerError(error)) return this.events.failed(this, parcel.calls, error)
+    if (!isServerError(error) && !isDown(error))
+      return this.events.failed(this, parcel.calls, error)
     const message = messageOf(error)
     if (message.startsWith("READONLY")) this.events.readOnly(this)
     else this.answered(sentAt)

@@ -39,7 +39,7 @@ export class Place {
   readonly limit: number
   /** What the last answer said, and when; `undefined` before the first. */
   busy: (Busy & { readonly at: number }) | undefined = undefined
-  /** What the first command was refused with, for as long as the key's slot is on its way. */
+  /** What the first command was refused with, for as long as the Cluster refuses it for now. */
   postponed: Outcome | undefined = undefined
   /** The last command that was sent for it. */
   call: Call
@@ -59,7 +59,7 @@ export class Place {
   private calmUntil = Number.NEGATIVE_INFINITY
   /** Looks again at a message that came before an answer. */
   private early: (() => boolean) | undefined = undefined
-  /** The last one between tries while the key's slot is on its way. */
+  /** The last one between tries while the Cluster refuses them for now. */
   private pause = 25
   private over = false
   /** The call that gave the key back and took this place, if it came that way. */
@@ -212,7 +212,7 @@ export class Place {
     this.awaitFirst(this.call, claim)
   }
 
-  /** While the slot is on its way: first soon, later no more often than heartbeats. */
+  /** While the Cluster refuses it: first soon, later no more often than heartbeats. */
   private nextPause(): number {
     this.pause = Math.min(this.sent.beat, 2 * this.pause)
     return this.pause * (0.75 + Math.random() / 4)

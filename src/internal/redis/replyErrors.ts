@@ -35,6 +35,21 @@ export const isOnItsWay = (error: unknown): boolean =>
     messageOf(error)
   )
 
+/**
+ * No node of the Cluster serves the key's slot, or the Cluster as a whole serves nobody. Nothing was done.
+ * (ioredis tries again some times before it says so.)
+ */
+export const isDown = (error: unknown): boolean =>
+  /^(Too many Cluster redirections\. Last error: (ReplyError: )?)?CLUSTERDOWN/.test(
+    messageOf(error)
+  )
+
+/** The server is there, has done nothing, and may do it in a while. */
+export const isPassing = (error: unknown): boolean => isOnItsWay(error) || isDown(error)
+
+/** As ioredis says it. */
+export const connectionClosed = (): Error => new Error("Connection is closed.")
+
 /** What the server has refused and will go on to refuse. */
 export const isFinal = (error: unknown): boolean => {
   if (!isServerError(error)) return false

@@ -8,6 +8,8 @@
  * | ------------------------------------------ | ------------------------------------------------- |
  * | a call, and it is not known who has slots  | it goes by the first connections, which are of no shard yet |
  * | a call of a shard that has no connections  | it gets the first ones, or some are made          |
+ * | a slot has another master                  | calls about it that wait for a connection go to that one's |
+ * | connections of several shards end          | the same, of the calls that they leave            |
  * | a master has no slots any more             | its connections are ended when nothing waits there |
  */
 import type { LockClock } from "../engine.js"
@@ -15,6 +17,7 @@ import type { ClientOptions, SubscriberClient } from "./client.js"
 import type { Network } from "./connection.js"
 import { Connections } from "./connections.js"
 import { slotOf } from "./layout.js"
+import { alone } from "./parcel.js"
 import type { Route, Transport } from "./transport.js"
 
 /** Which master has the slots that a connection is for; `undefined` where that is not known yet. */
@@ -29,8 +32,8 @@ export interface ClusterNetwork extends Omit<Network, "dial" | "pause" | "isClus
   masterOf(slot: number): string | undefined
   /** Whether it has any slots. */
   hasSlots(master: string): boolean
-  /** Counts how often it was learnt who has which slots. */
-  readonly learnt: number
+  /** The listener is told each time that it was learnt who has which slots. */
+  whenLearnt(listener: () => void): void
 }
 
 export class Shards implements Transport {
@@ -41,8 +44,7 @@ export class Shards implements Transport {
   private readonly shards = new Map<string, Connections>()
   /** Made before anything was known of the Cluster. */
   private first: { readonly shard: Shard; readonly connections: Connections } | undefined
-  /** When it was last looked which masters have lost their slots, and whether some still have calls. */
-  private lookedAt = 0
+  /** Whether masters may have lost their slots, of which there still are connections. */
   private leaving = false
 
   constructor(
@@ -53,6 +55,11 @@ export class Shards implements Transport {
   ) {
     const shard: Shard = { master: undefined }
     this.first = { shard, connections: this.connectionsOf(shard) }
+    network.whenLearnt(() => {
+      this.leaving = true
+      // (the first ones are of no shard: what waits there goes out when they are there, wherever it belongs)
+      for (const connections of this.shards.values()) this.sort(connections)
+    })
   }
 
   get options(): ClientOptions {
@@ -73,9 +80,12 @@ export class Shards implements Transport {
 
   routeOf(key: string): Route {
     const master = this.network.masterOf(slotOf((this.options.keyPrefix ?? "") + key))
-    if (this.ended || master === undefined) return this.all[0]!
+    if (this.ended || master === undefined) {
+      const { all } = this
+      return all.find(({ isReady }) => isReady) ?? all[0]!
+    }
     const known = this.shards.get(master)
-    if (this.leaving || this.lookedAt !== this.network.learnt) this.dismiss()
+    if (this.leaving) this.dismiss()
     if (known !== undefined) return known
     const connections = this.takeFirst(master) ?? this.connectionsOf({ master })
     this.shards.set(master, connections)
@@ -91,12 +101,27 @@ export class Shards implements Transport {
   }
 
   private connectionsOf(shard: Shard): Connections {
-    return new Connections(
+    const connections: Connections = new Connections(
       this.network.networkOf(shard),
       this.clock,
       this.timeoutMillis,
-      this.schedule
+      this.schedule,
+      () => this.sort(connections)
     )
+    return connections
+  }
+
+  /** Calls that wait there for a connection, and belong to another shard by now, go on by that one's. */
+  private sort(from: Connections): void {
+    if (this.ended) return
+    for (const call of from.kept) {
+      const to = this.routeOf(call.keys[0]!)
+      if (to === from) continue
+      from.settled(call)
+      call.moveTo(to)
+      if (to.isReady) to.send(alone(call))
+      else to.keep(call)
+    }
   }
 
   private get all(): ReadonlyArray<Connections> {
@@ -106,7 +131,6 @@ export class Shards implements Transport {
 
   /** Ends those of masters that have no slots any more. */
   private dismiss(): void {
-    this.lookedAt = this.network.learnt
     this.leaving = false
     for (const [master, connections] of this.shards) {
       if (this.network.hasSlots(master)) continue

@@ -13,12 +13,12 @@ const makeWorld = () => {
   const clock = new ManualClock()
   const dialled: Array<{ readonly shard: Shard; readonly connection: Scripted }> = []
   let masters: ReadonlyArray<string> = []
-  let learnt = 0
+  let whenLearnt = (): void => {}
   const network: ClusterNetwork = {
     options: { keyPrefix: "app:" },
     isLazy: false,
-    get learnt() {
-      return learnt
+    whenLearnt: (listener) => {
+      whenLearnt = listener
     },
     masterOf: (slot) => masters[Math.floor((slot * masters.length) / 16_384)],
     hasSlots: (master) => masters.includes(master),
@@ -51,7 +51,7 @@ const makeWorld = () => {
   const commands = new Commands(shards, { batch: true, prefix: "locks:" })
   const learn = (...names: ReadonlyArray<string>) => {
     masters = names
-    learnt++
+    whenLearnt()
   }
   /** A key, as the user names it, in the slots of that one of so many masters. */
   const keyOf = (index: number, count: number): string => {
@@ -133,6 +133,54 @@ describe("the shards of a Cluster", () => {
     expect(waiting.settled).toMatchObject({ _tag: "Answered" })
     ask(keyOf(1, 2))
     expect(live().map(({ shard }) => shard.master)).toEqual(["b", "c"])
+  })
+
+  it("what waits for a shard's connection goes on by another one's when that has the slot", () => {
+    const { ask, dialled, keyOf, learn, live } = makeWorld()
+    dialled[0]!.connection.greet()
+    learn("a", "b")
+    ask(keyOf(0, 2))
+    ask(keyOf(1, 2))
+    // (the first one is sent again by whatever comes next, and the second has never gone out)
+    dialled[0]!.connection.close()
+    expect(live().map(({ shard }) => shard.master)).toEqual(["b"])
+    dialled[1]!.connection.greet()
+    learn("b")
+    expect(dialled[1]!.connection.sent).toHaveLength(2)
+    learn("c", "b")
+    // (what was sent on a connection that is there stays)
+    expect(live().map(({ shard }) => shard.master)).toEqual(["b"])
+  })
+
+  it("what waits for a connection is kept by those of the new master, until they are there", () => {
+    const { ask, dialled, keyOf, learn, live } = makeWorld()
+    dialled[0]!.connection.greet()
+    learn("a", "b")
+    const call = ask(keyOf(0, 2))
+    dialled[0]!.connection.close()
+    expect(call.settled).toBe(undefined)
+    learn("c", "b")
+    expect(live().map(({ shard }) => shard.master)).toEqual(["c"])
+    live()[0]!.connection.greet()
+    live()[0]!.connection.answer()
+    expect(call.settled).toMatchObject({ _tag: "Answered" })
+    expect(dialled.map(({ shard }) => shard.master)).toEqual(["a", "c"])
+  })
+
+  it("first connections that end leave to each shard what is its own", () => {
+    const { ask, commands, dialled, keyOf, learn, live } = makeWorld()
+    const calls = [0, 1, 2].map((index) => ask(keyOf(index, 3)))
+    dialled[0]!.connection.greet()
+    expect(dialled[0]!.connection.sent).toHaveLength(3)
+    learn("a", "b", "c")
+    dialled[0]!.connection.answer()
+    dialled[0]!.connection.close()
+    expect(calls[0]!.settled).toMatchObject({ _tag: "Answered" })
+    // (one of them after the pause, which follows on the end of its own)
+    ;(commands.clock as ManualClock).advance(100)
+    expect(live().map(({ shard }) => shard.master)).toEqual(["c", "b"])
+    for (const { connection } of live()) connection.greet()
+    for (const { connection } of live()) expect(connection.sent).toHaveLength(1)
   })
 
   it("a slot without a master goes by whatever there is", () => {
