@@ -47,7 +47,7 @@ const newWorker = (text: string) =>
       const lease = yield* Schema.decode(Json)(text).pipe(
         Effect.flatMap((handle) => Lock.adopt(handle, options)),
         Effect.catchAll((error) =>
-          Effect.zipRight(Console.error(error.message), Lock.acquire(key, options))
+          Effect.andThen(Console.error(error.message), Lock.acquire(key, options))
         )
       )
       yield* Console.log(`the new one goes on, ${lease.fencingToken}`)

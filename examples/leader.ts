@@ -24,7 +24,7 @@ const leading = (name: string) =>
     )
     return Console.log(`${name}: leads, term ${fencingToken}`).pipe(
       // both end when the lead is lost, or is given back
-      Effect.zipRight(
+      Effect.andThen(
         Effect.all([rebalancing, reporting], { concurrency: "unbounded", discard: true })
       ),
       Effect.onInterrupt(() => Console.log(`${name}: has cleaned up, still as the leader`))

@@ -49,7 +49,7 @@ const report = Lock.withLockIfAvailable("report", { name: "report" })(some)
 
 const busy = <A, E, R>(work: Effect.Effect<A, E, R>) =>
   work.pipe(
-    Effect.zipRight(some),
+    Effect.andThen(some),
     Effect.catchAll((error) => Effect.logWarning(error)),
     Effect.repeat(Schedule.forever)
   )

@@ -35,7 +35,7 @@ const updateReport = (author: string) =>
       // interrupted if the lease is lost, and then fails with LockLost
       yield* lease.guard(
         Effect.sleep("60 millis").pipe(
-          Effect.zipRight(writeReport(`by ${author}`, lease.fencingToken))
+          Effect.andThen(writeReport(`by ${author}`, lease.fencingToken))
         )
       )
 

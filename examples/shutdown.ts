@@ -19,7 +19,7 @@ const worker = Effect.gen(function* () {
   const ttl = yield* Config.withDefault(Config.duration("TTL"), Duration.seconds(30))
   yield* Console.log("waits for the lock")
   return yield* Lock.withLock("indexer", { ttl, owner: `worker ${process.pid}` })((lease) =>
-    Effect.zipRight(
+    Effect.andThen(
       Console.log(`has the lock, fencing token ${lease.fencingToken}`),
       rebuildIndex
     ).pipe(
