@@ -11,6 +11,7 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -96,6 +97,9 @@ const makeStage = Effect.sync(() => {
     go: Deferred.succeed(gate, undefined)
   }
 })
+
+const logsTo = (lines: Array<string>) =>
+  Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
 
 const ok = HttpServerResponse.text("ok")
 const bytes = (text: string) => new TextEncoder().encode(text)
@@ -343,7 +347,7 @@ describe("a client that disconnects", () => {
   it("while it is handled ends the handler, if that can be interrupted, then the lease", () =>
     inMemory(
       Effect.gen(function* () {
-        for (const uninterruptible of [false, true]) {
+        for (const interruptible of [true, false]) {
           const stage = yield* makeStage
           let ended: "interrupted" | "whole" | undefined
           const handler = stage.play.pipe(
@@ -351,21 +355,41 @@ describe("a client that disconnects", () => {
             Effect.onInterrupt(() => Effect.sync(() => (ended = "interrupted"))),
             Effect.as(ok)
           )
-          const send = yield* serve(
-            Effect.interruptible(
-              byPath()(uninterruptible ? Effect.uninterruptible(handler) : handler)
-            )
-          )
+          // (a server runs its app uninterruptibly, and a router its routes interruptibly)
+          const app = byPath()(handler)
+          const send = yield* serve(interruptible ? Effect.interruptible(app) : app)
           const request = send()
           yield* stage.entered
           yield* request.disconnect
           const { heldCount } = yield* LockInspector.inspect("/k")
-          const meanwhile = uninterruptible ? [heldCount, ended] : [1, undefined]
+          const meanwhile = interruptible ? [1, undefined] : [heldCount, ended]
           expect(meanwhile).toEqual([1, undefined])
-          if (uninterruptible) yield* stage.go
+          if (!interruptible) yield* stage.go
           yield* free("/k")
-          expect(ended).toBe(uninterruptible ? "whole" : "interrupted")
+          expect(ended).toBe(interruptible ? "interrupted" : "whole")
         }
+      })
+    ))
+
+  it("and a timeout around the middleware end the handler before anything else is done", () =>
+    inMemory(
+      Effect.gen(function* () {
+        const done: Array<string> = []
+        const tell = (what: string) => Effect.sync(() => done.push(what))
+        const handler = Effect.onInterrupt(Effect.never, () =>
+          Effect.andThen(Effect.sleep(5), tell("handler"))
+        )
+        const send = yield* serve(
+          Effect.interruptible(
+            Effect.timeoutOrElse(byPath()(handler), {
+              duration: 10,
+              orElse: () => Effect.as(tell("timeout"), HttpServerResponse.empty({ status: 504 }))
+            })
+          )
+        )
+        expect((yield* send().response).status).toBe(504)
+        expect(done).toEqual(["handler", "timeout"])
+        yield* free("/k")
       })
     ))
 
@@ -399,6 +423,8 @@ describe("a lease that is lost", () => {
         for (const outcome of ["interrupted", "succeeds", "fails", "dies"] as const) {
           const stage = yield* makeStage
           const ended: Array<string> = []
+          const end = (name: string) => Effect.sync(() => ended.push(name))
+          const logged: Array<string> = []
           const outcomes = {
             interrupted: Effect.never,
             succeeds: Effect.succeed(ok),
@@ -407,30 +433,41 @@ describe("a lease that is lost", () => {
           }
           const handler = Effect.gen(function* () {
             yield* Effect.forkChild(
-              Effect.onInterrupt(Effect.never, () => Effect.sync(() => ended.push("child"))),
-              { startImmediately: true }
+              Effect.onInterrupt(Effect.never, () => end("child")),
+              {
+                startImmediately: true
+              }
             )
-            yield* Effect.addFinalizer(() => Effect.sync(() => ended.push("finalizer")))
+            yield* Effect.addFinalizer(() => end("finalizer"))
             yield* stage.play
             return yield* outcomes[outcome]
           })
+          const app = HttpLock.make({
+            key: () => "/k",
+            onLost: (_, standard) => Effect.as(end("answer"), standard)
+          })
           const send = yield* serve(
-            byPath()(
+            app(
               outcome === "interrupted"
                 ? Effect.interruptible(handler)
                 : Effect.uninterruptible(handler)
             )
-          )
+          ).pipe(Effect.provide(logsTo(logged)))
           const request = send()
           yield* stage.entered
           yield* lose(stage.leases[0]!)
           if (outcome !== "interrupted") yield* stage.go
           const response = yield* request.response
-          expect(ended.sort()).toEqual(["child", "finalizer"])
+          // once, and after all of the handler
+          expect(ended).toEqual(["child", "finalizer", "answer"])
           const [status, code, text] = yield* problemOf(response)
           expect([status, code]).toEqual([500, "LockLost"])
           expect(response.headers.has("retry-after")).toBe(false)
           expect(text).not.toContain("/k")
+          // what the client is not told
+          const failures = { interrupted: [], succeeds: [], fails: ["an error"], dies: ["a bug"] }
+          const told = logged.filter((line) => line.includes("A handler failed"))
+          expect(told.map((line) => /an error|a bug/.exec(line)?.[0])).toEqual(failures[outcome])
         }
       })
     ))
@@ -449,13 +486,22 @@ describe("a lease that is lost", () => {
           }),
           // the handler has ended well by then
           Effect.tap(() => Effect.suspend(() => lose(stage.leases[0]!))),
-          HttpMiddleware.cors({ allowedOrigins: ["https://a.example"] })
+          HttpMiddleware.cors({ allowedOrigins: ["https://a.example"] }),
+          (app) =>
+            Effect.andThen(
+              HttpEffect.appendPreResponseHandler((_, response) =>
+                Effect.succeed(HttpServerResponse.setHeader(response, "content-encoding", "gzip"))
+              ),
+              app
+            )
         )
         const send = yield* serve(app)
         const response = yield* send("/k", { headers: { origin: "https://a.example" } }).response
         expect((yield* problemOf(response)).slice(0, 2)).toEqual([500, "LockLost"])
         expect(response.headers.get("access-control-allow-origin")).toBe("https://a.example")
+        // (of the body that is not sent)
         expect(response.headers.has("etag")).toBe(false)
+        expect(response.headers.has("content-encoding")).toBe(false)
         expect(answers).toBe(1)
       })
     ))

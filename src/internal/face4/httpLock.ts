@@ -73,13 +73,15 @@ const inFiber = <A, E, R>(
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const done = Deferred.makeUnsafe<A, E | LockLost>()
-      const staying = Effect.flatMap(Effect.exit(handler), (exit) =>
-        // what it did in spite of a loss is for the guard to conclude
-        Effect.flatMap(lease.isHeld, (isHeld) => {
-          if (!isHeld) return exit
-          Deferred.doneUnsafe(done, exit)
-          return Effect.interruptible(Effect.never)
-        })
+      // what it did in spite of a loss is for the guard to conclude: nothing of that may be skipped
+      const staying = Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Effect.exit(restore(handler)), (exit) =>
+          Effect.flatMap(lease.isHeld, (isHeld) => {
+            if (!isHeld) return exit
+            Deferred.doneUnsafe(done, exit)
+            return Effect.interruptible(Effect.never)
+          })
+        )
       )
       // (it ends after the finalizers that the handler adds)
       const own = yield* Scope.fork(scope, "sequential")
