@@ -11,6 +11,8 @@ import { basename, dirname, join } from "node:path"
 
 process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
+/** Blocks that import from here are for Effect 4: they have a folder of their own. */
+const effect4 = "effect-redis-lock/effect4"
 const problems: Array<string> = []
 const documents = new Map<string, string>()
 
@@ -46,7 +48,8 @@ function extract(document: string): void {
 function write(document: string, start: number, code: ReadonlyArray<string>): void {
   const name = `${document.replaceAll("/", "-")}.${start}.ts`
   documents.set(name, document)
-  writeFileSync(join(outDir, name), "\n".repeat(start) + code.join("\n") + "\n")
+  const text = "\n".repeat(start) + code.join("\n") + "\n"
+  writeFileSync(join(outDir, text.includes(`"${effect4}`) ? "effect4" : "", name), text)
 }
 
 /** The lines of a document that are not in a block of code, with their numbers. */
@@ -94,23 +97,31 @@ function checkLinks(document: string): void {
 }
 
 rmSync(outDir, { recursive: true, force: true })
-mkdirSync(outDir, { recursive: true })
-writeFileSync(
-  join(outDir, "tsconfig.json"),
-  JSON.stringify({ extends: "../../tsconfig.json", include: ["*.ts"] })
-)
+mkdirSync(join(outDir, "effect4"), { recursive: true })
+const projects = [
+  [outDir, "../../tsconfig.json"],
+  [join(outDir, "effect4"), "../../../tsconfig.effect4.json"]
+] as const
+for (const [project, config] of projects) {
+  writeFileSync(
+    join(project, "tsconfig.json"),
+    JSON.stringify({ extends: config, include: ["*.ts"], exclude: [] })
+  )
+}
 for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src", ".ts")]) {
   extract(document)
 }
 for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
 
-const tsc = spawnSync("npx", ["tsc", "--pretty", "false", "-p", outDir], { encoding: "utf8" })
-for (const line of tsc.stdout.split("\n").filter((it) => it.trim() !== "")) {
-  const at = /^(.+?)\((\d+),(\d+)\): (.*)$/.exec(line)
-  const document = at === null ? undefined : documents.get(basename(at[1]!))
-  problems.push(document === undefined ? line : `${document}:${at![2]}:${at![3]}: ${at![4]}`)
+for (const [project] of projects) {
+  const tsc = spawnSync("npx", ["tsc", "--pretty", "false", "-p", project], { encoding: "utf8" })
+  for (const line of tsc.stdout.split("\n").filter((it) => it.trim() !== "")) {
+    const at = /^(.+?)\((\d+),(\d+)\): (.*)$/.exec(line)
+    const document = at === null ? undefined : documents.get(basename(at[1]!))
+    problems.push(document === undefined ? line : `${document}:${at![2]}:${at![3]}: ${at![4]}`)
+  }
+  if (tsc.status !== 0 && problems.length === 0) problems.push(tsc.stderr)
 }
-if (tsc.status !== 0 && problems.length === 0) problems.push(tsc.stderr)
 
 if (problems.length > 0) console.error(problems.join("\n"))
 else console.log(`${documents.size} blocks compile, ${links} links lead to something`)

@@ -65,8 +65,30 @@ function pack(): string {
   return join(temporary, packed.filename)
 }
 
+/** What both faces share comes out of both builds, one over the other: it has to be the same. */
+function compareBuilds(): void {
+  const directory = join(temporary, "effect4")
+  run(root, "npx tsc -p tsconfig.build4.json --outDir", directory)
+  const own = /^(effect4|internal\/(face4|with-effect-3-import))\//
+  const shared = readdirSync(directory, { recursive: true, encoding: "utf8" }).filter(
+    (name) => /\.(js|d\.ts)$/.test(name) && !own.test(name)
+  )
+  assert(shared.length > 0)
+  for (const name of shared) {
+    const [ours, theirs] = [join(root, "dist"), directory].map((it) =>
+      readFileSync(join(it, name), "utf8")
+    )
+    assert.equal(theirs, ours, `dist/${name} is another for Effect 4`)
+  }
+  console.log(`${shared.length} files are the same for both faces`)
+}
+
+/** The path of the modules for a version of Effect. */
+type Face = "effect-redis-lock" | "effect-redis-lock/effect4"
+
 interface Setup {
   readonly name: string
+  readonly face: Face
   readonly packages: ReadonlyArray<string>
 }
 
@@ -77,18 +99,43 @@ const platform = "@effect/platform"
 const lowest = (name: string): string =>
   `${name}@${/\d+\.\d+\.\d+/.exec(manifest.peerDependencies[name])![0]}`
 
+/** What the README has one install beside the package and ioredis. */
+const saidToInstall = (effect: string): ReadonlyArray<string> => {
+  const commands = [...readme.matchAll(/^npm install effect-redis-lock (.*) ioredis$/gm)]
+  const said = commands.map(([, packages]) => packages!.split(" ")).find((it) => it[0] === effect)
+  assert(said !== undefined, `README.md does not say how to install it beside ${effect}`)
+  return said
+}
+
 /** The newest as of now, or, of ioredis, what the tests are run with. */
 const setups = (): ReadonlyArray<Setup> => {
-  const command = /^npm install effect-redis-lock (.*) ioredis$/m.exec(readme)
-  assert(command !== null, "README.md does not say how to install it")
-  const said = command[1]!.split(" ")
+  const said = saidToInstall("effect@3")
+  const said4 = saidToInstall("effect@4")
   const platforms = said.includes(platform) ? [] : [`${platform}@${versions[platform]}`]
   return [
-    { name: "lowest", packages: ["effect", platform, "ioredis"].map(lowest) },
-    { name: "highest", packages: [...said, ...platforms, `ioredis@${versions.ioredis}`] },
+    { name: "lowest", face: manifest.name, packages: ["effect", platform, "ioredis"].map(lowest) },
+    {
+      name: "highest",
+      face: manifest.name,
+      packages: [...said, ...platforms, `ioredis@${versions.ioredis}`]
+    },
     {
       name: `without ${platform}, ioredis 5`,
+      face: manifest.name,
       packages: [`effect@${versions.effect}`, versions.ioredis5!.replace("npm:", "")]
+    },
+    {
+      name: "Effect 4",
+      face: `${manifest.name}/effect4`,
+      packages: [...said4, "@effect/platform-node@4", `ioredis@${versions.ioredis}`]
+    },
+    {
+      name: "the first Effect 4, ioredis 5",
+      face: `${manifest.name}/effect4`,
+      packages: [
+        `effect@${/\d+\.\d+\.\d+$/.exec(manifest.peerDependencies.effect)![0]}`,
+        versions.ioredis5!.replace("npm:", "")
+      ]
     }
   ]
 }
@@ -133,11 +180,14 @@ const check = (project: string, file: string, options: Record<string, unknown>) 
 }
 
 /** The README's first example under the strictest settings; our own types without skipLibCheck, too. */
-function compile(project: string, url: string, withAll: boolean): void {
+function compile(project: string, face: Face, url: string, withAll: boolean): void {
   const example = /^```ts\n([^]*?)^```$/m.exec(readme)?.[1]
   assert(example !== undefined, "README.md has no ```ts example")
-  writeFileSync(join(project, "main.ts"), example.replaceAll("redis://127.0.0.1:6379", url))
-  const all = subpathsOf(project)
+  writeFileSync(
+    join(project, "main.ts"),
+    inFace(face, example).replaceAll("redis://127.0.0.1:6379", url)
+  )
+  const all = subpathsOf(project, face)
     .map((name, index) => `export * as module${index} from "${name}"\n`)
     .join("")
   writeFileSync(join(project, "all.ts"), all)
@@ -163,12 +213,26 @@ const subpaths: ReadonlyArray<string> = Object.keys(manifest.exports)
   .filter((path) => !path.includes("*") && !path.endsWith(".json"))
   .map((path) => manifest.name + path.slice(1))
 
+/** An example for the other face differs in where it imports from. */
+const inFace = (face: Face, code: string): string =>
+  code.replaceAll(`"${manifest.name}"`, JSON.stringify(face))
+
+const isOfEffect4 = (path: string): boolean => path.startsWith(`${manifest.name}/effect4`)
+
+/** Errors and options, which are the same for both faces. */
+const ofBoth = ["Lease", "LockError"].map((name) => `${manifest.name}/${name}`)
+
+const isOf = (face: Face, path: string): boolean =>
+  ofBoth.includes(path) || isOfEffect4(path) === isOfEffect4(face)
+
 const hasPlatform = (project: string): boolean =>
   existsSync(join(project, "node_modules", platform))
 
-/** Those that work there: only HttpLock needs @effect/platform. */
-const subpathsOf = (project: string): ReadonlyArray<string> =>
-  subpaths.filter((name) => hasPlatform(project) || !name.endsWith("/HttpLock"))
+/** Those that work there: only the HttpLock for Effect 3 needs @effect/platform. */
+const subpathsOf = (project: string, face: Face): ReadonlyArray<string> =>
+  subpaths.filter(
+    (name) => isOf(face, name) && (hasPlatform(project) || name !== `${manifest.name}/HttpLock`)
+  )
 
 // -----------------------------------------------------------------------------
 // imports, requires and bundles
@@ -188,11 +252,19 @@ const tryImports = (
   return JSON.parse(run(project, "node --input-type=module --eval", script))
 }
 
-function checkImports(project: string): void {
-  const works = subpathsOf(project)
+/** What is said where something is not there: a path of ours is the sentence that helps. */
+const expectedOf = (project: string, face: Face, path: string): RegExp =>
+  subpathsOf(project, face).includes(path)
+    ? /^ok$/
+    : isOf(face, path)
+      ? /^ERR_MODULE_NOT_FOUND.*@effect\/platform/
+      : isOfEffect4(path)
+        ? /^ERR_PACKAGE_PATH_NOT_EXPORTED.*\/with-effect-3-import\/effect-redis-lock\.js$/
+        : /^ERR_MODULE_NOT_FOUND.*\/with-effect-4-import\/effect-redis-lock\/effect4\.js$/
+
+function checkImports(project: string, face: Face): void {
   for (const [name, end] of Object.entries(tryImports(project, subpaths))) {
-    const expected = works.includes(name) ? /^ok$/ : /^ERR_MODULE_NOT_FOUND.*@effect\/platform/
-    assert.match(end, expected, name)
+    assert.match(end, expectedOf(project, face, name), name)
   }
   const internals = filesBelow("dist/internal")
     .filter((name) => name.endsWith(".js"))
@@ -221,8 +293,8 @@ Promise.all([LocksLive, MemoryLockStore.layer].map((live) =>
 const names = "Lock, LockError, MemoryLockStore, RedisLockStore"
 const allWell = "true true true true"
 
-function checkCommonJs(project: string, url: string): void {
-  const required = `const { Effect } = require("effect")\nconst { ${names} } = require("effect-redis-lock")`
+function checkCommonJs(project: string, face: Face, url: string): void {
+  const required = `const { Effect } = require("effect")\nconst { ${names} } = require("${face}")`
   writeFileSync(join(project, "required.cjs"), required + program(url))
   // Node.js 20.19, 22.12 and later
   const { require_module } = process.features as { readonly require_module?: boolean }
@@ -232,16 +304,16 @@ function checkCommonJs(project: string, url: string): void {
     const { stderr } = spawnSync("node", ["required.cjs"], { cwd: project, encoding: "utf8" })
     assert.match(stderr, /ERR_REQUIRE_ESM/)
   }
-  const imported = `void (async () => {\nconst { Effect } = await import("effect")\nconst { ${names} } = await import("effect-redis-lock")`
+  const imported = `void (async () => {\nconst { Effect } = await import("effect")\nconst { ${names} } = await import("${face}")`
   writeFileSync(join(project, "imported.cjs"), `${imported}${program(url)}})()`)
   assert.equal(run(project, "node imported.cjs").trim(), allWell)
 }
 
 /** With the banner that the guide gives, which ioredis needs in an ES module. */
-function checkBundles(project: string, url: string): void {
+function checkBundles(project: string, face: Face, url: string): void {
   const banner = /^ *--banner:js="(.*)"/m.exec(guide)?.[1]
   assert(banner !== undefined, "docs/guide.md has no banner for esbuild")
-  const imports = `import { Effect } from "effect"\nimport { ${names} } from "effect-redis-lock"`
+  const imports = `import { Effect } from "effect"\nimport { ${names} } from "${face}"`
   writeFileSync(join(project, "bundled.mjs"), imports + program(url))
   const esbuild = join(root, "node_modules/.bin/esbuild")
   for (const [format, out, ...more] of [
@@ -339,19 +411,20 @@ await announceRedisServer()
 const redis = await startRedis()
 try {
   const tarball = pack()
+  compareBuilds()
   checkCli(tarball, redis.url)
-  for (const [index, { name, packages }] of setups().entries()) {
+  for (const [index, { face, name, packages }] of setups().entries()) {
     const project = join(temporary, `project-${index}`)
     install(project, tarball, packages)
     assert.equal(
       hasPlatform(project),
-      packages.some((it) => it.startsWith(platform))
+      packages.some((it) => it.startsWith(`${platform}@`))
     )
     if (index === 0) checkLinks(join(project, "node_modules", manifest.name))
-    compile(project, redis.url, index === 0)
-    checkImports(project)
-    checkCommonJs(project, redis.url)
-    checkBundles(project, redis.url)
+    compile(project, face, redis.url, index === 0)
+    checkImports(project, face)
+    checkCommonJs(project, face, redis.url)
+    checkBundles(project, face, redis.url)
     const said = run(project, "node main.js")
     console.log(`${name} (${packages.join(" ")}): the README's example says:\n${said}`)
   }

@@ -22,6 +22,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import * as Schema from "effect/Schema"
 import { type Handle as Sealed, type HandleEncoded, isSealed } from "./internal/faces/handle.js"
 

@@ -22,6 +22,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"

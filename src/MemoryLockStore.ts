@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { onEffectClock } from "./internal/face/memoryStore.js"

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import type * as Config from "effect/Config"
 import type * as ConfigError from "effect/ConfigError"
 import * as Effect from "effect/Effect"

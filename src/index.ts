@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 
 /** @since 0.1.0 */
 export * as CronJob from "./CronJob.js"

@@ -15,6 +15,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import type * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"

@@ -17,6 +17,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import { inspectKey, listKeys, watchKeys } from "../internal/face4/inspector.js"

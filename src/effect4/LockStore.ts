@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import * as Context from "effect/Context"
 import type * as Types from "../internal/faces/lockStore.js"
 

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { onEffectClock } from "../internal/face4/memoryStore.js"

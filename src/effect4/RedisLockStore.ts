@@ -5,6 +5,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

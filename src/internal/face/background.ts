@@ -1,12 +1,11 @@
 /** What runs in the background of a layer. */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { type Defaults, LockStore } from "../../LockStore.js"
 import { show } from "../common/options.js"
-import { defect } from "./causes.js"
-import { quietly } from "./logs.js"
+import { defect, isInterruption } from "./causes.js"
+import { quietly } from "../faces/logs.js"
 
 /** For as long as the scope is open. Nobody is told of its failure but by the log. */
 const inBackground = <A, E, R>(
@@ -15,8 +14,8 @@ const inBackground = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<void, never, R | Scope.Scope> =>
   Effect.catchAllCause(effect, (cause) =>
-    Cause.isInterruptedOnly(cause)
-      ? Effect.failCause(cause as Cause.Cause<never>)
+    isInterruption(cause)
+      ? Effect.failCause(cause)
       : quietly(
           key,
           owner,

@@ -10,3 +10,7 @@ export const defect = (sentence: string): Exit.Exit<never> =>
 /** The first error of a cause. */
 export const errorIn = <E>(cause: Cause.Cause<E>): E | undefined =>
   Option.getOrUndefined(Cause.failureOption(cause))
+
+/** Whether it is an interruption, and nothing else. */
+export const isInterruption = (cause: Cause.Cause<unknown>): cause is Cause.Cause<never> =>
+  Cause.isInterruptedOnly(cause)

@@ -1,35 +1,31 @@
 /** Candidates for the lead of a key, and those who observe it. */
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { identity } from "effect/Function"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Lease, Options as LeaseOptions } from "../../Lease.js"
+import type { DurationInput, Lease } from "../../Lease.js"
 import { LockLost, LockStoreError } from "../../LockError.js"
-import type { LockStore, Look } from "../../LockStore.js"
-import { checkEvery, notADuration, show } from "../common/options.js"
-import { defect, errorIn } from "./causes.js"
+import type { LockStore } from "../../LockStore.js"
+import { decodeOptions } from "../faces/decodeOptions.js"
+import { decodeEvery, isSameTerm, leaderIn, patience, tellDropped } from "../faces/lead.js"
+import type { LeaderInfo, Options } from "../faces/leader.js"
+import { checkRetry } from "../faces/outages.js"
 import { backgroundLayer } from "./background.js"
 import { type Body, bodyWith, underLease } from "./body.js"
+import { defect, errorIn, isInterruption } from "./causes.js"
 import { comparingFirst } from "./comparingFirst.js"
-import { decodeOptions } from "../faces/decodeOptions.js"
 import type { HeldLease } from "./lease.js"
-import { quietly } from "./logs.js"
 import { lookAt } from "./look.js"
-import { toMillis } from "../faces/millis.js"
-import { checkRetry, type OutageOptions, throughOutages } from "./outages.js"
+import { throughOutages } from "./outages.js"
 import { ownLock, type Share } from "./share.js"
 
 // ---------------------------------------------------------------- candidates
-
-type Options = LeaseOptions & OutageOptions
 
 /** A lock, of which others are told who has it. */
 const lead: Share<HeldLease, never> = {
@@ -37,9 +33,6 @@ const lead: Share<HeldLease, never> = {
   direct: true,
   spans: { acquire: "Leader.stand", hold: "Leader.lead" }
 }
-
-/** To wait is what most candidates do: for as long as it takes, and it is no news. */
-const patience = { waitAtMost: Duration.infinity, warnAfter: Duration.infinity }
 
 /** Stands for the lead until its work has ended by itself. */
 export const standing = <A, E, R>(
@@ -88,7 +81,10 @@ const term = <A, E, R>(
       // a defect is a mistake of the program, whoever leads
       const defects = own === undefined ? Option.none() : defectsIn(own)
       if (Option.isSome(defects)) return Effect.succeed(Exit.failCause(defects.value))
-      return Effect.as(tellDropped(lease, options, own), undefined)
+      const isDropped = own !== undefined && !(Exit.isFailure(own) && isInterruption(own.cause))
+      return isDropped
+        ? Effect.as(tellDropped(lease, options?.owner, own!), undefined)
+        : Effect.succeed(undefined)
     })
   })
 
@@ -112,27 +108,6 @@ const isLossOf = ({ fencingToken, key }: HeldLease, cause: Cause.Cause<unknown>)
     (error) => error instanceof LockLost && error.key === key && error.fencingToken === fencingToken
   )
 
-/** What the work ended with, other than by the interruption. */
-const tellDropped = (
-  { fencingToken, key }: HeldLease,
-  options: Options | undefined,
-  own: Exit.Exit<unknown, unknown> | undefined
-): Effect.Effect<void> => {
-  if (own === undefined || (Exit.isFailure(own) && Cause.isInterruptedOnly(own.cause))) {
-    return Effect.void
-  }
-  const what = Exit.isSuccess(own)
-    ? "It had succeeded."
-    : `It had failed: ${Cause.pretty(own.cause)}`
-  return quietly(
-    key,
-    options?.owner,
-    Effect.logWarning(
-      `The lead of ${show(key)} (term ${fencingToken}) was lost before its work had ended. What it ended with is dropped, and this process stands again. ${what}`
-    )
-  )
-}
-
 /** The same in the background. The options are looked at when the layer is built. */
 export const standingLayer = <A, E, R>(
   key: string,
@@ -149,68 +124,27 @@ export const standingLayer = <A, E, R>(
 
 // ---------------------------------------------------------------- observers
 
-interface LeaderInfo {
-  readonly owner: string | undefined
-  readonly term: number
-  readonly since: DateTime.Utc
-  readonly incarnation: string | undefined
-}
-
 export const currentLeader = (
   key: string
 ): Effect.Effect<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
   Effect.flatMap(lookAt(key, 1), (look) => leaderIn(key, look))
 
-const leaderIn = (
-  key: string,
-  { held, kind }: Look
-): Effect.Effect<Option.Option<LeaderInfo>, LockStoreError> => {
-  const [leader] = held
-  if (leader === undefined || leader.foreign || kind !== "lock") return Effect.succeedNone
-  const { fencingToken, heldFor, incarnation, isLeft, owner } = leader
-  if (isLeft === true) return Effect.succeedNone
-  if (fencingToken === undefined || heldFor === undefined) {
-    return Effect.fail(
-      new LockStoreError({
-        operation: "look",
-        key,
-        detail:
-          "Somebody leads, and the store does not know who: the record of the grant is gone (deleted, or evicted). The next leader's will be there.",
-        transient: true
-      })
-    )
-  }
-  return Effect.map(DateTime.now, (now) =>
-    Option.some({
-      owner,
-      term: fencingToken,
-      since: DateTime.subtractDuration(now, heldFor),
-      incarnation
-    })
-  )
-}
-
 export const leaderChanges = (
   key: string,
-  every: Duration.DurationInput
+  every: DurationInput
 ): Stream.Stream<Option.Option<LeaderInfo>, LockStoreError, LockStore> =>
   Stream.suspend(() => {
-    const millis = toMillis(every)
-    const impossible = millis === undefined ? notADuration("every", every) : checkEvery(millis)
-    if (impossible !== undefined) {
-      return Stream.die(new Cause.IllegalArgumentException(impossible))
-    }
+    const millis = decodeEvery(every)
+    if (typeof millis === "string") return Stream.fromEffect(defect(millis))
     // what is not known is not told
     const known = Effect.catchIf(
       Effect.asSome(currentLeader(key)),
       ({ transient }) => transient,
       () => Effect.succeedNone
     )
-    return Stream.repeatEffectWithSchedule(known, Schedule.spaced(Duration.millis(millis!))).pipe(
-      Stream.filterMap(identity),
+    return Stream.repeatEffectWithSchedule(known, Schedule.spaced(Duration.millis(millis))).pipe(
+      Stream.filter(Option.isSome),
+      Stream.map(({ value }) => value),
       Stream.changesWith(isSameTerm)
     )
   })
-
-const isSameTerm = (a: Option.Option<LeaderInfo>, b: Option.Option<LeaderInfo>): boolean =>
-  Option.getOrUndefined(a)?.term === Option.getOrUndefined(b)?.term

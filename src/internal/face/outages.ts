@@ -1,43 +1,17 @@
-/** What goes on through an outage of the store, and what is logged of it. */
-import * as Effect from "effect/Effect"
+/** How long a candidate, or a job, waits for a store that has failed. */
+import type * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type { LockStoreError } from "../../LockError.js"
-import { checkSchedule } from "../common/options.js"
-import { quietly } from "./logs.js"
+import { type OutageOptions, retrying } from "../faces/outages.js"
 
 /** Pauses from 100 ms to half a second, not in step with others: soon there when the store is back. */
-const patiently: Schedule.Schedule<unknown, LockStoreError> = Schedule.exponential(
-  "100 millis"
-).pipe(Schedule.union(Schedule.spaced("500 millis")), Schedule.jittered)
+const patiently = Schedule.jittered(
+  Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("500 millis"))
+)
 
-export interface OutageOptions {
-  readonly retry?: Schedule.Schedule<unknown, LockStoreError> | undefined
-  readonly owner?: string | undefined
-}
-
-/** A sentence where the option is impossible. */
-export const checkRetry = (options: OutageOptions | undefined): string | undefined =>
-  options?.retry === undefined
-    ? undefined
-    : checkSchedule(options.retry, Schedule.isSchedule(options.retry))
-
-/** Tries again, as the schedule says, where the store has failed by what can pass. */
+/** Tries again, as the option says, where the store has failed by what can pass. */
 export const throughOutages = <A, R>(
   key: string,
   options: OutageOptions | undefined,
   attempt: Effect.Effect<A, LockStoreError, R>
-): Effect.Effect<A, LockStoreError, R> =>
-  Effect.suspend(() => {
-    let isTold = false
-    const told = Effect.tapError(attempt, (error) => {
-      const log = isTold ? Effect.logDebug : Effect.logWarning
-      isTold = true
-      return error.transient
-        ? quietly(key, options?.owner, log(`${error.message} It is tried again.`))
-        : Effect.void
-    })
-    return Effect.retry(told, {
-      schedule: options?.retry ?? patiently,
-      while: ({ transient }) => transient
-    })
-  })
+): Effect.Effect<A, LockStoreError, R> => retrying(key, options, patiently, attempt)

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type * as FiberRefs from "effect/FiberRefs"
 import { Inherited, interruptible, startLike } from "./fork.js"
-import { quietly } from "./logs.js"
+import { quietly } from "../faces/logs.js"
 
 /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
 export const warnAs = (

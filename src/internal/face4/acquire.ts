@@ -23,6 +23,7 @@ import type { HeldLease } from "./lease.js"
 import { limitsSeen } from "./limits.js"
 import { engineStoreOf } from "./publicStore.js"
 import { ownLease } from "./reentrant.js"
+import { afterwards } from "./resuming.js"
 import type { Share } from "./share.js"
 import { scopedShared, type SharedLease } from "./sharedLease.js"
 import { traceAcquisition } from "./spans.js"
@@ -120,8 +121,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 
   private readonly onExit = (exit: SeveralExit): void => {
     this.exit = exit
+    const { resume } = this
     // (what is resumed here may have been interrupted: `failed` gives it back)
-    this.resume?.(acquireExit(exit, this.kind, defect))
+    if (resume !== undefined) afterwards(() => resume(acquireExit(exit, this.kind, defect)))
   }
 
   private askedOfOther(): Effect.Effect<Engine.Grant, AcquireError> {
@@ -216,7 +218,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       if (asks.take === undefined) cancel(nothing)
       else {
         return Effect.callback((resume) =>
-          cancel(() => resume(Effect.failCause(cause as Cause.Cause<LockStoreError>)))
+          cancel(() =>
+            afterwards(() => resume(Effect.failCause(cause as Cause.Cause<LockStoreError>)))
+          )
         )
       }
     }
@@ -233,7 +237,9 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
 const nothing = (): void => {}
 
 const releaseOf = (grant: Engine.Grant, { unsafeNow }: LockClock): Effect.Effect<void> =>
-  Effect.callback((resume) => grant.release(unsafeNow(), () => resume(Effect.void), true))
+  Effect.callback((resume) =>
+    grant.release(unsafeNow(), () => afterwards(() => resume(Effect.void)), true)
+  )
 
 /**
  * Takes a lease and goes on with it, in an uninterruptible region. `use` starts its renewal and, unless

@@ -17,3 +17,7 @@ export const hasError = <E>(cause: Cause.Cause<E>, error: unknown): boolean =>
 
 export const withoutInterruptions = <E>(cause: Cause.Cause<E>): Cause.Cause<E> =>
   Cause.fromReasons(cause.reasons.filter((reason) => !Cause.isInterruptReason(reason)))
+
+/** Whether it is an interruption, and nothing else. */
+export const isInterruption = (cause: Cause.Cause<unknown>): cause is Cause.Cause<never> =>
+  Cause.hasInterruptsOnly(cause)

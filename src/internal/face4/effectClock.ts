@@ -7,8 +7,8 @@ import { maxDelay } from "../common/timing.js"
 import type { LockClock } from "../faces/lockStore.js"
 
 export const lockClock = (clock: Clock.Clock, context: Context.Context<never>): LockClock => {
-  // to the microsecond: a number cannot hold nanoseconds since 1970
-  const now = () => Math.round(Number(clock.currentTimeNanosUnsafe()) / 1e3) / 1e3
+  // (the wall's time, which `currentTimeNanos` tells, can be set)
+  const now = () => Math.round(Number(clock.monotonicTimeNanosUnsafe()) / 1e3) / 1e3
   // whoever makes the store may be in an uninterruptible region; a timer can always be cancelled
   const run = Effect.runForkWith(context)
   // whole milliseconds: a remainder too small to sleep for would be slept for ever; and not more than

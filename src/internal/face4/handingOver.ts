@@ -14,6 +14,7 @@ import type { LeaseCore } from "../lease/core.js"
 import { causeOf, lockStoreError } from "../faces/answers.js"
 import { type Handle, sealed } from "../faces/handle.js"
 import type { Hold } from "../faces/holds.js"
+import { resuming } from "./resuming.js"
 
 /** How much of the key a lease is of, and of what capacity. */
 export interface Portion {
@@ -68,7 +69,8 @@ export const handingOver = (
         ...(firstFencingToken === undefined ? {} : { firstFencingToken }),
         ...(hold.store.identity === undefined ? {} : { store: hold.store.identity })
       })
-      return Effect.callback<Handle, LockLost | LockStoreError>((resume) => {
+      return Effect.callback<Handle, LockLost | LockStoreError>((told) => {
+        const resume = resuming(told)
         core.handOver((failure) => {
           if (failure !== undefined) return resume(Effect.failCause(causeOf(failure)))
           if (core.released !== "Confirmed") {

@@ -26,8 +26,9 @@ import { signalOf } from "../faces/signal.js"
 import { guard, guarded } from "./guard.js"
 import { all, handingOver, type Portion } from "./handingOver.js"
 import type { Hold, OfKey, Shareable } from "../faces/holds.js"
-import { logFailedRenewal, logWarning } from "./logs.js"
+import { logFailedRenewal, logWarning } from "../faces/logs.js"
 import { Renewal } from "./renewal.js"
+import { afterwards, resuming } from "./resuming.js"
 import { answered, traceRelease } from "./spans.js"
 import type { LockMetrics } from "./telemetry.js"
 
@@ -88,7 +89,7 @@ export class HeldLease implements Shareable, LeaseFace {
           if (failure !== undefined) resume(Exit.failCause(causeOf(failure)))
           else resume(this.checkHeld() ? Effect.void : Effect.fail(this.loss))
         }
-        return Effect.sync(this.core.verify(onExit))
+        return Effect.sync(this.core.verify(resuming(onExit)))
       })
     })
   }
@@ -196,8 +197,8 @@ export class HeldLease implements Shareable, LeaseFace {
   }
 
   hasEnded(): void {
-    // the renewal fiber runs in place, and may log
-    if (this.renewal !== undefined) isolated(this.renewal.wake, undefined)
+    // (it may log, in place)
+    if (this.renewal !== undefined) isolated(this.renewal.ended, undefined)
   }
 
   releaseFailed(): void {
@@ -232,7 +233,7 @@ export class HeldLease implements Shareable, LeaseFace {
     // mostly where it was passed on within this process
     if (exit !== undefined) return next(exit)
     return Effect.callback<A, E>((resume) => {
-      onLateExit = (late) => resume(Effect.suspend(() => next(late)))
+      onLateExit = (late) => afterwards(() => resume(Effect.suspend(() => next(late))))
     })
   }
 

@@ -12,6 +12,7 @@ import { StoreFailure } from "../engine.js"
 import { acquireExit, causeOf, publicContention, publicLook } from "../faces/answers.js"
 import { defect } from "./causes.js"
 import { inClosing } from "../faces/closing.js"
+import { resuming } from "./resuming.js"
 import { Opaque } from "../faces/opaque.js"
 import { type Asking, lookAtAll } from "../faces/snapshots.js"
 
@@ -29,7 +30,7 @@ const asked = <Answer, A, E>(
     let resume: ((exit: Exit.Exit<A, E>) => void) | undefined
     const forget = ask((answer) => {
       exit = exitOf(answer)
-      resume?.(exit)
+      if (resume !== undefined) resuming(resume)(exit)
     })
     if (exit !== undefined) return exit
     const turn = Effect.callback<A, E>((tell) => {

@@ -7,6 +7,7 @@ import { causeOf, lockStoreError } from "../faces/answers.js"
 import { Hold, type Shareable } from "../faces/holds.js"
 import type { Portion } from "./handingOver.js"
 import { HeldLease } from "./lease.js"
+import { resuming } from "./resuming.js"
 import { type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
 
@@ -52,7 +53,8 @@ export class HeldWrite extends HeldRead {
       // from the sending on, whatever becomes of it
       this.isDowngrading = true
       for (const write of this.inner ?? []) if (!write.isRead) write.end()
-      return Effect.callback<void, LockLost | LockStoreError>((resume) => {
+      return Effect.callback<void, LockLost | LockStoreError>((told) => {
+        const resume = resuming(told)
         const unwatch = this.onEnd(() => resume(Effect.fail(this.loss)))
         core.reshare(1, (failure) => {
           unwatch()

@@ -2,7 +2,7 @@
  * Metrics, and whether there are spans. Metrics are tagged by a lock's `name`, never by its key: the
  * registry keeps every combination of tags for ever.
  */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import type { LossReason } from "../../LockError.js"
@@ -19,8 +19,8 @@ export interface LockMetrics {
   readonly releaseFailed: () => void
 }
 
-/** 1 ms to half a minute and more. */
-const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 2, count: 16 })
+/** 1 ms to half a minute, and more. */
+const boundaries = Metric.exponentialBoundaries({ start: 1, factor: 2, count: 17 })
 
 const makeNamed = (name: string) => {
   const attributes = { lock: name }
@@ -29,13 +29,22 @@ const makeNamed = (name: string) => {
     metric: string,
     description: string,
     more: Readonly<Record<string, string>> = {}
-  ) => Metric.counter(named(metric), { description, attributes: { ...attributes, ...more } })
+  ) =>
+    Metric.counter(named(metric), {
+      description,
+      attributes: { ...attributes, ...more },
+      // what is no counter for sure is exported as a gauge
+      incremental: true
+    })
   const gauge = (metric: string, description: string) =>
     Metric.gauge(named(metric), { description, attributes })
   const histogram = (metric: string, description: string) =>
     Metric.histogram(named(metric), { description, attributes, boundaries })
   const lost = (reason: LossReason) => counter("lost", "Leases lost, by reason", { reason })
   return {
+    /** As whom it was used last. */
+    registry: undefined as Metric.MetricRegistry | undefined,
+    labels: undefined as Readonly<Record<string, string>> | undefined,
     held: gauge("held", "Leases held now"),
     waiting: gauge("waiting", "Callers that wait for a lock that somebody else has"),
     acquired: counter("acquired", "Leases granted"),
@@ -57,7 +66,9 @@ const makeNamed = (name: string) => {
   }
 }
 
-const byName = new Map<string, ReturnType<typeof makeNamed>>()
+type Named = ReturnType<typeof makeNamed>
+
+const byName = new Map<string, Named>()
 
 export const metricsFor = (
   name: string = "default",
@@ -65,12 +76,30 @@ export const metricsFor = (
 ): LockMetrics => {
   let named = byName.get(name)
   if (named === undefined) byName.set(name, (named = makeNamed(name)))
+  beginAtZero(named, context)
   return new FiberMetrics(named, context)
+}
+
+/**
+ * With the first use of a name all that is counted is there: Prometheus sees no increase in a counter
+ * that appears with its first loss.
+ */
+const beginAtZero = (named: Named, context: Context.Context<never>): void => {
+  const registry = Context.get(context, Metric.MetricRegistry)
+  const labels = Context.get(context, Metric.CurrentMetricAttributes)
+  if (named.registry === registry && named.labels === labels) return
+  named.registry = registry
+  named.labels = labels
+  const { acquired, contended, failures, lost, releaseFailures, renewalFailures, unavailable } =
+    named
+  const counters = [acquired, contended, unavailable, failures, renewalFailures, releaseFailures]
+  for (const counter of [...counters, ...Object.values(lost)]) counter.updateUnsafe(0, context)
+  for (const gauge of [named.held, named.waiting]) gauge.modifyUnsafe(0, context)
 }
 
 class FiberMetrics implements LockMetrics {
   constructor(
-    private readonly named: ReturnType<typeof makeNamed>,
+    private readonly named: Named,
     private readonly context: Context.Context<never>
   ) {}
   ended(heldMillis: number) {

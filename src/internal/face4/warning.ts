@@ -1,7 +1,7 @@
 /** A warning in a caller's name, of whom somebody else knows something. */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import { quietly } from "./logs.js"
+import { quietly } from "../faces/logs.js"
 
 /** In a fiber of its own, with the caller's loggers and annotations: the caller itself waits. */
 export const warnAs = (

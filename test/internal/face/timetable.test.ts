@@ -2,14 +2,15 @@
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
 import { describe, expect, it } from "vitest"
-import { type Timetable, timetableOf } from "../../../src/internal/face/timetable.js"
+import { parseCron } from "../../../src/internal/face/cronJob.js"
+import { type Timetable, timetableOf } from "../../../src/internal/faces/timetable.js"
 
 const hour = 3_600_000
 const at = (iso: string) => new Date(iso).getTime()
 const iso = (millis: number) => new Date(millis).toISOString().replace(":00.000Z", "Z")
 
 const tableOf = (cron: string | Cron.Cron, zone?: string | DateTime.TimeZone): Timetable => {
-  const table = timetableOf(cron, zone)
+  const table = timetableOf(cron, zone, parseCron)
   if (typeof table === "string") throw new Error(table)
   return table
 }
@@ -120,7 +121,8 @@ describe("a timetable", () => {
   })
 
   it("of what cannot be read says what, and why", () => {
-    const wrong = (cron: unknown, zone?: unknown) => timetableOf(cron as string, zone as string)
+    const wrong = (cron: unknown, zone?: unknown) =>
+      timetableOf(cron as string, zone as string, parseCron)
     expect(wrong("61 * * * *")).toMatch(
       /option cron: "61 \* \* \* \*"\. Expected a value between 0/
     )

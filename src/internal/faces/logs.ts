@@ -2,8 +2,8 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type { LockLost, LockStoreError } from "../../LockError.js"
-import { causeOf } from "../faces/answers.js"
-import type { Failure } from "../lease/terms.js"
+import { causeOf } from "./answers.js"
+import type { Died, StoreFailure } from "../engine.js"
 
 export const logWarning = (
   key: string,
@@ -14,7 +14,7 @@ export const logWarning = (
 export const logFailedRenewal = (
   key: string,
   owner: string | undefined,
-  failure: Failure
+  failure: StoreFailure | Died
 ): Effect.Effect<void> =>
   quietly(
     key,
@@ -31,10 +31,11 @@ export const quietly = (
   owner: string | undefined,
   log: Effect.Effect<void>
 ): Effect.Effect<void> =>
-  Effect.catchCause(
-    Effect.annotateLogs(log, {
-      "lock.key": key,
-      ...(owner === undefined ? {} : { "lock.owner": owner })
-    }),
-    () => Effect.void
+  Effect.asVoid(
+    Effect.exit(
+      Effect.annotateLogs(log, {
+        "lock.key": key,
+        ...(owner === undefined ? {} : { "lock.owner": owner })
+      })
+    )
   )

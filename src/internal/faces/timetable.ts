@@ -6,7 +6,6 @@
  */
 import * as Cron from "effect/Cron"
 import * as DateTime from "effect/DateTime"
-import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import { impossible, show } from "../common/options.js"
 
@@ -81,10 +80,14 @@ export class Timetable {
 
 type TimeZone = string | DateTime.TimeZone
 
+/** Reads an expression; a sentence where it is none. */
+export type Parse = (cron: string, timeZone: TimeZone) => Cron.Cron | string
+
 /** A sentence where one of the two is impossible. */
 export const timetableOf = (
   cron: string | Cron.Cron,
-  timeZone: TimeZone | undefined
+  timeZone: TimeZone | undefined,
+  parse: Parse
 ): Timetable | string => {
   const given: unknown = cron
   if (typeof given !== "string" && !Cron.isCron(given)) {
@@ -98,12 +101,9 @@ export const timetableOf = (
       'There is no such time zone. It must be a name, for example "Europe/Berlin", or an offset, for example "+02:00".'
     )
   }
-  const parsed =
-    typeof cron === "string"
-      ? Cron.parse(cron, zone)
-      : Either.right(Cron.make({ ...cron, tz: zone }))
-  if (Either.isLeft(parsed)) return impossible("cron", cron, `${parsed.left.message}.`)
-  const timetable = new Timetable(parsed.right)
+  const parsed = typeof cron === "string" ? parse(cron, zone) : Cron.make({ ...cron, tz: zone })
+  if (typeof parsed === "string") return impossible("cron", cron, `${parsed}.`)
+  const timetable = new Timetable(parsed)
   try {
     timetable.at(Date.now())
   } catch {

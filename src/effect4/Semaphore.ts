@@ -1,0 +1,142 @@
+/**
+ * A semaphore over processes, whose permits are scoped resources: `effect-redis-lock/Semaphore` for
+ * Effect 4, whose documentation (who is served when, what a limit means, fencing) is that of this module
+ * as well.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MemoryLockStore, Semaphore } from "effect-redis-lock/effect4"
+ *
+ * const program = Effect.log("at most three at a time").pipe(
+ *   Semaphore.withPermits("partner-api", { limit: 3, waitAtMost: "10 seconds" }),
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
+ * @since 0.1.0
+ */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
+import * as Effect from "effect/Effect"
+import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { Handle } from "../internal/faces/handle.js"
+import { scopedLease } from "../internal/face4/acquire.js"
+import { defect } from "../internal/face4/causes.js"
+import { type Body, bodyFirst, underLease, underLeaseIfAvailable } from "../internal/face4/body.js"
+import { adopted } from "../internal/face4/adopt.js"
+import { lookAt } from "../internal/face4/look.js"
+import { type HeldPermits, permitsOf, type SharedPermits } from "../internal/face4/permits.js"
+import type { Share } from "../internal/face4/share.js"
+import type { Options, Permits, SemaphoreLease, WaitOptions } from "../internal/faces/semaphore.js"
+import type { AdoptOptions } from "../Lease.js"
+import type { LockLost, LockStoreError, LockUnavailable } from "../LockError.js"
+import type { LockStore } from "./LockStore.js"
+
+export type { Options, Permits, SemaphoreLease, WaitOptions } from "../internal/faces/semaphore.js"
+
+/**
+ * Takes permits, waiting for its turn, and gives them back when the scope closes. They are renewed
+ * until then. Run the protected code with `lease.guard`. Waiting, interruption and errors are those
+ * of `Lock.acquire`.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const acquire = (
+  key: string,
+  options: WaitOptions
+): Effect.Effect<SemaphoreLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  withShare(options, (share) => scopedLease(key, share, options, options.waitAtMost))
+
+/**
+ * Takes permits if that many are free at this moment, and nobody waits for some; fails with
+ * `LockUnavailable` if not. One attempt.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const tryAcquire = (
+  key: string,
+  options: Options
+): Effect.Effect<SemaphoreLease, LockUnavailable | LockStoreError, LockStore | Scope.Scope> =>
+  withShare(options, (share) => scopedLease(key, share, options, 0))
+
+/**
+ * Runs an effect, or a function of the lease, with some permits: takes them, runs the body guarded,
+ * and gives them back, whatever happens. What is said of `Lock.withLock` is true here as well; a loss
+ * interrupts this body, and no other holder's.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withPermits: {
+  (
+    key: string,
+    options: WaitOptions
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options: WaitOptions
+  ): Effect.Effect<A, E | LockUnavailable | LockLost | LockStoreError, R | LockStore>
+} = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: WaitOptions) =>
+  withShare(options, (share) => underLease(key, share, options, body))
+)
+
+/**
+ * Runs an effect with some permits if that many are free at this moment, and nobody waits for some;
+ * does nothing if not: `Option.none()`.
+ *
+ * @since 0.1.0
+ * @category combinators
+ */
+export const withPermitsIfAvailable: {
+  (
+    key: string,
+    options: Options
+  ): <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>)
+  ) => Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+  <A, E, R>(
+    body: Effect.Effect<A, E, R> | ((lease: SemaphoreLease) => Effect.Effect<A, E, R>),
+    key: string,
+    options: Options
+  ): Effect.Effect<Option.Option<A>, E | LockLost | LockStoreError, R | LockStore>
+} = bodyFirst(<A, E, R>(body: Body<SemaphoreLease, A, E, R>, key: string, options: Options) =>
+  withShare(options, (share) => underLeaseIfAvailable(key, share, options, body))
+)
+
+/**
+ * Takes over permits that another process has handed over, as `Lock.adopt` does: as many as those were, of the
+ * same limit.
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const adopt = (
+  handle: Handle,
+  options?: AdoptOptions
+): Effect.Effect<SemaphoreLease, LockLost | LockStoreError, LockStore | Scope.Scope> =>
+  adopted(handle, options, "semaphore", ({ limit, share }) => permitsOf({ limit, permits: share }))
+
+/**
+ * How many permits of the key are held at this moment. It changes nothing. (Of a key that is held as
+ * another kind: how much of that is held.) Fails with `LockStoreError` if the store did not answer, or
+ * cannot be looked at.
+ *
+ * @since 0.1.0
+ * @category inspection
+ */
+export const inUse = (key: string): Effect.Effect<number, LockStoreError, LockStore> =>
+  Effect.map(lookAt(key, 0), ({ inUse }) => inUse)
+
+const withShare = <A, E, R>(
+  options: Permits,
+  use: (share: Share<HeldPermits, SharedPermits>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  const share = permitsOf(options)
+  return typeof share === "string" ? defect(share) : use(share)
+}
