@@ -24,7 +24,9 @@
  */
 import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import * as Schema from "effect/Schema"
-import { type Handle as Sealed, isSealed } from "./internal/faces/handle.js"
+import { type Handle as Sealed, type HandleEncoded, isSealed } from "./internal/faces/handle.js"
+
+export type { HandleEncoded } from "./internal/faces/handle.js"
 
 /**
  * A lease that was handed over. Whoever has it can take the lease over, once; nobody can make another one
@@ -34,20 +36,6 @@ import { type Handle as Sealed, isSealed } from "./internal/faces/handle.js"
  * @category models
  */
 export interface Handle extends Sealed {}
-
-/**
- * What a handle is as JSON. It has the token in it: send it where you would send a password.
- *
- * @since 0.1.0
- * @category models
- */
-export interface HandleEncoded extends Omit<Handle, "token" | "ttl" | "maxHold" | "holdAtLeast"> {
-  readonly token: string
-  /** Times are in milliseconds. */
-  readonly ttl: number
-  readonly maxHold?: number | undefined
-  readonly holdAtLeast?: number | undefined
-}
 
 const count = Schema.Int.pipe(Schema.positive())
 

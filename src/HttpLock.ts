@@ -43,16 +43,18 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import { handle, responseOf } from "./internal/face/httpLock.js"
 import {
   answerImpossible,
   answerLost,
   answerUnavailable,
   answerUnreachable,
   ImpossibleKey,
+  type Problem,
   Turns
-} from "./internal/face/httpAnswers.js"
-import { handle } from "./internal/face/httpLock.js"
+} from "./internal/faces/httpAnswers.js"
 import type { Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
@@ -234,13 +236,17 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
       // a server runs its app uninterruptibly outside of the routes: a wait must be interruptible
       const acquired = Effect.interruptible(
         Lock.acquire(key, { ...options, waitAtMost: wait })
-      ).pipe(Effect.catchSomeDefect((defect) => ImpossibleKey.of(key, defect)))
+      ).pipe(
+        Effect.catchSomeDefect((defect) =>
+          Option.map(Option.fromNullable(ImpossibleKey.in(key, defect)), Effect.fail)
+        )
+      )
       return yield* Effect.matchEffect(acquired, {
         onFailure: (error): HttpApp.Default<never, R1 | R2> =>
           error._tag === "LockUnavailable"
             ? unavailable(error)
             : error._tag === "ImpossibleKey"
-              ? answerImpossible(error)
+              ? Effect.map(answerImpossible(error), responseOf)
               : unreachable(error),
         onSuccess: (lease) =>
           Effect.zipRight(
@@ -256,13 +262,14 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
 /** The application's answer, where it has one, and as long as that does not die. */
 const answering =
   <Error, R>(
-    standard: (error: Error) => Effect.Effect<HttpServerResponse.HttpServerResponse>,
+    problem: (error: Error) => Effect.Effect<Problem>,
     own: Answer<Error, R> | undefined
   ) =>
-  (error: Error): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> =>
-    own === undefined
-      ? standard(error)
-      : Effect.flatMap(standard(error), (response) =>
+  (error: Error): Effect.Effect<HttpServerResponse.HttpServerResponse, never, R> => {
+    const standard = Effect.map(problem(error), responseOf)
+    return own === undefined
+      ? standard
+      : Effect.flatMap(standard, (response) =>
           Effect.suspend(() => own(error, response)).pipe(
             Effect.flatMap(HttpServerRespondable.toResponse),
             Effect.catchAllCause((cause) =>
@@ -275,3 +282,4 @@ const answering =
             )
           )
         )
+  }

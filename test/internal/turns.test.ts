@@ -2,7 +2,7 @@ import { expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { LockError, type LockStore } from "effect-redis-lock"
-import { Turns } from "../../src/internal/face/httpAnswers.js"
+import { Turns } from "../../src/internal/faces/httpAnswers.js"
 
 const unavailable = (retryAfter: Duration.Duration | undefined, ahead?: number) =>
   new LockError.LockUnavailable({

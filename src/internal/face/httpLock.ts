@@ -21,8 +21,12 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Lease } from "../../Lease.js"
 import { LockLost } from "../../LockError.js"
+import { contentType, type Problem } from "../faces/httpAnswers.js"
 
 type Response = HttpServerResponse.HttpServerResponse
+
+export const responseOf = ({ body, headers }: Problem): Response =>
+  HttpServerResponse.unsafeJson(body, { status: body.status, headers, contentType })
 
 export type AnswerLost = (lost: LockLost) => Effect.Effect<Response>
 

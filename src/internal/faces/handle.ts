@@ -43,6 +43,20 @@ export interface Handle {
   readonly seal: string
 }
 
+/**
+ * What a handle is as JSON. It has the token in it: send it where you would send a password.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface HandleEncoded extends Omit<Handle, "token" | "ttl" | "maxHold" | "holdAtLeast"> {
+  readonly token: string
+  /** Times are in milliseconds. */
+  readonly ttl: number
+  readonly maxHold?: number | undefined
+  readonly holdAtLeast?: number | undefined
+}
+
 /** As it is before it has its seal. */
 export type Unsealed = Omit<Handle, "seal">
 

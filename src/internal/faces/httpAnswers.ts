@@ -1,15 +1,24 @@
-/** What a server answers, instead of a handler that does not have the lock. */
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import * as Cause from "effect/Cause"
+/** What a server answers, instead of a handler that does not have the lock; for every face. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { LockClock } from "../../LockStore.js"
+import type { LockClock } from "./lockStore.js"
 
-type Response = HttpServerResponse.HttpServerResponse
+/** The body of an answer, as in RFC 9457, and its headers. */
+export interface Problem {
+  readonly body: {
+    readonly title: string
+    readonly status: number
+    readonly detail: string
+    readonly code: string
+  }
+  readonly headers: { readonly "retry-after"?: string }
+}
+
+export const contentType = "application/problem+json"
 
 const problem = (
   error: { readonly _tag: string },
@@ -17,15 +26,10 @@ const problem = (
   title: string,
   detail: string,
   retryAfter?: number
-): Response =>
-  HttpServerResponse.unsafeJson(
-    { title, status, detail, code: error._tag },
-    {
-      status,
-      headers: retryAfter === undefined ? {} : { "retry-after": String(retryAfter) },
-      contentType: "application/problem+json"
-    }
-  )
+): Problem => ({
+  body: { title, status, detail, code: error._tag },
+  headers: retryAfter === undefined ? {} : { "retry-after": String(retryAfter) }
+})
 
 /** How long recent requests of one middleware in this process have had the lock. */
 export class Turns {
@@ -73,8 +77,8 @@ const spread = (seconds: number): Effect.Effect<number> =>
 
 export const answerUnavailable =
   (turns: Turns) =>
-  (error: LockUnavailable): Effect.Effect<Response> =>
-    Effect.zipRight(
+  (error: LockUnavailable): Effect.Effect<Problem> =>
+    Effect.andThen(
       Effect.logDebug(error.message),
       Effect.map(spread(turns.secondsUntil(error)), (seconds) =>
         problem(
@@ -87,8 +91,8 @@ export const answerUnavailable =
       )
     )
 
-export const answerUnreachable = (error: LockStoreError): Effect.Effect<Response> =>
-  Effect.zipRight(
+export const answerUnreachable = (error: LockStoreError): Effect.Effect<Problem> =>
+  Effect.andThen(
     Effect.logWarning(error.message),
     Effect.map(spread(unreachableSeconds), (seconds) =>
       problem(
@@ -109,17 +113,18 @@ export class ImpossibleKey {
   readonly _tag = "ImpossibleKey"
   constructor(readonly message: string) {}
 
-  /** Whether that is why the lock died: other impossible options are not the client's doing. */
-  static of(key: unknown, defect: unknown): Option.Option<Effect.Effect<never, ImpossibleKey>> {
+  /** If that is why the lock died: other impossible options are not the client's doing. */
+  static in(key: unknown, defect: unknown): ImpossibleKey | undefined {
     return typeof key === "string" &&
-      Cause.isIllegalArgumentException(defect) &&
+      Predicate.hasProperty(defect, "message") &&
+      Predicate.isString(defect.message) &&
       /^Impossible lock (option )?key: /.test(defect.message)
-      ? Option.some(Effect.fail(new ImpossibleKey(defect.message)))
-      : Option.none()
+      ? new ImpossibleKey(defect.message)
+      : undefined
   }
 }
 
-export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Response> =>
+export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Problem> =>
   Effect.as(
     Effect.logDebug(error.message),
     problem(
@@ -130,7 +135,7 @@ export const answerImpossible = (error: ImpossibleKey): Effect.Effect<Response> 
     )
   )
 
-export const answerLost = (lost: LockLost): Effect.Effect<Response> =>
+export const answerLost = (lost: LockLost): Effect.Effect<Problem> =>
   Effect.succeed(
     problem(
       lost,
