@@ -514,8 +514,10 @@ describe("a lease that is lost", () => {
           yield* stage.go
           const ended: Array<string> = []
           const end = (name: string) => Effect.sync(() => ended.push(name))
+          let steps = 0
           const body = Stream.make(bytes("a"), bytes("b"), bytes("c")).pipe(
             Stream.rechunk(1),
+            Stream.tap(() => Effect.sync(() => steps++)),
             reads ? Stream.concat(Stream.never) : (stream) => stream,
             Stream.ensuring(end("stream"))
           )
@@ -536,6 +538,8 @@ describe("a lease that is lost", () => {
           const read = () => reader.read()
           if (reads) for (let n = 0; n < 3; n++) yield* Effect.promise(read)
           else yield* Effect.promise(read)
+          // (one step is asked for ahead of the reader, and then none)
+          yield* until(Effect.sync(() => steps === (reads ? 3 : 2)))
           expect(ended).toEqual([])
           const next = reads
             ? read().then(
