@@ -5,10 +5,7 @@
  *
  * @since 0.1.0
  */
-<<<<<<< HEAD
 import "../internal/with-effect-3-import/effect-redis-lock.js"
-=======
->>>>>>> e4d
 import type * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"

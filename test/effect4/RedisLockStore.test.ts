@@ -9,11 +9,7 @@ import * as Schema from "effect/Schema"
 import { Lock, RedisLockStore } from "effect-redis-lock/effect4"
 import { Redis } from "ioredis"
 import { expect, it } from "vitest"
-<<<<<<< HEAD
-import { faultProxy, redisCluster, redisSentinel, redisServer, scoped, storeOf } from "./support.js"
-=======
 import { faultProxy, redisCluster, redisSentinel, redisServer, run, storeOf } from "./support.js"
->>>>>>> e4d
 
 const ttl = "1 minute"
 
