@@ -22,10 +22,11 @@
  * @since 0.1.0
  */
 import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
-import type * as Effect from "effect/Effect"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
 import { casesOf } from "./internal/contract/cases.js"
 import type { ContractBroken } from "./internal/contract/check.js"
-import type { Capability, LockStore } from "./LockStore.js"
+import { type Capability, LockStore } from "./LockStore.js"
 
 export {
   /**
@@ -78,4 +79,9 @@ export interface Options {
  * @category constructors
  */
 export const cases = ({ capabilities }: Options = {}): ReadonlyArray<Case> =>
-  casesOf(new Set(capabilities))
+  casesOf(new Set(capabilities), {
+    store: LockStore,
+    live: (effect) => Effect.withClock(effect, liveClock)
+  })
+
+const liveClock = Clock.make()

@@ -1,14 +1,12 @@
 /** How the cases of the store contract ask a store. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.js"
-import type { Claim, Contention, Grant, Kind, LockStore } from "../../LockStore.js"
-import { broken, type ContractBroken, fails, holds, succeeds, within } from "./check.js"
+import type { Claim, Contention, Grant, Kind, LockStore } from "../faces/lockStore.js"
+import { breaks, type ContractBroken, fails, holds, succeeds, within } from "./check.js"
 
 type Refused = LockUnavailable | LockLost | LockStoreError
 type More = Partial<Claim>
@@ -25,16 +23,29 @@ export interface Test {
 
 /** A claim that waits, in a fiber of its own. */
 export interface Waiter {
-  readonly fiber: Fiber.RuntimeFiber<Grant, Refused | ContractBroken>
+  readonly fiber: Fiber.Fiber<Grant, Refused | ContractBroken>
+  /** What it has ended with, if it has. */
+  readonly ended: () => Exit.Exit<Grant, Refused | ContractBroken> | undefined
   /** How often `whenWaiting` was called, and with what last. */
   readonly told: Array<() => Contention>
 }
 
-/** Some milliseconds, or some turns of the event loop. */
+/** Some milliseconds, or some turns of the queue of microtasks. */
 export const pause = (index: number): Effect.Effect<unknown> =>
   index < 20
-    ? Effect.replicateEffect(Effect.yieldNow(), index, { discard: true })
+    ? Effect.forEach(Array.from({ length: index }), () => aTurn, { discard: true })
     : Effect.sleep((index - 20) / 4)
+
+const aTurn = Effect.promise(() => Promise.resolve())
+
+/** What a callback tells somebody who waits for it. */
+export const latch = () => {
+  let open: () => void
+  const opened = new Promise<void>((resolve) => {
+    open = resolve
+  })
+  return { open: () => open(), opened: Effect.promise(() => opened) }
+}
 
 /** No case takes so long, unless the store is silent. */
 const patience = 5_000
@@ -86,16 +97,16 @@ export class Bench {
     more: More,
     moment: Effect.Effect<unknown, ContractBroken, Scope.Scope>
   ): Effect.Effect<boolean, ContractBroken, Scope.Scope> {
-    return Effect.gen(this, function* () {
-      const { acquire } = this.store
+    const { kind, store } = this
+    return Effect.gen(function* () {
       let came = false
       const watched: LockStore = {
-        ...this.store,
+        ...store,
         acquire: (claim, restore) =>
-          Effect.tap(acquire(claim, restore), () => Effect.sync(() => (came = true)))
+          Effect.tap(store.acquire(claim, restore), () => Effect.sync(() => (came = true)))
       }
-      const asking = new Bench(watched, this.kind).ask(key, more)
-      const fiber = yield* Effect.fork(Effect.scoped(Effect.zipRight(asking, Effect.never)))
+      const asking = new Bench(watched, kind).ask(key, more)
+      const fiber = yield* Effect.forkScoped(Effect.scoped(Effect.andThen(asking, Effect.never)))
       yield* moment
       yield* within("An acquisition can be interrupted", 3_000, Fiber.interrupt(fiber))
       return came
@@ -125,7 +136,7 @@ export class Bench {
               holds("A LockUnavailable names the key", error.key === key, key, error.key),
               error
             )
-          : broken(promise, "a LockUnavailable", error)
+          : breaks(promise, "a LockUnavailable", error)
     )
   }
 
@@ -136,25 +147,26 @@ export class Bench {
 
   /** Asks in a fiber of its own, and goes on when the claim has to wait. */
   wait(key: string, more?: More): Effect.Effect<Waiter, ContractBroken, Scope.Scope> {
-    return Effect.gen(this, function* () {
-      const waits = yield* Deferred.make<void>()
-      const told: Array<() => Contention> = []
-      const fiber = yield* Effect.forkScoped(
-        this.ask(key, {
-          waitMillis: Number.POSITIVE_INFINITY,
-          ...more,
-          whenWaiting: (contention) => {
-            told.push(contention)
-            Deferred.unsafeDone(waits, Exit.void)
-          }
-        })
-      )
+    const waits = latch()
+    const told: Array<() => Contention> = []
+    const asking = this.ask(key, {
+      waitMillis: Number.POSITIVE_INFINITY,
+      ...more,
+      whenWaiting: (contention) => {
+        told.push(contention)
+        waits.open()
+      }
+    })
+    return Effect.gen(function* () {
+      let ended: ReturnType<Waiter["ended"]>
+      const noted = Effect.onExit(asking, (exit) => Effect.sync(() => void (ended = exit)))
+      const fiber = yield* Effect.forkScoped(noted)
       const promise = "A claim that has to wait calls whenWaiting"
       const early = Effect.flatMap(Fiber.await(fiber), (found) =>
-        broken(promise, "that it waits", found)
+        breaks(promise, "that it waits", found)
       )
-      yield* within(promise, patience, Effect.raceFirst(Deferred.await(waits), early))
-      return { fiber, told }
+      yield* within(promise, patience, Effect.raceFirst(waits.opened, early))
+      return { fiber, told, ended: () => ended }
     })
   }
 
@@ -164,9 +176,9 @@ export class Bench {
   }
 
   /** It must not be its turn yet. */
-  stillWaits(promise: string, { fiber }: Waiter): Effect.Effect<void, ContractBroken> {
-    return Effect.flatMap(Fiber.poll(fiber), (exit) =>
-      holds(promise, Option.isNone(exit), "that it still waits", Option.getOrNull(exit))
+  stillWaits(promise: string, { ended }: Waiter): Effect.Effect<void, ContractBroken> {
+    return Effect.suspend(() =>
+      holds(promise, ended() === undefined, "that it still waits", ended())
     )
   }
 }

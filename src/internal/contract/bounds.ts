@@ -1,5 +1,6 @@
 /** The store contract of claims that say for how long a key is held at most, or at least. */
 import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
 import { pause, type Test } from "./bench.js"
 import { atLeast, atMost, equal, notOurs, oneOf, succeeds } from "./check.js"
 
@@ -147,11 +148,14 @@ export const heldAtLeast: ReadonlyArray<Test> = [
         (key, index) =>
           Effect.gen(function* () {
             const claim = { holdAtLeastMillis: 8_000, waitMillis: Number.POSITIVE_INFINITY }
-            let moment: Effect.Effect<unknown> = pause(index)
+            let moment: Effect.Effect<unknown, never, Scope> = pause(index)
             if (index % 2 === 0) {
               const holder = yield* bench.grant("A free key is granted", key)
-              const released = Effect.zipRight(Effect.sleep(index % 4), Effect.fork(holder.release))
-              moment = Effect.zipRight(released, moment)
+              const released = Effect.andThen(
+                Effect.sleep(index % 4),
+                Effect.forkScoped(holder.release)
+              )
+              moment = Effect.andThen(released, moment)
             }
             if (yield* bench.interrupted(key, claim, moment)) return
             yield* bench.free("What was interrupted leaves nothing locked", key)

@@ -1,7 +1,6 @@
 /** The cases of the store contract, with names, time limits, and one kind of error. */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { type Capability, type Kind, LockStore } from "../../LockStore.js"
+import type { Capability, Kind, LockStore } from "../faces/lockStore.js"
 import { Bench, type Test } from "./bench.js"
 import { heldAtLeast, heldAtMost } from "./bounds.js"
 import { kindsThatMeet, readWriteLocks, reshared, semaphores } from "./capacity.js"
@@ -13,21 +12,27 @@ import { ticks } from "./ticks.js"
 import { waiting } from "./waiting.js"
 
 const limitMillis = 20_000
-const liveClock = Clock.make()
 
-interface Case {
+interface Case<R> {
   readonly name: string
-  readonly effect: Effect.Effect<void, ContractBroken, LockStore>
+  readonly effect: Effect.Effect<void, ContractBroken, R>
   readonly timeoutMillis: number
 }
 
-const caseOf = (prefix: string, test: Test, kind: Kind, other: Kind): Case => {
+/** What the versions of Effect have in different ways. */
+export interface Face<R> {
+  readonly store: Effect.Effect<LockStore, never, R>
+  /** The same by the live `Clock`. */
+  readonly live: <A, E>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+const caseOf = <R>(face: Face<R>, prefix: string, test: Test, kind: Kind, other: Kind): Case<R> => {
   const name = `${prefix}: ${test.name}`
-  const run = Effect.flatMap(LockStore, (store) =>
+  const run = Effect.flatMap(face.store, (store) =>
     Effect.scoped(test.run(new Bench(store, kind), other))
   )
   // (under a clock that stands still, it would not even run out of time)
-  const timed = Effect.withClock(within(`"${name}"`, limitMillis, run), liveClock)
+  const timed = face.live(within(`"${name}"`, limitMillis, run))
   return {
     name,
     effect: Effect.mapError(timed, (found) =>
@@ -38,15 +43,15 @@ const caseOf = (prefix: string, test: Test, kind: Kind, other: Kind): Case => {
   }
 }
 
-export const casesOf = (has: ReadonlySet<Capability>): ReadonlyArray<Case> => {
+export const casesOf = <R>(has: ReadonlySet<Capability>, face: Face<R>): ReadonlyArray<Case<R>> => {
   const kinds = (["lock", "semaphore", "readWriteLock"] as const).filter(
     (kind) => kind === "lock" || has.has(kind)
   )
   const of = (kind: Kind, ...tests: ReadonlyArray<Test>) =>
-    tests.map((test) => caseOf(`of a ${kind}`, test, kind, kind))
+    tests.map((test) => caseOf(face, `of a ${kind}`, test, kind, kind))
   return [
-    caseOf("the store", clock, "lock", "lock"),
-    caseOf("the store", capabilities(has), "lock", "lock"),
+    caseOf(face, "the store", clock, "lock", "lock"),
+    caseOf(face, "the store", capabilities(has), "lock", "lock"),
     ...kinds.flatMap((kind) => [
       ...of(kind, ...holding, ...waiting),
       ...of(kind, ...(has.has("look") ? looking : [])),
@@ -63,7 +68,9 @@ export const casesOf = (has: ReadonlySet<Capability>): ReadonlyArray<Case> => {
       ...kinds
         .filter((other) => other !== kind)
         .flatMap((other) =>
-          kindsThatMeet.map((test) => caseOf(`of a ${kind}, and a ${other}`, test, kind, other))
+          kindsThatMeet.map((test) =>
+            caseOf(face, `of a ${kind}, and a ${other}`, test, kind, other)
+          )
         )
     ])
   ]

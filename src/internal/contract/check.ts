@@ -3,8 +3,10 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import { inspect, isDeepStrictEqual } from "node:util"
-import type { NotOurs } from "../../LockStore.js"
+import type { NotOurs } from "../faces/lockStore.js"
 
 /**
  * A store does not do what a `LockStore` promises.
@@ -44,6 +46,13 @@ export const broken = (promise: string, expected: string, found: unknown): Contr
     ...(found instanceof Error ? { cause: found } : {})
   })
 
+/** Fails with that. */
+export const breaks = (
+  promise: string,
+  expected: string,
+  found: unknown
+): Effect.Effect<never, ContractBroken> => Effect.fail(broken(promise, expected, found))
+
 type Checked<A = void> = Effect.Effect<A, ContractBroken>
 
 /** Found what was expected, where that is something else than a value. */
@@ -52,7 +61,7 @@ export const holds = (
   condition: boolean,
   expected: string,
   found: unknown
-): Checked => (condition ? Effect.void : broken(promise, expected, found))
+): Checked => (condition ? Effect.void : breaks(promise, expected, found))
 
 export const equal = (promise: string, found: unknown, expected: unknown): Checked =>
   holds(promise, isDeepStrictEqual(found, expected), show(expected), found)
@@ -84,17 +93,24 @@ export const fails = <A, E, R>(
   // (not what it succeeded with: a grant has a token)
   Effect.mapError(Effect.flip(effect), () => broken(promise, "an error", Exit.void))
 
+/** In a fiber that belongs to nobody. */
+export const detached = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<Fiber.Fiber<A, E>, never, R> =>
+  Effect.flatMap(Scope.make(), (scope) => Effect.forkIn(effect, scope))
+
 /** It must be over by then; also where it cannot be interrupted. */
 export const within = <A, E, R>(
   promise: string,
   millis: number,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E | ContractBroken, R> =>
-  effect.pipe(
-    Effect.disconnect,
-    Effect.timeoutFail({
-      duration: millis,
-      onTimeout: () =>
-        new ContractBroken({ promise, expected: `an end within ${millis} ms`, found: "no end" })
-    })
+): Effect.Effect<A, E | ContractBroken, R> => {
+  const late = Effect.flatMap(Effect.sleep(millis), () =>
+    Effect.fail(
+      new ContractBroken({ promise, expected: `an end within ${millis} ms`, found: "no end" })
+    )
   )
+  return Effect.flatMap(detached(effect), (fiber) =>
+    Effect.onExit(Effect.raceFirst(Fiber.join(fiber), late), () => detached(Fiber.interrupt(fiber)))
+  )
+}

@@ -1,11 +1,11 @@
 /** The store contract of leases that are handed over, and adopted. */
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import type { Claim, Grant } from "../../LockStore.js"
+import type { Claim, Grant } from "../faces/lockStore.js"
 import { type Bench, pause, type Test } from "./bench.js"
 import {
   atLeast,
-  broken,
+  breaks,
   type ContractBroken,
   equal,
   fails,
@@ -20,10 +20,10 @@ import {
 const handOver = ({ handOver }: Grant): Effect.Effect<number, ContractBroken> =>
   Effect.gen(function* () {
     const promise = "A grant has an effect handOver"
-    if (handOver === undefined) return yield* broken(promise, "one", undefined)
+    if (handOver === undefined) return yield* breaks(promise, "one", undefined)
     const renewal = yield* within(promise, 5_000, succeeds("Handing over", handOver))
     if (renewal._tag === "Renewed") return renewal.validUntil
-    return yield* broken("Handing over what is held renews it", "'Renewed'", renewal)
+    return yield* breaks("Handing over what is held renews it", "'Renewed'", renewal)
   })
 
 /** What another process is sent. */
@@ -39,7 +39,7 @@ const lost = (
   Effect.gen(function* () {
     const asked = bench.ask(key, { adopt, waitMillis: 30_000 })
     const error = yield* within(promise, 5_000, fails(promise, asked))
-    if (error._tag !== "LockLost") return yield* broken(promise, "a LockLost", error)
+    if (error._tag !== "LockLost") return yield* breaks(promise, "a LockLost", error)
     yield* equal("A LockLost names the key", error.key, key)
     yield* equal("Its fencing token is the old one", error.fencingToken, adopt.fencingToken)
     yield* oneOf("Its reason", error.reason, notOurs)

@@ -86,10 +86,13 @@ export const holding: ReadonlyArray<Test> = [
       Effect.gen(function* () {
         const key = bench.freshKey()
         const first = yield* bench.grant("A free key is granted", key, { ttlMillis: 500 })
-        const asking = yield* Effect.fork(
-          Effect.repeat(Effect.zipLeft(first.verify, Effect.sleep(5)), {
-            while: (found) => found === "Ours"
-          })
+        const asking = yield* Effect.forkScoped(
+          Effect.repeat(
+            Effect.tap(first.verify, () => Effect.sleep(5)),
+            {
+              while: (found) => found === "Ours"
+            }
+          )
         )
         yield* bench.grant("A lease that is verified, and not renewed, expires", key, {
           waitMillis: 4_000

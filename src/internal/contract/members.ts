@@ -1,9 +1,9 @@
 /** The store contract: the store's own members. */
-import * as Chunk from "effect/Chunk"
+import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import type { Capability, Look } from "../../LockStore.js"
+import type { Capability, Look } from "../faces/lockStore.js"
 import type { Bench, Test } from "./bench.js"
 import { atLeast, atMost, equal, holds, oneOf, succeeds } from "./check.js"
 
@@ -132,7 +132,7 @@ export const looking: ReadonlyArray<Test> = [
         }
         const [at, later] = [before.at, (yield* look(bench, key)).at]
         if (at !== undefined && later !== undefined) {
-          const passed = later.epochMillis - at.epochMillis
+          const passed = DateTime.toEpochMillis(later) - DateTime.toEpochMillis(at)
           yield* atLeast("What has passed between two looks", passed, 0)
           yield* atMost("What has passed between two looks", passed, 20_000)
         }
@@ -146,7 +146,7 @@ export const looking: ReadonlyArray<Test> = [
         yield* bench.grant("A free key is granted", key, { ttlMillis: 300 })
         yield* Effect.raceFirst(
           bench.grant("A key expires, though it is looked at", key, { waitMillis: 4_000 }),
-          Effect.forever(Effect.zipRight(look(bench, key), Effect.sleep(5)))
+          Effect.forever(Effect.andThen(look(bench, key), Effect.sleep(5)))
         )
       })
   }
@@ -159,7 +159,7 @@ export const listing: Test = {
       const prefix = bench.freshKey()
       const listed = (from: string) =>
         Effect.map(succeeds("keys", Stream.runCollect(bench.store.keys!(from))), (keys) =>
-          [...new Set(Chunk.toReadonlyArray(keys))].sort()
+          [...new Set(keys)].sort()
         )
       yield* equal("Keys of which nobody holds any", yield* listed(prefix), [])
       const grants = []

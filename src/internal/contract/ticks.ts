@@ -5,7 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import type { Claim } from "../../LockStore.js"
+import type { Claim } from "../faces/lockStore.js"
 import { type Bench, pause, type Test } from "./bench.js"
 import { atLeast, type ContractBroken, equal, succeeds, within } from "./check.js"
 
@@ -165,9 +165,9 @@ export const ticks: ReadonlyArray<Test> = [
               const waits = index % 2 === 0
               if (!waits) yield* first.release
               const moment = waits
-                ? Effect.zipRight(
+                ? Effect.andThen(
                     Effect.sleep(index % 4),
-                    Effect.zipRight(Effect.fork(first.release), pause(index))
+                    Effect.andThen(Effect.forkScoped(first.release), pause(index))
                   )
                 : pause(index)
               const came = yield* bench.interrupted(one, { tick: 2, ...forEver }, moment)

@@ -4,9 +4,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { identity } from "effect/Function"
-import type { Grant } from "../../LockStore.js"
-import { pause, type Test, type Waiter } from "./bench.js"
-import { atLeast, atMost, equal, holds, oneOf, within } from "./check.js"
+import type { Grant } from "../faces/lockStore.js"
+import { latch, pause, type Test, type Waiter } from "./bench.js"
+import { atLeast, atMost, detached, equal, holds, oneOf, within } from "./check.js"
 
 export const waiting: ReadonlyArray<Test> = [
   {
@@ -24,7 +24,7 @@ export const waiting: ReadonlyArray<Test> = [
           inside--
           yield* equal("Releasing what is held", yield* grant.release, "Ours")
         })
-        yield* Effect.forEach(Array.from({ length: 10 }), () => Effect.repeatN(turn, 4), {
+        yield* Effect.forEach(Array.from({ length: 10 }), () => Effect.repeat(turn, { times: 4 }), {
           concurrency: "unbounded",
           discard: true
         })
@@ -133,21 +133,21 @@ export const waiting: ReadonlyArray<Test> = [
       Effect.gen(function* () {
         const key = bench.freshKey()
         const holder = yield* bench.grant("A free key is granted", key)
-        const waits = yield* Deferred.make<void>()
+        const waits = latch()
         const granted = yield* Deferred.make<Grant>()
         const claim = bench.claim(key, {
           waitMillis: Number.POSITIVE_INFINITY,
-          whenWaiting: () => Deferred.unsafeDone(waits, Effect.void)
+          whenWaiting: () => waits.open()
         })
-        const fiber = yield* Effect.forkDaemon(
+        const fiber = yield* detached(
           Effect.uninterruptible(
             Effect.flatMap(bench.store.acquire(claim, identity), (grant) =>
               Deferred.succeed(granted, grant)
             )
           )
         )
-        yield* within("A claim that has to wait calls whenWaiting", 4_000, Deferred.await(waits))
-        yield* Fiber.interruptFork(fiber)
+        yield* within("A claim that has to wait calls whenWaiting", 4_000, waits.opened)
+        yield* detached(Fiber.interrupt(fiber))
         yield* holder.release
         const promise = "Where restore does not make it interruptible, a claim is not interrupted"
         const grant = yield* within(promise, 4_000, Deferred.await(granted))
@@ -162,8 +162,8 @@ export const waiting: ReadonlyArray<Test> = [
         Array.from({ length: 60 }, () => bench.freshKey()),
         (key, index) =>
           Effect.gen(function* () {
-            const fiber = yield* Effect.fork(
-              Effect.scoped(Effect.zipRight(bench.ask(key, { ttlMillis: 60_000 }), Effect.never))
+            const fiber = yield* Effect.forkScoped(
+              Effect.scoped(Effect.andThen(bench.ask(key, { ttlMillis: 60_000 }), Effect.never))
             )
             yield* pause(index)
             yield* within("An acquisition can be interrupted", 3_000, Fiber.interrupt(fiber))
@@ -181,11 +181,11 @@ export const waiting: ReadonlyArray<Test> = [
           Effect.gen(function* () {
             const patient = { ttlMillis: 60_000, waitMillis: Number.POSITIVE_INFINITY }
             const holder = yield* bench.grant("A free key is granted", key, { ttlMillis: 60_000 })
-            const waiter = yield* Effect.fork(
-              Effect.scoped(Effect.zipRight(bench.ask(key, patient), Effect.never))
+            const waiter = yield* Effect.forkScoped(
+              Effect.scoped(Effect.andThen(bench.ask(key, patient), Effect.never))
             )
             yield* Effect.sleep(index % 4)
-            const releasing = yield* Effect.fork(holder.release)
+            const releasing = yield* Effect.forkScoped(holder.release)
             yield* pause(index)
             yield* within("A wait can be interrupted", 3_000, Fiber.interrupt(waiter))
             yield* Fiber.join(releasing)

@@ -15,6 +15,7 @@ import { defect } from "./causes.js"
 import { currentFiber } from "./currentFiber.js"
 import { inClosing } from "../faces/closing.js"
 import { Opaque } from "../faces/opaque.js"
+import { type Asking, lookAtAll } from "../faces/snapshots.js"
 
 /**
  * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
@@ -45,42 +46,15 @@ const asked = <Answer, A, E>(
 
 const nothing = (): void => {}
 
-/**
- * Looks at all these keys at once; nothing of those that cannot be looked at for the moment, while others can.
- * Of a store of ours without an effect for each: that would take longer than the look.
- */
-export const looks = (
-  store: Public.LockStore,
-  keys: ReadonlyArray<string>,
-  atMost: number,
-  ended: (key: string) => ReadonlyArray<number>
-): Effect.Effect<ReadonlyArray<Public.Look | undefined>, LockStoreError> => {
+/** Looks at all these keys at once; nothing of those that cannot be looked at for the moment. */
+export const looks: Asking["looks"] = (store, keys, atMost, ended) => {
   const engine = engineStoreOf(store)
-  if (engine?.look === undefined) {
-    return Effect.forEach(keys, (key) => store.look!(key, atMost, ended(key)), {
-      concurrency: "unbounded"
-    })
-  }
-  return Effect.map(
-    asked<Looks | StoreFailure, Looks, LockStoreError>((onExit) => {
-      const found: Array<Engine.Look | undefined> = []
-      let left = keys.length
-      if (left === 0) onExit(found)
-      const forget = keys.map((key, index) =>
-        engine.look!(key, atMost, ended(key), (exit) => {
-          const isFailure = exit instanceof StoreFailure
-          if (isFailure && !exit.isPassing) return onExit(exit)
-          found[index] = isFailure ? undefined : exit
-          if (--left === 0) onExit(found)
-        })
-      )
-      return () => forget.forEach((one) => one())
-    }, answer),
-    (found) => found.map((look) => look && publicLook(look))
-  )
+  return engine?.look === undefined
+    ? Effect.forEach(keys, (key) => store.look!(key, atMost, ended(key)), {
+        concurrency: "unbounded"
+      })
+    : asked(lookAtAll(engine, keys, atMost, ended), answer<ReadonlyArray<Public.Look | undefined>>)
 }
-
-type Looks = ReadonlyArray<Engine.Look | undefined>
 
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>

@@ -14,6 +14,7 @@ import { defect } from "./causes.js"
 import { inClosing } from "../faces/closing.js"
 import { resuming } from "./resuming.js"
 import { Opaque } from "../faces/opaque.js"
+import { type Asking, lookAtAll } from "../faces/snapshots.js"
 
 /**
  * Asks the engine. What is answered at once costs no suspension; the answer to somebody who does not
@@ -42,6 +43,16 @@ const asked = <Answer, A, E>(
   })
 
 const nothing = (): void => {}
+
+/** Looks at all these keys at once; nothing of those that cannot be looked at for the moment. */
+export const looks: Asking["looks"] = (store, keys, atMost, ended) => {
+  const engine = engineStoreOf(store)
+  return engine?.look === undefined
+    ? Effect.forEach(keys, (key) => store.look!(key, atMost, ended(key)), {
+        concurrency: "unbounded"
+      })
+    : asked(lookAtAll(engine, keys, atMost, ended), answer<ReadonlyArray<Public.Look | undefined>>)
+}
 
 /** An answer that is a value, or a failure. */
 const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> =>

@@ -1,22 +1,13 @@
 /** What people see who inspect: keys, who has them, and who waits. */
-import * as Cause from "effect/Cause"
-import * as Chunk from "effect/Chunk"
 import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { LockStoreError } from "../../LockError.js"
-import {
-  type HeldEntry,
-  type Kind,
-  LockStore,
-  type Look,
-  type PendingEntry
-} from "../../LockStore.js"
-import { notCapable } from "../engine.js"
 import { checkPrefix } from "../common/options.js"
-import { lockStoreError } from "../faces/answers.js"
-import { lookAt } from "./look.js"
-import { looks } from "./publicStore.js"
+import { type Forget, notCapable, type Store, StoreFailure } from "../engine.js"
+import { lockStoreError, publicLook } from "./answers.js"
+import type { Held, ListOptions, Pending, Snapshot } from "./inspector.js"
+import type { HeldEntry, Kind, LockStore, Look, PendingEntry } from "./lockStore.js"
 
 /** So many holders, and so many who wait, are listed of each key. */
 export const listed = 100
@@ -36,7 +27,7 @@ const portion = (
   limit: kind === "semaphore" ? limit : undefined
 })
 
-const heldOf = (kind: Kind | undefined, at: DateTime.Utc, entry: HeldEntry) => ({
+const heldOf = (kind: Kind | undefined, at: DateTime.Utc, entry: HeldEntry): Held => ({
   owner: entry.owner,
   ...portion(kind, entry),
   fencingToken: entry.fencingToken,
@@ -49,7 +40,7 @@ const heldOf = (kind: Kind | undefined, at: DateTime.Utc, entry: HeldEntry) => (
   id: entry.id
 })
 
-const pendingOf = (kind: Kind | undefined, at: DateTime.Utc, entry: PendingEntry) => ({
+const pendingOf = (kind: Kind | undefined, at: DateTime.Utc, entry: PendingEntry): Pending => ({
   owner: entry.owner,
   ...portion(kind, entry),
   since: entry.waited && DateTime.subtractDuration(at, entry.waited),
@@ -58,7 +49,7 @@ const pendingOf = (kind: Kind | undefined, at: DateTime.Utc, entry: PendingEntry
   id: entry.id
 })
 
-export const snapshotOf = (key: string, look: Look, now: DateTime.Utc) => {
+export const snapshotOf = (key: string, look: Look, now: DateTime.Utc): Snapshot => {
   const { at = now, kind } = look
   return {
     key,
@@ -74,16 +65,42 @@ export const snapshotOf = (key: string, look: Look, now: DateTime.Utc) => {
   }
 }
 
-export type Held = ReturnType<typeof heldOf>
-export type Pending = ReturnType<typeof pendingOf>
-export type Snapshot = ReturnType<typeof snapshotOf>
-
-// ---------------------------------------------------------------- one key
-
-export const inspectKey = (key: string): Effect.Effect<Snapshot, LockStoreError, LockStore> =>
-  Effect.zipWith(lookAt(key, listed), DateTime.now, (look, now) => snapshotOf(key, look, now))
-
 // ---------------------------------------------------------------- all of them
+
+/** How a face asks its stores. */
+export interface Asking {
+  /** Looks at all these keys at once; nothing of those that cannot be looked at for the moment. */
+  readonly looks: (
+    store: LockStore,
+    keys: ReadonlyArray<string>,
+    atMost: number,
+    ended: (key: string) => ReadonlyArray<number>
+  ) => Effect.Effect<ReadonlyArray<Look | undefined>, LockStoreError>
+  readonly defect: (sentence: string) => Effect.Effect<never>
+}
+
+/** Asks a store of ours about all these keys, without an effect for each: that would take longer. */
+export const lookAtAll =
+  (
+    store: Store,
+    keys: ReadonlyArray<string>,
+    atMost: number,
+    ended: (key: string) => ReadonlyArray<number>
+  ) =>
+  (onExit: (found: ReadonlyArray<Look | undefined> | StoreFailure) => void): Forget => {
+    const found: Array<Look | undefined> = []
+    let left = keys.length
+    if (left === 0) onExit(found)
+    const forget = keys.map((key, index) =>
+      store.look!(key, atMost, ended(key), (exit) => {
+        const isFailure = exit instanceof StoreFailure
+        if (isFailure && !exit.isPassing) return onExit(exit)
+        found[index] = isFailure ? undefined : publicLook(exit)
+        if (--left === 0) onExit(found)
+      })
+    )
+    return () => forget.forEach((one) => one())
+  }
 
 /** A key that somebody has, or waits for, and what was found out about fencing tokens of it. */
 export interface Seen {
@@ -96,6 +113,7 @@ export interface Seen {
  * whether they were revoked.
  */
 export const seeAll = (
+  { looks }: Asking,
   store: LockStore,
   keys: ReadonlyArray<string>,
   ended: (key: string) => ReadonlyArray<number>
@@ -116,6 +134,7 @@ export const isFree = ({ heldCount, pendingCount }: Snapshot): boolean =>
  * the next ones are asked for.
  */
 export const seen = (
+  asking: Asking,
   store: LockStore,
   prefix: string,
   ended: (key: string) => ReadonlyArray<number>
@@ -123,44 +142,47 @@ export const seen = (
   Stream.suspend(() => {
     const told = new Set<string>()
     return store.keys!(prefix).pipe(
-      Stream.rechunk(together),
-      Stream.bufferChunks({ capacity: 1 }),
-      Stream.mapChunksEffect((keys) =>
-        Effect.map(seeAll(store, Chunk.toReadonlyArray(keys), ended), (found) =>
-          Chunk.unsafeFromArray(
-            found.filter(({ snapshot }) => {
-              if (isFree(snapshot) || told.has(snapshot.key)) return false
-              told.add(snapshot.key)
-              return true
-            })
-          )
-        )
-      )
+      Stream.grouped(together),
+      Stream.buffer({ capacity: 1 }),
+      Stream.mapEffect((keys) => seeAll(asking, store, [...keys], ended)),
+      Stream.flatMap(Stream.fromIterable),
+      Stream.filter(({ snapshot }) => {
+        if (isFree(snapshot) || told.has(snapshot.key)) return false
+        told.add(snapshot.key)
+        return true
+      })
     )
   })
 
-/** The store, if that can be asked of it: otherwise the stream fails, or dies. */
-export const withStore = <A>(
+/** Asks the store, if that can be asked of it: otherwise the stream fails, or dies. */
+export const askFor = <A>(
+  { defect }: Asking,
+  store: LockStore,
   prefix: string,
   impossible: string | undefined,
-  ask: (store: LockStore) => Stream.Stream<A, LockStoreError>
-): Stream.Stream<A, LockStoreError, LockStore> =>
-  Stream.unwrap(
-    Effect.map(LockStore, (store): Stream.Stream<A, LockStoreError> => {
-      const wrong = checkPrefix(prefix) ?? impossible
-      if (wrong !== undefined) return Stream.die(new Cause.IllegalArgumentException(wrong))
-      for (const member of ["keys", "look"] as const) {
-        if (store.capabilities?.has(member) === true && store[member] !== undefined) continue
-        return Stream.fail(lockStoreError(notCapable("keys", undefined, member)))
-      }
-      return ask(store)
-    })
-  )
+  stream: Stream.Stream<A, LockStoreError>
+): Stream.Stream<A, LockStoreError> => {
+  const wrong = checkPrefix(prefix) ?? impossible
+  if (wrong !== undefined) return Stream.fromEffect(defect(wrong))
+  for (const member of ["keys", "look"] as const) {
+    if (store.capabilities?.has(member) === true && store[member] !== undefined) continue
+    return Stream.fail(lockStoreError(notCapable("keys", undefined, member)))
+  }
+  return stream
+}
 
-export const listKeys = (prefix: string): Stream.Stream<Snapshot, LockStoreError, LockStore> =>
-  withStore(prefix, undefined, (store) =>
+export const listOf = (
+  asking: Asking,
+  store: LockStore,
+  { prefix = "" }: ListOptions
+): Stream.Stream<Snapshot, LockStoreError> =>
+  askFor(
+    asking,
+    store,
+    prefix,
+    undefined,
     Stream.map(
-      seen(store, prefix, () => []),
+      seen(asking, store, prefix, () => []),
       ({ snapshot }) => snapshot
     )
   )

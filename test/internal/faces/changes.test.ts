@@ -2,8 +2,8 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
-import { changesOf } from "../../../src/internal/face/changes.js"
-import type { Held, Pending, Snapshot } from "../../../src/internal/face/snapshots.js"
+import { changesOf } from "../../../src/internal/faces/changes.js"
+import type { Held, Pending, Snapshot } from "../../../src/internal/faces/inspector.js"
 
 const heldBy = (id: string, more: Partial<Held> = {}): Held => ({
   owner: id,

@@ -1,35 +1,14 @@
 /** What has changed between two looks at the same keys. */
-import * as Chunk from "effect/Chunk"
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import type { LockStoreError } from "../../LockError.js"
-import type { Kind, LockStore } from "../../LockStore.js"
 import { checkEvery, notADuration } from "../common/options.js"
-import { toMillis } from "../faces/millis.js"
-import {
-  type Held,
-  isFree,
-  type Pending,
-  seeAll,
-  type Seen,
-  seen,
-  type Snapshot,
-  withStore
-} from "./snapshots.js"
-
-/** See `LockInspector.Change`. */
-type Change = {
-  readonly key: string
-  readonly kind: Kind | undefined
-  readonly at: DateTime.Utc
-  readonly initial: boolean
-} & (
-  | { readonly _tag: "Granted" | "Released" | "Expired" | "Lost"; readonly held: Held }
-  | { readonly _tag: "Queued" | "Left"; readonly pending: Pending }
-)
+import type { Change, Held, Snapshot, WatchOptions } from "./inspector.js"
+import type { LockStore } from "./lockStore.js"
+import { toMillis } from "./millis.js"
+import { askFor, type Asking, isFree, seeAll, type Seen, seen } from "./snapshots.js"
 
 /** What it is the lease of: a token can have several, one after the other. */
 const nameOf = ({ fencingToken, id, incarnation }: Held): string =>
@@ -42,7 +21,8 @@ const holders = (snapshot: Snapshot | undefined): ReadonlyMap<string, Held> =>
 
 /** Whether its ttl, as it was then, was over by that time. */
 const isOver = ({ ttlLeft }: Held, seenAt: DateTime.Utc, now: DateTime.Utc): boolean =>
-  ttlLeft !== undefined && DateTime.greaterThanOrEqualTo(now, DateTime.addDuration(seenAt, ttlLeft))
+  ttlLeft !== undefined &&
+  DateTime.toEpochMillis(now) >= DateTime.toEpochMillis(DateTime.addDuration(seenAt, ttlLeft))
 
 /** `before`: as it was at the last look; `undefined`: nobody had it or waited for it. */
 export const changesOf = (
@@ -101,6 +81,7 @@ const together = 500
 
 /** The next look, compared with the last one. Where it fails, that stays the last one. */
 const nextChanges = (
+  asking: Asking,
   store: LockStore,
   prefix: string,
   known: Map<string, Snapshot>,
@@ -109,11 +90,11 @@ const nextChanges = (
   Effect.gen(function* () {
     const ended = (key: string): ReadonlyArray<number> =>
       (known.get(key)?.held ?? []).flatMap(({ fencingToken }) => fencingToken ?? [])
-    const found = [...(yield* Stream.runCollect(seen(store, prefix, ended)))]
+    const found = [...(yield* Stream.runCollect(seen(asking, store, prefix, ended)))]
     const listed = new Set(found.map(({ snapshot }) => snapshot.key))
     const gone = [...known.keys()].filter((key) => !listed.has(key))
     for (let from = 0; from < gone.length; from += together) {
-      found.push(...(yield* seeAll(store, gone.slice(from, from + together), ended)))
+      found.push(...(yield* seeAll(asking, store, gone.slice(from, from + together), ended)))
     }
     return found.flatMap((one) => {
       const { key } = one.snapshot
@@ -124,32 +105,32 @@ const nextChanges = (
     })
   })
 
-export const watchKeys = (
-  prefix: string,
-  every: Duration.DurationInput
-): Stream.Stream<Change, LockStoreError, LockStore> => {
+export const changesIn = (
+  asking: Asking,
+  store: LockStore,
+  { every = "1 second", prefix = "" }: WatchOptions
+): Stream.Stream<Change, LockStoreError> => {
   const millis = toMillis(every)
   const impossible = millis === undefined ? notADuration("every", every) : checkEvery(millis)
-  return withStore(prefix, impossible, (store) =>
-    Stream.suspend(() => {
-      const known = new Map<string, Snapshot>()
-      let initial = true
-      const next = Effect.suspend(() => nextChanges(store, prefix, known, initial)).pipe(
-        Effect.tap(() =>
-          Effect.sync(() => {
-            initial = false
-          })
-        ),
-        // what is not known is not told
-        Effect.catchIf(
-          ({ transient }) => transient,
-          () => Effect.succeed([])
-        )
+  const changes = Stream.suspend(() => {
+    const known = new Map<string, Snapshot>()
+    let initial = true
+    const next = Effect.suspend(() => nextChanges(asking, store, prefix, known, initial)).pipe(
+      Effect.tap(() =>
+        Effect.sync(() => {
+          initial = false
+        })
+      ),
+      // what is not known is not told
+      Effect.catchIf(
+        ({ transient }) => transient,
+        () => Effect.succeed([])
       )
-      return Stream.repeatEffectWithSchedule(
-        Effect.map(next, Chunk.unsafeFromArray),
-        Schedule.spaced(Duration.millis(millis!))
-      ).pipe(Stream.flattenChunks)
-    })
-  )
+    )
+    return Stream.concat(
+      Stream.fromEffect(next),
+      Stream.forever(Stream.fromEffect(Effect.delay(next, Duration.millis(millis!))))
+    ).pipe(Stream.flatMap(Stream.fromIterable))
+  })
+  return askFor(asking, store, prefix, impossible, changes)
 }
