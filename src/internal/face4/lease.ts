@@ -35,6 +35,8 @@ import type { LockMetrics } from "./telemetry.js"
 /** What its users are told of a release. */
 type Told = Exit.Exit<void, LockLost | LockStoreError>
 
+const tellEnd = (renewal: Renewal): void => renewal.ended()
+
 export class HeldLease implements Shareable, LeaseFace {
   readonly token: string
   readonly fencingToken: number
@@ -198,7 +200,7 @@ export class HeldLease implements Shareable, LeaseFace {
 
   hasEnded(): void {
     // (it may log, in place)
-    if (this.renewal !== undefined) isolated(this.renewal.ended, undefined)
+    if (this.renewal !== undefined) isolated(tellEnd, this.renewal)
   }
 
   releaseFailed(): void {

@@ -40,7 +40,7 @@ export class Renewal {
     )
   }
 
-  readonly ended = (): void => {
+  ended(): void {
     if (this.lease.core.ended !== "Released") this.run(this.lease.tellLoss)
   }
 

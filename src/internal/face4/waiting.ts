@@ -1,7 +1,6 @@
 /** A caller that waits for a lock: counted while it waits, and logged when that takes long. */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import type * as Fiber from "effect/Fiber"
 import { LockUnavailable } from "../../LockError.js"
 import type { Contention, Kind, LockStore, ScheduledCall } from "../faces/lockStore.js"
 import { ofKind } from "../faces/answers.js"
@@ -12,8 +11,6 @@ import type { LockMetrics } from "./telemetry.js"
 import { warnAs } from "./warning.js"
 
 export class Waiting {
-  /** The caller's, as it was when it asked. */
-  private readonly context: Context.Context<never>
   private nextWarning: ScheduledCall | undefined = undefined
 
   constructor(
@@ -23,11 +20,10 @@ export class Waiting {
     private readonly store: LockStore,
     private readonly metrics: LockMetrics,
     private readonly askedAt: number,
-    private readonly caller: Fiber.Fiber<unknown, unknown>,
+    /** The caller's, as it was when it asked. */
+    private readonly context: Context.Context<never>,
     private contention: () => Contention
-  ) {
-    this.context = caller.context
-  }
+  ) {}
 
   begin(): void {
     this.metrics.waiting(1)
@@ -43,9 +39,9 @@ export class Waiting {
   }
 
   private checkOwn(): void {
-    const { caller, key, options, store } = this
+    const { context, key, options, store } = this
     if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
-    const own = holdOf(key, store, caller.getRef(CurrentHolds))
+    const own = holdOf(key, store, Context.get(context, CurrentHolds))
     // (not in the store's own step: a logger is anybody's code)
     if (own !== undefined) {
       queueMicrotask(() => this.warnOfItself(own))
