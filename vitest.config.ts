@@ -15,6 +15,8 @@ const withRedis = { globalSetup: "test/setup.ts", testTimeout: 30_000, hookTimeo
 
 /** Of test/redis: run with ioredis 6 alone. Whatever is new there runs with both. */
 const withOneClient = [
+  "acknowledgedContract",
+  "acknowledgedFailover",
   "cancelling",
   "capacity",
   "clusterChanges",
