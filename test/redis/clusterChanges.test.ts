@@ -111,7 +111,7 @@ describe("a Cluster that changes", () => {
         })
         yield* nothingLeftIn(cluster.nodes)
       }),
-    60_000
+    120_000
   )
 
   it.scopedLive(

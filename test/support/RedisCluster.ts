@@ -135,9 +135,7 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
       yield* command("CLUSTER", "ADDSLOTSRANGE", from, to)
     }
     // Everybody meets everybody: gossip alone takes seconds.
-    for (const { command } of nodes) {
-      for (const { host, port } of nodes) yield* command("CLUSTER", "MEET", host, port)
-    }
+    for (const one of nodes) yield* meet(one, nodes)
     yield* awaitOk(nodes)
     for (const [i, { command }] of replicas.entries()) {
       const id = yield* masters[i % count]!.command("CLUSTER", "MYID")
@@ -224,7 +222,7 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
       move: (key, to) => Effect.flatMap(slotOf(key), (slot) => moveSlot(slot, to)),
       addNode: Effect.gen(function* () {
         const added = yield* node
-        for (const { host, port } of running()) yield* added.command("CLUSTER", "MEET", host, port)
+        yield* meet(added, running())
         nodes.push(added)
         yield* awaitOk(running())
         return added
@@ -285,17 +283,45 @@ const awaitServed = (
 /** From slot, to slot, and the master's host and port. */
 type Range = readonly [number, number, readonly [string, number]]
 
-const awaitOk = (nodes: ReadonlyArray<RedisServer.RedisProcess>): Effect.Effect<void> =>
-  RedisServer.eventually(
+/**
+ * Waits until every one of them serves all slots, and knows all others. Who was met, and did not answer within
+ * the time of a node on a busy machine, is forgotten: it is met again.
+ */
+const awaitOk = (nodes: ReadonlyArray<RedisServer.RedisProcess>): Effect.Effect<void> => {
+  let metAt = performance.now()
+  const look = Effect.forEach(nodes, (node) =>
     Effect.map(
-      Effect.forEach(nodes, ({ command }) => command("CLUSTER", "INFO")),
-      (infos) =>
-        infos.every((info) => {
-          const known = Number(/cluster_known_nodes:(\d+)/.exec(String(info))?.[1])
-          return String(info).includes("cluster_state:ok") && known >= nodes.length
-        })
+      Effect.all([node.command("CLUSTER", "INFO"), node.command("CLUSTER", "NODES")]),
+      ([info, known]) => ({
+        node,
+        isOk: String(info).includes("cluster_state:ok"),
+        knowsAll:
+          String(known)
+            .split("\n")
+            .filter((line) => line !== "" && !line.includes("handshake")).length >= nodes.length
+      })
     )
   )
+  return RedisServer.eventually(
+    Effect.gen(function* () {
+      const views = yield* look
+      const ignorant = views.filter(({ knowsAll }) => !knowsAll)
+      if (ignorant.length > 0 && performance.now() - metAt > 3_000) {
+        metAt = performance.now()
+        for (const { node } of ignorant) yield* meet(node, nodes)
+      }
+      return ignorant.length === 0 && views.every(({ isOk }) => isOk)
+    })
+  )
+}
+
+const meet = (
+  { command }: RedisServer.RedisProcess,
+  nodes: ReadonlyArray<RedisServer.RedisProcess>
+) =>
+  Effect.forEach(nodes, ({ host, port }) => command("CLUSTER", "MEET", host, port), {
+    discard: true
+  })
 
 /** Whether it runs, and is one now. */
 export const isMaster = (node: RedisServer.RedisProcess): Effect.Effect<boolean> =>
