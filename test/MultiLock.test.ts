@@ -46,10 +46,9 @@ const controlled = [
 
 // ---------------------------------------------------------------- tests
 
-describe.each<readonly [string, Layer.Layer<LockStore.LockStore, LockError.LockStoreError>]>([
-  ...plain,
-  ...controlled
-])("%s", (_, rawStore) => {
+describe.concurrent.each<
+  readonly [string, Layer.Layer<LockStore.LockStore, LockError.LockStoreError>]
+>([...plain, ...controlled])("%s", (_, rawStore) => {
   const store = Layer.merge(rawStore, quiet)
 
   layer(store, { excludeTestServices: true })("several locks", (it) => {

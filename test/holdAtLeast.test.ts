@@ -63,7 +63,7 @@ const ways: ReadonlyArray<
   ["acquire, and release", (key, options) => Effect.scoped(Lock.acquire(key, options))]
 ]
 
-describe.each(stores)("%s", (_, store) => {
+describe.concurrent.each(stores)("%s", (_, store) => {
   layer(store, { excludeTestServices: true })((it) => {
     it.scoped("an impossible holdAtLeast is a defect, before anything is asked", () =>
       Effect.gen(function* () {

@@ -61,7 +61,7 @@ const lostOf = <E>(exit: Exit.Exit<unknown, E>): LockError.LockLost => {
   return error as unknown as LockError.LockLost
 }
 
-describe.each(stores)("%s", (_, store) => {
+describe.concurrent.each(stores)("%s", (_, store) => {
   layer(store, { excludeTestServices: true })((it) => {
     it.scoped("an impossible maxHold is a defect, before anything is asked", () =>
       Effect.gen(function* () {

@@ -37,7 +37,7 @@ const queued = (key: string, count: number): Effect.Effect<void, unknown, LockSt
     )
   )
 
-describe.each(stores)("%s", (_, store) => {
+describe.concurrent.each(stores)("%s", (_, store) => {
   layer(store, { excludeTestServices: true })((it) => {
     it.scoped("a tick is granted once, and then only a later one", () =>
       Effect.gen(function* () {

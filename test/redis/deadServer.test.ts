@@ -1,5 +1,6 @@
 /** Rule 8: every command is bounded, and every release observable. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -24,7 +25,7 @@ const commandTimeout = 500
 /** For a machine that is busy with something else. */
 const tolerance = 700
 
-layer(RedisServer.layer(), { excludeTestServices: true })("when Redis does not answer", (it) => {
+atOnce(RedisServer.layer())("when Redis does not answer", (it) => {
   /** A server of this test's own, which it may stop or kill; it goes on at the end in any case. */
   const victim = Effect.gen(function* () {
     const server = yield* RedisServer.RedisServer

@@ -1,5 +1,6 @@
 /** Rule 6: a loss reaches the code before anyone else can own the lock. */
 import { expect, layer } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,7 +24,7 @@ import {
 const expiry = (server: RedisServer.RedisProcess) =>
   Effect.map(server.command("PEXPIRETIME", "k"), Number)
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a silent network", (it) => {
+atOnce(RedisServer.layer())("a silent network", (it) => {
   for (const [ttl, margin] of [
     [2_500, undefined],
     [2_000, 500],

@@ -1,5 +1,6 @@
 /** Freeing a key by force on Redis: who hears of it when, and what comes late, twice, or not at all. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -93,7 +94,7 @@ const untilLost = (lease: Lease.Lease) => timed(Effect.flip(lease.awaitLost))
 
 // ---------------------------------------------------------------- who hears of it, and when
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a holder of a freed key", (it) => {
+atOnce(RedisServer.layer())("a holder of a freed key", (it) => {
   it.scoped("hears of it at once where its process listens: by one message, and one question", () =>
     quietly(
       Effect.gen(function* () {
@@ -220,7 +221,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a holder of a freed k
 
 // ---------------------------------------------------------------- late, twice, or not at all
 
-layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered", (it) => {
+atOnce(RedisServer.layer())("what is not answered", (it) => {
   it.scoped("an order whose answer is lost is sent again, and says what the first one did", () =>
     quietly(
       Effect.gen(function* () {
@@ -394,7 +395,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is not answered"
 
 // ---------------------------------------------------------------- messages that are not true
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a message to a holder", (it) => {
+atOnce(RedisServer.layer())("a message to a holder", (it) => {
   const holding = Effect.gen(function* () {
     const [a, b] = yield* pair()
     yield* listening(a)
@@ -448,7 +449,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a message to a holder
 
 // ---------------------------------------------------------------- which number
 
-layer(RedisServer.layer(), { excludeTestServices: true })("the number", (it) => {
+atOnce(RedisServer.layer())("the number", (it) => {
   it.scoped("is the one that is seen; another one of those that a process gives out is not", () =>
     quietly(
       Effect.gen(function* () {
@@ -530,7 +531,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("the number", (it) => 
 
 // ---------------------------------------------------------------- the script
 
-layer(RedisServer.layer(), { excludeTestServices: true })("the script", (it) => {
+atOnce(RedisServer.layer())("the script", (it) => {
   const [ours, theirs, third] = [strangeToken(), strangeToken(), strangeToken()]
   const call = (server: Server, script: locks.Script, ...args: ReadonlyArray<string | number>) =>
     server.command(

@@ -1,5 +1,6 @@
 /** What comes late, or twice, makes nobody a second holder: schedules that the model of docs/protocol.pml found. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -59,7 +60,7 @@ const isPass = (args: ReadonlyArray<string>) =>
   touching(key)(args) && [4, 7].includes(args.length - 3 - 4)
 const isRelease = (args: ReadonlyArray<string>) => touching(key)(args) && args.length === 3 + 4 + 1
 
-layer(RedisServer.layer(), { excludeTestServices: true })("what comes late, or twice", (it) => {
+atOnce(RedisServer.layer())("what comes late, or twice", (it) => {
   it.scoped("an acquire that was queued twice, and the message of a grant in between", () =>
     quietly(
       Effect.gen(function* () {

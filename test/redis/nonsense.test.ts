@@ -1,5 +1,6 @@
 /** A Redis that answers nonsense is an error, not a crash: of the operation, in its time. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -151,7 +152,7 @@ const expectStoreError = (error: unknown, operation: LockError.LockStoreOperatio
   expect(message.length).toBeLessThan(2_000_000)
 }
 
-layer(RedisServer.layer(), { excludeTestServices: true })("an answer that is nonsense", (it) => {
+atOnce(RedisServer.layer())("an answer that is nonsense", (it) => {
   const nonsense = { ...answers, ...errors, ...garbage }
 
   it.scoped(
@@ -548,7 +549,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an answer that is non
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a port where no Redis listens", (it) => {
+atOnce(RedisServer.layer())("a port where no Redis listens", (it) => {
   const strangers: Readonly<Record<string, Parameters<typeof LyingProxy.stranger>[0]>> = {
     "a web server": { answer: garbage["HTTP"]!, hangsUp: true },
     "a mail server": { greeting: "220 mail.example ESMTP\r\n", answer: "500 what?\r\n" },
@@ -584,7 +585,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a port where no Redis
   }
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("what is said on the channel", (it) => {
+atOnce(RedisServer.layer())("what is said on the channel", (it) => {
   const waiterOf = (environment: Environment) =>
     Effect.gen(function* () {
       const waiting = yield* caller(environment.use, "k", { ttl })

@@ -1,5 +1,6 @@
 /** Redis is away for a while: what nobody wants any more is not sent when it is back. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -26,7 +27,7 @@ const ttl = "5 minutes"
 const commandTimeout = 1_000
 /** What is said at once comes far sooner than this. */
 const long = 10_000
-const atOnce = 3_000
+const immediately = 3_000
 
 const theirs: Readonly<Record<string, Omit<RedisOptions, "replyMapping">>> = {
   "user's client": {},
@@ -77,7 +78,7 @@ const twoHundred = (use: Environment["use"]) =>
     { concurrency: "unbounded" }
   )
 
-layer(RedisServer.layer(), { excludeTestServices: true })("when Redis was away", (it) => {
+atOnce(RedisServer.layer())("when Redis was away", (it) => {
   for (const kind of kinds) {
     it.scoped(`nothing is sent for those who gave up meanwhile (${kind})`, () =>
       quietly(
@@ -167,7 +168,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("when Redis was away",
         calls = 0
         const { exit, millis } = yield* timed(twoHundred(use))
         // it says so at once
-        expect(millis).toBeLessThan(atOnce)
+        expect(millis).toBeLessThan(immediately)
         for (const one of yield* exit) {
           expect(String(failure(one))).toContain("Stream isn't writeable")
         }
@@ -198,19 +199,19 @@ layer(RedisServer.layer(), { excludeTestServices: true })("when Redis was away",
         const asked = [yield* Fiber.join(before), yield* timed(twoHundred(use))]
         expect(client.status).toBe("end")
         for (const { exit, millis } of asked) {
-          expect(millis).toBeLessThan(atOnce)
+          expect(millis).toBeLessThan(immediately)
           for (const one of yield* exit) {
             expect(String(failure(one))).toContain("Connection is closed.")
           }
         }
         // nothing can be given back there
-        expect((yield* timed(close)).millis).toBeLessThan(atOnce)
+        expect((yield* timed(close)).millis).toBeLessThan(immediately)
       })
     )
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a first connection", (it) => {
+atOnce(RedisServer.layer())("a first connection", (it) => {
   const start = (kind: string, options: Omit<RedisOptions, "replyMapping">) =>
     Effect.gen(function* () {
       const { proxy } = yield* victim

@@ -1,5 +1,6 @@
 /** Rule 5, and what a lock of a Go program does by itself: a default ttl, renewals, an end to them. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -25,7 +26,7 @@ import {
   undisturbed
 } from "./support.js"
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself", (it) => {
+atOnce(RedisServer.layer())("a lock renews itself", (it) => {
   it.scoped("its default ttl is five seconds, on the server too", () =>
     Effect.gen(function* () {
       const { server, use } = yield* environment()
@@ -189,48 +190,44 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a lock renews itself"
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })(
-  "a server that refuses renewals",
-  (it) => {
-    for (const [answer, rules] of [
-      [/NOPERM/, ["-evalsha", "-eval"]],
-      // (in a script: up to Redis 7.0, and after it)
-      [/can't run this command|ACL failure in script: .*'pexpire'/, ["-pexpire"]]
-    ] as const) {
-      it.scoped(
-        `with "${answer.source}" (${rules.join(" ")}): the loss says so, and not that it did not answer`,
-        () =>
-          collectWarnings((warnings) =>
-            Effect.gen(function* () {
-              const { server, use } = yield* environment()
-              const error = yield* Effect.flip(
-                Lock.withLock("k", { ttl: 1_000, renewEvery: 100 })(() =>
-                  Effect.zipRight(
-                    Effect.acquireRelease(
-                      server.command("ACL", "SETUSER", "default", ...rules),
-                      () => server.command("ACL", "SETUSER", "default", "+@all")
-                    ),
-                    Effect.never
-                  )
-                ).pipe(use)
-              )
-              expect(error).toMatchObject({
-                _tag: "LockLost",
-                reason: "Unreachable",
-                cause: { _tag: "LockStoreError", operation: "renew", transient: false }
-              })
-              expect(error.message).toMatch(answer)
-              expect(error.message).toContain("The ACL gives")
-              expect(error.message).not.toContain("did not answer")
-              expect(warnings[0]).toBe(error.message)
+atOnce(RedisServer.layer())("a server that refuses renewals", (it) => {
+  for (const [answer, rules] of [
+    [/NOPERM/, ["-evalsha", "-eval"]],
+    // (in a script: up to Redis 7.0, and after it)
+    [/can't run this command|ACL failure in script: .*'pexpire'/, ["-pexpire"]]
+  ] as const) {
+    it.scoped(
+      `with "${answer.source}" (${rules.join(" ")}): the loss says so, and not that it did not answer`,
+      () =>
+        collectWarnings((warnings) =>
+          Effect.gen(function* () {
+            const { server, use } = yield* environment()
+            const error = yield* Effect.flip(
+              Lock.withLock("k", { ttl: 1_000, renewEvery: 100 })(() =>
+                Effect.zipRight(
+                  Effect.acquireRelease(server.command("ACL", "SETUSER", "default", ...rules), () =>
+                    server.command("ACL", "SETUSER", "default", "+@all")
+                  ),
+                  Effect.never
+                )
+              ).pipe(use)
+            )
+            expect(error).toMatchObject({
+              _tag: "LockLost",
+              reason: "Unreachable",
+              cause: { _tag: "LockStoreError", operation: "renew", transient: false }
             })
-          )
-      )
-    }
+            expect(error.message).toMatch(answer)
+            expect(error.message).toContain("The ACL gives")
+            expect(error.message).not.toContain("did not answer")
+            expect(warnings[0]).toBe(error.message)
+          })
+        )
+    )
   }
-)
+})
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a blip harms nothing", (it) => {
+atOnce(RedisServer.layer())("a blip harms nothing", (it) => {
   /** Holds a lock of one second through a disturbance; says how the body ended. */
   const through = (
     disturb: (env: {

@@ -1,5 +1,6 @@
 /** Rule 2: commands that are sent twice have the effect of one. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -22,7 +23,7 @@ import {
 
 const ttl = "1 minute"
 
-layer(RedisServer.layer(), { excludeTestServices: true })("commands that are sent twice", (it) => {
+atOnce(RedisServer.layer())("commands that are sent twice", (it) => {
   for (const kind of ["own client", "user's client"] as const) {
     const start = Effect.gen(function* () {
       const { proxy, server, use } = yield* environment()

@@ -1,5 +1,6 @@
 /** Slow is not dead, and dead is found out: what a store's own connection does about either. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -25,7 +26,7 @@ import {
 
 const ttl = "1 minute"
 
-layer(RedisServer.layer(), { excludeTestServices: true })("answers that become slow", (it) => {
+atOnce(RedisServer.layer())("answers that become slow", (it) => {
   for (const [ttl, latency] of [
     [1_000, 200],
     [1_000, 300],
@@ -77,7 +78,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("answers that become s
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a connection that died idle", (it) => {
+atOnce(RedisServer.layer())("a connection that died idle", (it) => {
   it.scoped("is bridged within a command deadline, for any number of callers", () =>
     Effect.gen(function* () {
       const { proxy, server, use } = yield* environment()
@@ -137,7 +138,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a connection that die
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("an outage in which leases end", (it) => {
+atOnce(RedisServer.layer())("an outage in which leases end", (it) => {
   it.scoped("is over one handshake after the server is back, on a slow network", () =>
     quietly(
       Effect.gen(function* () {
@@ -184,7 +185,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("an outage in which le
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("what closes together", (it) => {
+atOnce(RedisServer.layer())("what closes together", (it) => {
   const commandTimeout = 500
   const leases = (count: number) => Array.from({ length: count }, (_, i) => `k${i}`)
   /** A scope that has them all. */
@@ -289,7 +290,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what closes together"
   }
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a release that is late", (it) => {
+atOnce(RedisServer.layer())("a release that is late", (it) => {
   it.scoped("behind work that ended in its time is not confirmed, and no loss", () =>
     collectWarnings((warnings) =>
       Effect.gen(function* () {
@@ -323,7 +324,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("a release that is lat
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("what is refused for good", (it) => {
+atOnce(RedisServer.layer())("what is refused for good", (it) => {
   it.scoped("is not tried again: the layer closes at once", () =>
     quietly(
       Effect.gen(function* () {
@@ -361,7 +362,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("what is refused for g
   )
 })
 
-layer(RedisServer.layer(), { excludeTestServices: true })("a subscriber that is refused", (it) => {
+atOnce(RedisServer.layer())("a subscriber that is refused", (it) => {
   it.scoped("costs few connections, one warning, and is back when it can be", () =>
     collectWarnings((warnings) =>
       Effect.gen(function* () {

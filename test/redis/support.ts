@@ -293,6 +293,13 @@ export const turns = (count: number): Effect.Effect<void> =>
     Math.max(0, count - 1)
   )
 
+/** Of the tests that look for them: several can at the same time. */
+const unhandled = new Set<Array<unknown>>()
+const addUnhandled = (error: unknown) => {
+  for (const errors of unhandled) errors.push(error)
+}
+const unhandledEvents = ["unhandledRejection", "uncaughtException", "warning"] as const
+
 /** What nobody handled while the scope was open: rejections, exceptions, warnings of Node. */
 export const unhandledErrors: Effect.Effect<
   ReadonlyArray<unknown>,
@@ -301,19 +308,19 @@ export const unhandledErrors: Effect.Effect<
 > = Effect.acquireRelease(
   Effect.sync(() => {
     const errors: Array<unknown> = []
-    const add = (error: unknown) => errors.push(error)
-    process.on("unhandledRejection", add)
-    process.on("uncaughtException", add)
-    process.on("warning", add)
-    return { errors, add }
+    if (unhandled.size === 0) {
+      for (const event of unhandledEvents) process.on(event, addUnhandled)
+    }
+    unhandled.add(errors)
+    return errors
   }),
-  ({ add }) =>
+  (errors) =>
     Effect.sync(() => {
-      process.off("unhandledRejection", add)
-      process.off("uncaughtException", add)
-      process.off("warning", add)
+      unhandled.delete(errors)
+      if (unhandled.size > 0) return
+      for (const event of unhandledEvents) process.off(event, addUnhandled)
     })
-).pipe(Effect.map(({ errors }) => errors))
+)
 
 /**
  * A trial of times, which a busy machine can spoil. Where it failed, and this process or a server of it
