@@ -1,5 +1,6 @@
 /** The demo, and the examples that say what happens, run as a user runs them: as processes. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "./support/atOnce.js"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -86,8 +87,8 @@ const expectGoodDemo = (ended: Ended) => {
 
 // ---------------------------------------------------------------- tests
 
-layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
-  it.effect("the demo shows what it says, on the store in memory", () =>
+atOnce(RedisServer.layer())("examples", (it) => {
+  it.scoped("the demo shows what it says, on the store in memory", () =>
     Effect.gen(function* () {
       const ended = yield* run("demo.ts")
       expectGoodDemo(ended)
@@ -95,7 +96,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect("the demo shows what it says, on Redis, and leaves nothing locked there", () =>
+  it.scoped("the demo shows what it says, on Redis, and leaves nothing locked there", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       const ended = yield* run("demo.ts", server.url)
@@ -107,7 +108,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect("the demo says in one sentence that Redis is not there", () =>
+  it.scoped("the demo says in one sentence that Redis is not there", () =>
     Effect.gen(function* () {
       const port = yield* RedisServer.freePort
       const ended = yield* run("demo.ts", `redis://127.0.0.1:${port}`)
@@ -117,7 +118,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect("an order is charged once with a record of it, and again under the lock alone", () =>
+  it.scoped("an order is charged once with a record of it, and again under the lock alone", () =>
     Effect.gen(function* () {
       const ended = yield* run("managed-runtime.ts")
       expect(ended).toMatchObject({ code: 0, stderr: "" })
@@ -126,7 +127,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect("a class with async methods gets the lock's own errors, and its work's", () =>
+  it.scoped("a class with async methods gets the lock's own errors, and its work's", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       for (const url of [undefined, server.url]) {
@@ -139,7 +140,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect("workers of a queue do one job at a time for a customer, on the queue's client", () =>
+  it.scoped("workers of a queue do one job at a time for a customer, on the queue's client", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       const ended = yield* run("queue-worker.ts", server.url)
@@ -149,7 +150,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect(
+  it.scoped(
     "a pod that is terminated gives its lock back, one that is killed leaves it to its ttl",
     () =>
       Effect.gen(function* () {
@@ -169,7 +170,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     120_000
   )
 
-  it.effect("a partner that takes three calls at a time gets no more, and refuses none", () =>
+  it.scoped("a partner that takes three calls at a time gets no more, and refuses none", () =>
     Effect.gen(function* () {
       const ended = yield* run("partner-api.ts")
       expect(ended).toMatchObject({ code: 0, stderr: "" })
@@ -177,7 +178,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect(
+  it.scoped(
     "the leader writes each report, once, also over changes of leader, in memory and on Redis",
     () =>
       Effect.gen(function* () {
@@ -214,7 +215,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
       })
   )
 
-  it.effect("transfers that name accounts in all orders come to an end, and lose nothing", () =>
+  it.scoped("transfers that name accounts in all orders come to an end, and lose nothing", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       for (const url of [undefined, server.url]) {
@@ -225,7 +226,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     })
   )
 
-  it.effect(
+  it.scoped(
     "nor does it over three processes, on Redis, and nothing stays held",
     () =>
       Effect.gen(function* () {
@@ -240,7 +241,7 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     120_000
   )
 
-  it.effect(
+  it.scoped(
     "a deploy hands a lock over without a gap: the old one is told to end in the middle",
     () =>
       Effect.gen(function* () {
@@ -302,14 +303,12 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
     120_000
   )
 
-  it.effect.each(["SIGINT", "SIGTERM"] as const)(
-    "a worker that gets a %s gives its lock back before it ends",
-    (signal) =>
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    it.scoped(`a worker that gets a ${signal} gives its lock back before it ends`, () =>
       Effect.scoped(
         Effect.gen(function* () {
           const server = yield* RedisServer.RedisServer
           const locked = server.command("EXISTS", "examples:indexer")
-          yield* server.flush
           const worker = yield* start("shutdown.ts", server.url)
 
           yield* worker.printed("has the lock")
@@ -326,5 +325,6 @@ layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
           expect(ended.stdout).toContain("interrupted: cleans up, still under the lock")
         })
       )
-  )
+    )
+  }
 })

@@ -1,5 +1,6 @@
 /** `doctor`: what it says of servers that are well, and of those that are not. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import * as Cli from "../support/Cli.js"
@@ -38,7 +39,7 @@ const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "u
 const rules = /^ACL SETUSER \S+ (.*)$/m.exec(page)![1]!.split(" ")
 const ofSemaphores = /\*\*Semaphores also need `([^`]*)`\*\*/.exec(page)![1]!.split(" ")
 
-layer(RedisServer.layer(), { excludeTestServices: true })("doctor", (it) => {
+atOnce(RedisServer.layer())("doctor", (it) => {
   it.scoped("a server that is well, and what it leaves there", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer

@@ -1,5 +1,6 @@
 /** `run` in pipes: what the command gets, what it ends with, and that nothing of it outlives the lock. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import { stripVTControlCharacters } from "node:util"
 import * as Cli from "../support/Cli.js"
@@ -27,7 +28,7 @@ echo pid $$
 wait
 while :; do sleep 1; done`
 
-layer(RedisServer.layer(), { excludeTestServices: true })("run", (it) => {
+atOnce(RedisServer.layer())("run", (it) => {
   it.scoped("gives the command its key, its fencing token and its input, and ends as it ends", () =>
     Effect.gen(function* () {
       const { command, dump, url } = yield* emptyServer

@@ -1,5 +1,6 @@
 /** `run` on a terminal: the command has it, and stops and goes on as the job of a shell does. */
-import { expect, layer } from "@effect/vitest"
+import { expect } from "@effect/vitest"
+import { atOnce } from "../support/atOnce.js"
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -21,7 +22,7 @@ const interactiveShell = (url: string) =>
 const type = (cli: Cli.Process, text: string, answer: string | RegExp) =>
   Effect.zipRight(cli.write(text), cli.prints(answer))
 
-layer(RedisServer.layer(), { excludeTestServices: true })("run on a terminal", (it) => {
+atOnce(RedisServer.layer())("run on a terminal", (it) => {
   it.scoped(
     "an editor has the terminal: its keys as they are typed, and its modes are set right",
     () =>

@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { bundled } from "../support/bundled.js"
 import * as Changes from "../support/Changes.js"
 import * as Failover from "../support/Failover.js"
 import * as FaultProxy from "../support/FaultProxy.js"
@@ -202,7 +203,7 @@ const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope
       Effect.sync(() => {
         const child = ChildProcess.spawn(
           process.execPath,
-          ["--expose-gc", "--import", "tsx", file],
+          ["--expose-gc", bundled(file, env["TSX_TSCONFIG_PATH"])],
           { env, stdio: ["ignore", "pipe", "pipe", "ipc"] }
         )
         child.on("message", (message) => {

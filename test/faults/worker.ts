@@ -1,7 +1,7 @@
 /**
  * A process of its own that takes locks with many fibers, writes to the register under them, and
  * writes down what happens, synchronously, so that nothing is lost when it is killed. Started by
- * `Crew` with tsx, and told what to do by messages.
+ * `Crew`, and told what to do by messages.
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"

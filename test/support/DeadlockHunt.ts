@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
 import type { HuntNews } from "./huntWorker.js"
+import { bundled } from "./bundled.js"
 import * as RedisServer from "./RedisServer.js"
 
 export interface Options {
@@ -69,7 +70,7 @@ export const hunt = (options: Options): Effect.Effect<Report, never, Scope.Scope
     let [deaths, gap, longestWait, enteredAt] = [0, 0, 0, begunAt]
 
     const spawn = () => {
-      const child = ChildProcess.spawn(process.execPath, ["--import", "tsx", file], {
+      const child = ChildProcess.spawn(process.execPath, [bundled(file)], {
         env: {
           ...process.env,
           REDIS_URL: server.url,

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as ChildProcess from "node:child_process"
 import { fileURLToPath } from "node:url"
+import { bundled } from "./bundled.js"
 import * as Changes from "./Changes.js"
 import type * as Standing from "./candidateWorker.js"
 import type * as Job from "./jobWorker.js"
@@ -76,7 +77,7 @@ const start = <Order extends Tagged, News extends Tagged>(
     const child = yield* Effect.acquireRelease(
       Effect.sync(() => {
         const file = fileURLToPath(new URL(`./${name}.ts`, import.meta.url))
-        const child = ChildProcess.spawn(process.execPath, ["--import", "tsx", file], {
+        const child = ChildProcess.spawn(process.execPath, [bundled(file)], {
           env: { ...process.env, ...env },
           stdio: ["ignore", "pipe", "pipe", "ipc"]
         })

@@ -25,6 +25,7 @@ export interface Tests<R> {
 export const atOnce =
   <R, E>(own: Layer.Layer<R, E>) =>
   (name: string, define: (it: Tests<R>) => void): void => {
+    // oxlint-disable-next-line vitest/valid-title
     describe.concurrent(name, () => {
       define({
         scoped: (name, test, timeout) =>

@@ -1,6 +1,6 @@
 /**
  * A process of its own that stands for the lead of a key from its start on, under `NodeRuntime.runMain`:
- * SIGTERM is a clean end. Whoever leads writes to a register every few milliseconds. Started with tsx by
+ * SIGTERM is a clean end. Whoever leads writes to a register every few milliseconds. Started by
  * `Workers`.
  */
 import { NodeRuntime } from "@effect/platform-node"

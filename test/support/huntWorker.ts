@@ -1,6 +1,6 @@
 /**
  * A process of its own that takes locks and several locks at once, in random order, until it is told to
- * end or killed. Started with tsx by `DeadlockHunt`.
+ * end or killed. Started by `DeadlockHunt`.
  */
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"

@@ -1,5 +1,5 @@
 /**
- * A process of its own that runs a job when it is told, with a wall clock that is off. Started with tsx by
+ * A process of its own that runs a job when it is told, with a wall clock that is off. Started by
  * `Workers`.
  */
 import * as DateTime from "effect/DateTime"

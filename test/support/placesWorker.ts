@@ -1,6 +1,6 @@
 /**
  * A process of its own that locks once where it is told, closes its store, and has nothing left to do: it must
- * end by itself. Started with tsx by `Workers`.
+ * end by itself. Started by `Workers`.
  */
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"

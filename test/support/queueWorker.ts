@@ -1,6 +1,6 @@
 /**
  * A process of its own with stores of its own, told what to do by messages of its parent. Started
- * with tsx by `Workers`.
+ * by `Workers`.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
