@@ -4,6 +4,10 @@
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
  * And every link of README.md and of docs/ to a file or a heading must lead to one.
+ *
+ * Each block of README.md and docs/, and each example that needs nothing but Effect, is compiled for Effect 4,
+ * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
+ * enough, that page must have the block's other form, below a link to the heading under which the block is.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -13,6 +17,8 @@ process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
 /** Blocks that import from here are for Effect 4: they have a folder of their own. */
 const effect4 = "effect-redis-lock/effect4"
+/** What both versions of Effect have under different names, and blocks in another form. */
+const page4 = "docs/effect-4.md"
 const problems: Array<string> = []
 const documents = new Map<string, string>()
 
@@ -49,7 +55,29 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
   const name = `${document.replaceAll("/", "-")}.${start}.ts`
   documents.set(name, document)
   const text = "\n".repeat(start) + code.join("\n") + "\n"
-  writeFileSync(join(outDir, text.includes(`"${effect4}`) ? "effect4" : "", name), text)
+  const isFor4 = text.includes(`"${effect4}`)
+  writeFileSync(join(outDir, isFor4 ? "effect4" : "", name), text)
+  if (!isFor4 && document.endsWith(".md") && !hasOtherForm(document, start)) {
+    writeFor4(`as-4.${name}`, document, text)
+  }
+}
+
+function writeFor4(name: string, document: string, text: string): void {
+  const [paths, others] = [/"effect-redis-lock(\/\w+)?"/g, renamed(text)]
+  documents.set(name, `${document}, for Effect 4`)
+  writeFileSync(join(outDir, "effect4", name), others.replace(paths, `"${effect4}$1"`))
+}
+
+/** The table: `| on Effect 3 | on Effect 4 |`. */
+const names4 = [...readFileSync(page4, "utf8").matchAll(/^\| `([^`]+)` +\| `([^`]+)` +\|$/gm)]
+
+const renamed = (text: string): string =>
+  names4.reduce((all, [, on3, on4]) => all.replaceAll(on3!, on4!), text)
+
+/** Whether the page links to the last heading before that line, and so has the block in another form. */
+function hasOtherForm(document: string, line: number): boolean {
+  const anchor = [...anchorsOf(document)].filter(([, at]) => at <= line).at(-1)?.[0]
+  return readFileSync(page4, "utf8").includes(`](${basename(document)}#${anchor})`)
 }
 
 /** The lines of a document that are not in a block of code, with their numbers. */
@@ -64,17 +92,17 @@ function proseOf(document: string): ReadonlyArray<readonly [line: string, number
     })
 }
 
-/** What a link to a heading is called: as GitHub does it, a number behind those that are there already. */
-function anchorsOf(document: string): ReadonlySet<string> {
-  const anchors = new Set<string>()
-  for (const [line] of proseOf(document)) {
+/** What links to headings are called, and the headings' lines: as GitHub does it, a number behind those that are there already. */
+function anchorsOf(document: string): ReadonlyMap<string, number> {
+  const anchors = new Map<string, number>()
+  for (const [line, at] of proseOf(document)) {
     const heading = /^#+ (.*)$/.exec(line)?.[1]
     if (heading === undefined) continue
     const text = heading.replace(/\[([^\]]*)\]\([^)]*\)/g, "$1").toLowerCase()
     const name = text.replace(/[^\p{L}\p{N}_ -]/gu, "").replaceAll(" ", "-")
     let anchor = name
     for (let count = 1; anchors.has(anchor); count++) anchor = `${name}-${count}`
-    anchors.add(anchor)
+    anchors.set(anchor, at)
   }
   return anchors
 }
@@ -112,6 +140,11 @@ for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src"
   extract(document)
 }
 for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
+for (const example of filesIn("examples", ".ts")) {
+  const text = readFileSync(example, "utf8")
+  if (/from "@effect\/|from "\.\.?\//.test(text)) continue
+  writeFor4(`as-4.${example.replaceAll("/", "-")}`, example, text)
+}
 
 for (const [project] of projects) {
   const tsc = spawnSync("npx", ["tsc", "--pretty", "false", "-p", project], { encoding: "utf8" })
