@@ -95,8 +95,6 @@ export default defineConfig({
     // (most of a test is waiting: two cores are busy half of the time with two of them)
     maxWorkers: 3,
     minWorkers: 1,
-    // (of `describe.concurrent`)
-    maxConcurrency: 8,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
