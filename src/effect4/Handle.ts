@@ -23,6 +23,7 @@
  *
  * @since 0.1.0
  */
+import "../internal/with-effect-3-import/effect-redis-lock.js"
 import * as Schema from "effect/Schema"
 import { type Handle as Sealed, type HandleEncoded, isSealed } from "../internal/faces/handle.js"
 
