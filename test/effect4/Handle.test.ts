@@ -4,10 +4,15 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Lock, type LockStore, MemoryLockStore, RedisLockStore } from "effect-redis-lock/effect4"
+import {
+  type Lease,
+  Lock,
+  type LockStore,
+  MemoryLockStore,
+  RedisLockStore
+} from "effect-redis-lock/effect4"
 import { Handle, type HandleEncoded } from "effect-redis-lock/effect4/Handle"
 import { expect, expectTypeOf, it } from "vitest"
-import type { Lease } from "../../src/Lease.js"
 import { redisServer, run, storeOf } from "./support.js"
 
 const Json = Schema.fromJsonString(Handle)
@@ -68,13 +73,13 @@ it("a handle is the same after it was sent; what has been changed is refused, an
   ))
 
 it("its types are those that are documented", () => {
-  expectTypeOf<Effect.Success<Lease["handOver"]>>().toExtend<Handle>()
+  expectTypeOf<Effect.Success<Lease.Lease["handOver"]>>().toExtend<Handle>()
   expectTypeOf(Schema.encodeEffect(Handle)).returns.toEqualTypeOf<
     Effect.Effect<HandleEncoded, Schema.SchemaError>
   >()
   expectTypeOf<Handle["maxHold"]>().toEqualTypeOf<Duration.Duration | undefined>()
   expectTypeOf(Lock.adopt).returns.toExtend<
-    Effect.Effect<Lease, unknown, LockStore.LockStore | Scope.Scope>
+    Effect.Effect<Lease.Lease, unknown, LockStore.LockStore | Scope.Scope>
   >()
   expect(Handle).toBeDefined()
 })

@@ -16,7 +16,9 @@ import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
+  type Lease,
   Lock,
+  LockError,
   LockInspector,
   LockStore,
   MemoryLockStore,
@@ -24,8 +26,6 @@ import {
 } from "effect-redis-lock/effect4"
 import * as HttpLock from "effect-redis-lock/effect4/HttpLock"
 import { describe, expect, it } from "vitest"
-import type { Lease } from "../../src/Lease.js"
-import * as LockError from "../../src/LockError.js"
 import { redisServer, run, storeOf } from "./support.js"
 
 type Response = HttpServerResponse.HttpServerResponse
@@ -81,12 +81,12 @@ const waiting = (key: string, times: number) =>
 const free = (key: string) =>
   until(Effect.map(LockInspector.inspect(key), ({ heldCount }) => heldCount === 0))
 
-const lose = ({ fencingToken, key }: Lease) => Lock.forceRelease(key, fencingToken)
+const lose = ({ fencingToken, key }: Lease.Lease) => Lock.forceRelease(key, fencingToken)
 
 /** The handler's part: it leaves its lease, and waits to be let go. */
 const makeStage = Effect.sync(() => {
   const gate = Deferred.makeUnsafe<void>()
-  const leases: Array<Lease> = []
+  const leases: Array<Lease.Lease> = []
   return {
     leases,
     play: Effect.flatMap(HttpLock.CurrentLease, (lease) => {

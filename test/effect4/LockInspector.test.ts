@@ -11,12 +11,12 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import {
   Lock,
+  LockError,
   LockInspector,
   LockStore,
   MemoryLockStore,
   RedisLockStore
 } from "effect-redis-lock/effect4"
-import * as LockError from "../../src/LockError.js"
 import { describe, expect, it } from "vitest"
 import { redisServer, run, storeOf } from "./support.js"
 
