@@ -5,9 +5,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
-import { caller } from "../support/Queue.js"
+import { caller, subscribed } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
-import { failure, quietly, RedisServer, storeOf } from "./support.js"
+import { failure, quietly, RedisServer, storeOf, turns } from "./support.js"
 
 const ttl = "1 minute"
 
@@ -68,32 +68,38 @@ const unassign = (cluster: RedisCluster.RedisCluster, key: string) =>
     })
   })
 
-const onClient = (cluster: RedisCluster.RedisCluster) =>
+const onClient = (cluster: RedisCluster.RedisCluster, options: RedisLockStore.StoreOptions = {}) =>
   Effect.map(
     Effect.acquireRelease(
       Effect.async<Cluster>((resume) => {
-        const client = new Cluster([...cluster.addresses], { retryDelayOnClusterDown: 20 })
+        const client = new Cluster([...cluster.addresses], {
+          retryDelayOnClusterDown: 20,
+          // (it would open a connection each time)
+          slotsRefreshInterval: 0
+        })
         client.on("error", () => {})
         client.once("ready", () => resume(Effect.succeed(client)))
       }),
       (client) => Effect.sync(() => client.disconnect())
     ),
-    (client) => RedisLockStore.layerFromClient(client)
+    (client) => RedisLockStore.layerFromClient(client, options)
   )
+
+const withOwn = (cluster: RedisCluster.RedisCluster, options: RedisLockStore.StoreOptions = {}) =>
+  Effect.succeed(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...options }))
+
+/** A store, by what it reaches the Cluster with. */
+const stores = [
+  ["connections of its own", withOwn],
+  ["a client of yours", onClient]
+] as const
 
 describe("a slot that nobody serves", () => {
   for (const [how, coverage] of [
     ["alone", withoutFullCoverage],
     ["and so the Cluster is down", []]
   ] as const) {
-    for (const [by, layerOf] of [
-      [
-        "connections of its own",
-        (cluster: RedisCluster.RedisCluster) =>
-          Effect.succeed(RedisLockStore.layerCluster({ nodes: cluster.addresses }))
-      ],
-      ["a client of yours", onClient]
-    ] as const) {
+    for (const [by, layerOf] of stores) {
       it.scopedLive(
         `${how}, by ${by}: is said, and a wait goes on until somebody does`,
         () =>
@@ -184,4 +190,47 @@ describe("a shard that is dead", () => {
       ),
     60_000
   )
+})
+
+/** Of this process. */
+const openSockets = () =>
+  process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
+
+describe("a store that has closed", () => {
+  for (const [by, layerOf] of stores) {
+    for (const [how, isSilent] of [
+      ["that answers", false],
+      ["that is silent", true]
+    ] as const) {
+      it.scopedLive(`leaves no socket to a Cluster ${how}, with ${by}`, () =>
+        quietly(
+          Effect.gen(function* () {
+            const cluster = yield* RedisCluster.make()
+            const options = { commandTimeout: "1 second" } as const
+            const keys = yield* keyOfEach(cluster)
+            const holding = yield* storeOf(yield* withOwn(cluster))
+            for (const key of keys) yield* (yield* caller(holding.use, key, { ttl })).lease
+            const layer = yield* layerOf(cluster, options)
+            // (connections of the user's client to all nodes, which stay)
+            if (layerOf === onClient) {
+              const { close, use } = yield* storeOf(layer)
+              for (const key of keys) yield* Effect.exit(Lock.tryAcquire(key)).pipe(use)
+              yield* close
+            }
+            const before = openSockets()
+            const { close, store, use } = yield* storeOf(layer)
+            for (const key of keys) yield* caller(use, key, { ttl })
+            // (whatever it needs is connected by then)
+            yield* Effect.raceAll(cluster.masters.map((server) => subscribed({ store, server })))
+            expect(openSockets()).toBeGreaterThan(before)
+            if (isSilent) for (const { stop } of cluster.masters) yield* stop
+            yield* close
+            yield* turns(10)
+            expect(openSockets()).toBe(before)
+            if (isSilent) for (const { cont } of cluster.masters) yield* cont
+          })
+        )
+      )
+    }
+  }
 })
