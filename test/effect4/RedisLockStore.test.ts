@@ -210,6 +210,7 @@ cyclic["tls"] = { again: cyclic }
 
 const impossible: ReadonlyArray<readonly [unknown, string]> = [
   [null, "(all of them): null. They must be an object."],
+  [{ prefix: 7 }, "prefix: 7. It must be a string."],
   [{ redis: 5 }, "redis: 5. It must be an object, with options for ioredis."],
   [{ redis: Config.succeed("redis://:s3cret@host") }, "redis: redis://***@host."],
   [{ redis: cyclic }, "redis.tls.again: [object Object]. It contains itself"],
