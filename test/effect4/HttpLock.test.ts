@@ -11,7 +11,6 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -26,7 +25,7 @@ import {
 } from "effect-redis-lock/effect4"
 import * as HttpLock from "effect-redis-lock/effect4/HttpLock"
 import { describe, expect, it } from "vitest"
-import { redisServer, run, storeOf } from "./support.js"
+import { logsTo, redisServer, run, storeOf } from "./support.js"
 
 type Response = HttpServerResponse.HttpServerResponse
 type Requirements = LockStore.LockStore | Scope.Scope | HttpServerRequest.HttpServerRequest
@@ -97,9 +96,6 @@ const makeStage = Effect.sync(() => {
     go: Deferred.succeed(gate, undefined)
   }
 })
-
-const logsTo = (lines: Array<string>) =>
-  Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
 
 const ok = HttpServerResponse.text("ok")
 const bytes = (text: string) => new TextEncoder().encode(text)
