@@ -222,7 +222,12 @@ describe("a store that has closed", () => {
             const cluster = yield* RedisCluster.make()
             const options = { commandTimeout: "1 second" } as const
             const keys = yield* keyOfEach(cluster)
-            const holding = yield* storeOf(yield* withOwn(cluster))
+            const holding = yield* storeOf(
+              RedisLockStore.layerCluster({
+                nodes: cluster.addresses,
+                cluster: { slotsRefreshInterval: 0 }
+              })
+            )
             for (const key of keys) yield* (yield* caller(holding.use, key, { ttl })).lease
             const layer = yield* layerOf(cluster, options)
             // (connections of the user's client to all nodes, which stay)
@@ -240,7 +245,8 @@ describe("a store that has closed", () => {
             if (isSilent) for (const { stop } of cluster.masters) yield* stop
             yield* close
             yield* turns(10)
-            expect(openSockets()).toBe(before)
+            // (one that was there may have gone meanwhile)
+            expect(openSockets()).toBeLessThanOrEqual(before)
             if (isSilent) for (const { cont } of cluster.masters) yield* cont
           })
         )
