@@ -24,7 +24,6 @@ const withOneClient = [
   "deadlockHunt",
   "fencing",
   "forceRelease",
-  "handOver",
   "holdAtLeast",
   "hostile",
   "leader",
@@ -80,6 +79,7 @@ const onBothFaces = [
   "options",
   "queue",
   "readWriteStories",
+  "reentrant",
   "tick",
   "waitsForItself"
 ].map((name) => `test/${name}.test.ts`)
