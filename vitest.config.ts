@@ -26,7 +26,6 @@ const withOneClient = [
   "deadlockHunt",
   "fencing",
   "forceRelease",
-  "handOver",
   "holdAtLeast",
   "hostile",
   "leader",
@@ -82,6 +81,7 @@ const onBothFaces = [
   "options",
   "queue",
   "readWriteStories",
+  "reentrant",
   "tick",
   "waitsForItself"
 ].map((name) => `test/${name}.test.ts`)

@@ -1,4 +1,5 @@
 import * as Clock from "effect4/Clock"
+import * as Deferred from "effect4/Deferred"
 import * as Effect from "effect4/Effect"
 import type * as Context from "effect4/Context"
 import { dual } from "effect4/Function"
@@ -9,6 +10,7 @@ export * from "effect4/Effect"
 export const async = Effect.callback
 export const catchAll = Effect.catch
 export const catchAllCause = Effect.catchCause
+export const intoDeferred = Deferred.into
 export const either = <A, E, R>(self: Effect.Effect<A, E, R>) =>
   Effect.match(self, {
     onFailure: (left) => ({ _tag: "Left" as const, left }),
