@@ -33,7 +33,7 @@ export interface Sentinel {
   readonly addresses: ReadonlyArray<Address>
   readonly name: string
   readonly master: () => Promise<Server>
-  /** Promotes a replica; ends when the Sentinels agree on the new master. */
+  /** The master ends; so does this when the Sentinels agree on another one, which is given. */
   readonly failover: () => Promise<Server>
 }
 

@@ -42,11 +42,18 @@ export const start: Started.Start = {
       nodeOf: (key) => Effect.runPromise(Effect.map(nodeOf(key), serverOf))
     })),
   sentinel: () =>
-    started(RedisSentinel.make(), ({ addresses, failover, master, name }) => ({
+    started(RedisSentinel.make(), ({ addresses, awaitMasterOtherThan, master, name }) => ({
       addresses,
       name,
       master: () => Effect.runPromise(Effect.map(master, serverOf)),
-      failover: () => Effect.runPromise(Effect.map(failover, serverOf))
+      failover: () =>
+        Effect.runPromise(
+          master.pipe(
+            Effect.tap(({ kill }) => kill),
+            Effect.flatMap(awaitMasterOtherThan),
+            Effect.map(serverOf)
+          )
+        )
     })),
   proxy: (port) => started(FaultProxy.make(port), (proxy) => proxy)
 }
