@@ -23,15 +23,10 @@ const started = async <A, B>(
 }
 
 const serverOf = (server: RedisServer.RedisProcess): Started.Server => ({
-  host: server.host,
   port: server.port,
   url: server.url,
   command: (...args) => Effect.runPromise(server.command(...args)),
-  flush: () => Effect.runPromise(server.flush),
-  dump: () => Effect.runPromise(server.dump),
-  clients: () => Effect.runPromise(server.clients),
-  stop: () => Effect.runPromise(server.stop),
-  cont: () => Effect.runPromise(server.cont)
+  clients: () => Effect.runPromise(server.clients)
 })
 
 export const start: Started.Start = {
