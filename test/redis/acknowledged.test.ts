@@ -364,7 +364,9 @@ layer(Layer.scoped(Group, Replicas.make(2)), { excludeTestServices: true })(
         const [, ofSemaphores] = /\*\*Semaphores also need `([^`]*)`\*\*/.exec(page) ?? []
         const [, toAsk] = /`acknowledged`\].* needs `(\+wait)`/.exec(page) ?? []
         yield* master.command(
-          ...["ACL", "SETUSER", "locks"],
+          "ACL",
+          "SETUSER",
+          "locks",
           ...[rules!, ofSemaphores!, toAsk!].flatMap((all) => all.split(" "))
         )
         yield* Effect.addFinalizer(() => master.command("ACL", "DELUSER", "locks"))
