@@ -8,6 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import { Lock, type LockStore, ReadWriteLock, RedisLockStore, Semaphore } from "effect-redis-lock"
+import { readFileSync } from "node:fs"
 import { movable } from "../support/movable.js"
 import { inside } from "../support/inside.js"
 import { idle, internals, queuedCaller, subscribed } from "../support/Queue.js"
@@ -23,6 +24,8 @@ import {
   RedisServer,
   storeOf
 } from "./support.js"
+
+const page = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8")
 
 class Group extends Context.Tag("test/acknowledged/Group")<Group, Replicas.Group>() {}
 
@@ -351,6 +354,30 @@ layer(Layer.scoped(Group, Replicas.make(2)), { excludeTestServices: true })(
         yield* close
         yield* RedisServer.eventually(Effect.map(master.clientCount, (count) => count === before))
         expect(client.status).toBe("ready")
+      })
+    )
+
+    it.scoped("and the documented ACL allows to ask", () =>
+      Effect.gen(function* () {
+        const { master } = yield* group
+        const [, rules] = /^ACL SETUSER locks (.*)$/m.exec(page) ?? []
+        const [, ofSemaphores] = /\*\*Semaphores also need `([^`]*)`\*\*/.exec(page) ?? []
+        const [, toAsk] = /`acknowledged`\].* needs `(\+wait)`/.exec(page) ?? []
+        yield* master.command(
+          "ACL",
+          "SETUSER",
+          "locks",
+          ...[rules!, ofSemaphores!, toAsk!].flatMap((all) => all.split(" "))
+        )
+        yield* Effect.addFinalizer(() => master.command("ACL", "DELUSER", "locks"))
+        const { use } = yield* storeAt(master.url, {
+          ...terms(2_500),
+          prefix: "locks:",
+          redis: { username: "locks", password: "secret", disableClientInfo: true }
+        })
+        yield* use(Lock.withLock("k")(Effect.void))
+        yield* use(Semaphore.withPermits("s", { limit: 2 })(Effect.void))
+        yield* nothingLeft(master)
       })
     )
 
