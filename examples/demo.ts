@@ -78,7 +78,7 @@ const withoutLock = Effect.gen(function* () {
       const { overwritten, text } = yield* deposit(account, worker)
       const note = overwritten > 0 ? `, over ${overwritten} that others had deposited` : ""
       yield* say(`worker ${worker}`, text + note)
-    }).pipe(Effect.repeatN(depositsEach - 1))
+    }).pipe(Effect.repeat({ times: depositsEach - 1 }))
   yield* Effect.forEach(workers, work, { concurrency: "unbounded", discard: true })
   return account.read()
 })
@@ -108,7 +108,7 @@ const withLock = (account: Account, openStore: OpenStore) =>
           })
         )
       }).pipe(
-        Effect.repeatN(depositsEach - 1),
+        Effect.repeat({ times: depositsEach - 1 }),
         Effect.provideServiceEffect(LockStore.LockStore, openStore)
       )
     yield* Effect.forEach(workers, work, { concurrency: "unbounded", discard: true })
@@ -161,7 +161,7 @@ const through = (
       Effect.map(store.acquire(claim, restore), (grant) => ({
         ...grant,
         renew: ask("renew", grant.renew).pipe(
-          Effect.tap(() => network.renewals.answered++),
+          Effect.tap(() => Effect.sync(() => network.renewals.answered++)),
           Effect.tapError(() => Effect.sync(() => network.renewals.unanswered++))
         ),
         verify: ask("verify", grant.verify),

@@ -7,7 +7,7 @@
  *
  * Each block of README.md and docs/, and each example that needs nothing but Effect, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
- * enough, that page must have the block's other form, below a link to the heading under which the block is.
+ * enough, that page must have the block's other form, in a section with a link to the heading under which the block is.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -71,13 +71,18 @@ function writeFor4(name: string, document: string, text: string): void {
 /** The table: `| on Effect 3 | on Effect 4 |`. */
 const names4 = [...readFileSync(page4, "utf8").matchAll(/^\| `([^`]+)` +\| `([^`]+)` +\|$/gm)]
 
+const sections4 = readFileSync(page4, "utf8").split(/^#+ /m)
+
 const renamed = (text: string): string =>
   names4.reduce((all, [, on3, on4]) => all.replaceAll(on3!, on4!), text)
 
-/** Whether the page links to the last heading before that line, and so has the block in another form. */
+/** Whether a section of the page has a block, and links to the last heading before that line: it has another form. */
 function hasOtherForm(document: string, line: number): boolean {
   const anchor = [...anchorsOf(document)].filter(([, at]) => at <= line).at(-1)?.[0]
-  return readFileSync(page4, "utf8").includes(`](${basename(document)}#${anchor})`)
+  return sections4.some(
+    (section) =>
+      section.includes("```ts\n") && section.includes(`](${basename(document)}#${anchor})`)
+  )
 }
 
 /** The lines of a document that are not in a block of code, with their numbers. */
