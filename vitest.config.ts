@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig, type Plugin } from "vitest/config"
+import { asEffect3 } from "./test/effect4/as3/resolve.mjs"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const root = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -50,6 +51,24 @@ const withOneClient = [
   "validity"
 ]
 
+/** Test files of the face that run on both Effects. */
+const onBothFaces = [
+  "composition",
+  "reentrant",
+  "ReadWriteLock",
+  "Semaphore",
+  "MultiLock",
+  "maxHold",
+  "holdAtLeast",
+  "waitsForItself",
+  "asyncContext",
+  "forceRelease",
+  "options",
+  "queue",
+  "redis/deadline",
+  "redis/leftovers"
+].map((name) => `test/${name}.test.ts`)
+
 const onEffect4: Plugin = {
   name: "effect-4",
   enforce: "pre",
@@ -57,6 +76,16 @@ const onEffect4: Plugin = {
     return /^effect(\/|$)/.test(source) && !importer.startsWith(root("test/support/"))
       ? this.resolve(source.replace("effect", "effect4"), importer)
       : undefined
+  }
+}
+
+/** Test files that are written for Effect 3, on Effect 4: test/effect4/as3 has what differs. */
+const onBoth: Plugin = {
+  name: "as-effect-3",
+  enforce: "pre",
+  resolveId(source, importer) {
+    const found = asEffect3(source, importer)
+    return found?.startsWith("effect4") ? this.resolve(found, importer) : found
   }
 }
 
@@ -113,6 +142,25 @@ export default defineConfig({
           name: "effect-4",
           include: ["test/effect4/**/*.test.ts"],
           env: { TSX_TSCONFIG_PATH: root("test/effect4/tsconfig.json") },
+          ...withRedis
+        }
+      },
+      {
+        plugins: [onBoth],
+        test: {
+          name: "both-faces",
+          include: onBothFaces,
+          env: { EFFECT_MAJOR: "4" },
+          ...withRedis
+        }
+      },
+      {
+        // the same, with fibers that yield after each step (Effect 4.1 itself never ends with less)
+        plugins: [onBoth],
+        test: {
+          name: "both-faces-yielding",
+          include: onBothFaces.slice(0, 1),
+          env: { EFFECT_MAJOR: "4", MAX_OPS: "3" },
           ...withRedis
         }
       },

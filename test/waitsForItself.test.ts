@@ -7,6 +7,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import { type Lease, type LockError, Lock, LockStore, Semaphore } from "effect-redis-lock"
+import { isEffect4 } from "./support/face.js"
 import { freshKey, stores } from "./support/stores.js"
 
 /** The warnings of an effect that they are about something that is waited for by who has it. */
@@ -58,11 +59,6 @@ const itself: Record<string, Wait> = {
     ),
   "of several at once": (key) =>
     Lock.withLock(key)(Effect.all([Effect.void, again(key)], { concurrency: "unbounded" })),
-  "what one of several has taken": (key) =>
-    Effect.zipRight(
-      Effect.all([Lock.acquire(key), Lock.acquire(freshKey())], { concurrency: "unbounded" }),
-      again(key)
-    ),
   "what was taken beside a fork": (key) =>
     Effect.gen(function* () {
       const scope = yield* Effect.scope
@@ -78,13 +74,24 @@ const itself: Record<string, Wait> = {
         again(key)
       )
     ),
-  "what a joined fiber has taken": (key) =>
-    Effect.flatMap(Effect.scope, (scope) =>
-      Effect.fork(Scope.extend(Lock.acquire(key), scope)).pipe(
-        Effect.flatMap(Fiber.join),
-        Effect.zipRight(again(key))
-      )
-    )
+  ...(isEffect4
+    ? {}
+    : {
+        "what one of several has taken": (key: string) =>
+          Effect.zipRight(
+            Effect.all([Lock.acquire(key), Lock.acquire(freshKey())], {
+              concurrency: "unbounded"
+            }),
+            again(key)
+          ),
+        "what a joined fiber has taken": (key: string) =>
+          Effect.flatMap(Effect.scope, (scope) =>
+            Effect.fork(Scope.extend(Lock.acquire(key), scope)).pipe(
+              Effect.flatMap(Fiber.join),
+              Effect.zipRight(again(key))
+            )
+          )
+      })
 }
 
 const others: Record<string, Wait> = {

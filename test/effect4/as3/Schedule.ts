@@ -1,0 +1,9 @@
+import * as Schedule from "effect/Schedule"
+
+export * from "effect/Schedule"
+
+/** Goes on as long as one of them does, after the shorter of the pauses. */
+export const union =
+  (that: Schedule.Schedule<unknown>) =>
+  (self: Schedule.Schedule<unknown>): Schedule.Schedule<unknown> =>
+    Schedule.min([self, that])
