@@ -7,7 +7,7 @@
  * in the repository's own node_modules.
  */
 import { spawnSync } from "node:child_process"
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import { join } from "node:path"
 
 const bench = import.meta.dirname
@@ -53,8 +53,17 @@ for (const name of ["package.json", "dist"]) {
   cpSync(join(root, name), join(library, name), { recursive: true })
 }
 
+// The face for Effect 4 has an `effect` of its own.
+const onEffect4 = join(bench, "node_modules/effect-redis-lock-on-effect4")
+rmSync(onEffect4, { recursive: true, force: true })
+cpSync(library, onEffect4, { recursive: true })
+mkdirSync(join(onEffect4, "node_modules"))
+symlinkSync(join(root, "node_modules/effect4"), join(onEffect4, "node_modules/effect"))
+
 rmSync(join(bench, "dist"), { recursive: true, force: true })
 // Compiled, so that no loader stands between the code and its measurement; checked elsewhere.
 const tsc = join(root, "node_modules/typescript/bin/tsc")
-run(bench, process.execPath, tsc, "-p", bench, "--noEmit", "false", "--noCheck")
+for (const project of ["tsconfig.json", "tsconfig.effect4.json"]) {
+  run(bench, process.execPath, tsc, "-p", project, "--noEmit", "false", "--noCheck")
+}
 run(root, process.execPath, join(bench, "dist/bench/src/main.js"), ...args)

@@ -38,10 +38,15 @@ const atMost = (limit: number, unit: string) => ({
   isMet: (measured: number) => measured <= limit
 })
 
-const held = (value: (held: Held) => number | undefined) => ({
+const onEffect4 = "effect-redis-lock, Effect 4"
+
+const held = (
+  value: (held: Held) => number | undefined,
+  who: ContenderId = "effect-redis-lock"
+) => ({
   measured: ({ held }: Report) => {
     const mine = held?.results.find(
-      ({ contender, leases }) => contender === "effect-redis-lock" && leases === 10_000
+      ({ contender, leases }) => contender === who && leases === 10_000
     )
     return mine === undefined ? undefined : value(mine)
   }
@@ -95,6 +100,27 @@ const budgets: ReadonlyArray<Budget> = [
     ...atLeast(0.4, " × raw"),
     ...ratio("free-64-scoped"),
     why: "compared with `withLock`, the additional cost is in Effect: the scope, a child scope for the lease, and the finalizers of both."
+  },
+  {
+    what: "Effect 4: 64 callers with keys of their own, `withLock`",
+    ...atLeast(1, " × raw"),
+    ...ratio("free-64-empty", onEffect4)
+  },
+  {
+    what: "Effect 4: the same, a body that suspends once",
+    ...atLeast(0.7, " × raw"),
+    ...ratio("free-64-suspends", onEffect4)
+  },
+  {
+    what: "Effect 4: the same, scoped `acquire`",
+    ...atLeast(0.9, " × raw"),
+    ...ratio("free-64-scoped", onEffect4)
+  },
+  {
+    what: "Effect 4: free lock, one caller",
+    ...atLeast(0.8, " × raw"),
+    ...ratio("free-1", onEffect4),
+    why: "as on Effect 3: the scripts take the server twice as long as the hand-written loop's commands, and nothing else runs meanwhile."
   },
   {
     what: "four free keys at once, one caller: time of a cycle",
@@ -200,6 +226,12 @@ const budgets: ReadonlyArray<Budget> = [
     what: "10,000 leases held: heap each",
     ...atMost(14, " KB"),
     ...held(({ bytesPerLease }) => bytesPerLease.median / 1_024)
+  },
+  {
+    what: "Effect 4: 10,000 leases held: heap each",
+    ...atMost(3, " KB"),
+    ...held(({ bytesPerLease }) => bytesPerLease.median / 1_024, onEffect4),
+    why: "the store's own book-keeping for a key is two thirds of it, and the same for both."
   }
 ]
 

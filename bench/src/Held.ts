@@ -43,6 +43,7 @@ const sizes = [100, 1_000, 10_000] as const
 const contenders: ReadonlyArray<ContenderId> = [
   "raw",
   "effect-redis-lock",
+  "effect-redis-lock, Effect 4",
   "redis-semaphore",
   "@sesamecare-oss/redlock",
   "redlock-universal",
@@ -59,6 +60,7 @@ const parts: Readonly<Record<Form, ReadonlyArray<ReadonlyArray<Part>>>> = {
   short: [
     [
       ...sizes.flatMap((leases): ReadonlyArray<Part> => [["effect-redis-lock", leases]]),
+      ["effect-redis-lock, Effect 4", 10_000],
       ["raw", 10_000],
       ["redis-semaphore", 10_000],
       ["@sesamecare-oss/redlock", 10_000],

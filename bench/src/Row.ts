@@ -49,6 +49,7 @@ export interface Row {
 export type Form = "short" | "full" | "smoke"
 
 const throughRedis = "effect-redis-lock, localHandoff 0"
+const onEffect4 = "effect-redis-lock, Effect 4"
 
 /** The rows of a form, with those who take part in it. */
 export const inForm = (form: Form, all: ReadonlyArray<Row>): ReadonlyArray<Row> => {
@@ -115,7 +116,7 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
 
 const free: Omit<Row, "id" | "title" | "load"> = {
   group: "free",
-  contenders: ["raw", "raw + autoPipelining", "effect-redis-lock", ...peers],
+  contenders: ["raw", "raw + autoPipelining", "effect-redis-lock", onEffect4, ...peers],
   base: "raw",
   processes: 1,
   length: 1
@@ -125,6 +126,7 @@ const own = { keys: "own", body: "empty", shape: "withLock" } as const
 
 /** In the short form: the base, and the quickest of those who poll. */
 const few = ["raw", "effect-redis-lock", "redis-semaphore", "redlock-universal"] as const
+const eachFace = [...few.slice(0, 2), onEffect4] as const
 
 const freeRows: ReadonlyArray<Row> = [
   // These come first: a process with one caller is not warm before its rounds are over.
@@ -138,14 +140,14 @@ const freeRows: ReadonlyArray<Row> = [
     ...free,
     id: "free-64-suspends",
     title: "64 callers, a key each, a body that suspends once",
-    short: few.slice(0, 2),
+    short: eachFace,
     load: { ...own, callers: 64, body: "suspends" }
   },
   {
     ...free,
     id: "free-64-scoped",
     title: "64 callers, a key each, acquire and release (scoped `acquire`)",
-    short: few.slice(0, 2),
+    short: eachFace,
     load: { ...own, callers: 64, shape: "scoped" }
   },
   {

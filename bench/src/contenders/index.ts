@@ -6,6 +6,11 @@ const all = {
   "raw + autoPipelining": async () => (await import("./raw.js")).pipelined,
   "effect-redis-lock": async () => (await import("./ours.js")).byDefault,
   "effect-redis-lock, localHandoff 0": async () => (await import("./ours.js")).throughRedis,
+  "effect-redis-lock, Effect 4": async () => {
+    // (types of the other Effect are not looked at from here)
+    const { onEffect4 } = (await import(`${"./effect4.js"}`)) as { readonly onEffect4: Contender }
+    return onEffect4
+  },
   "redis-semaphore": async () => (await import("./redisSemaphore.js")).redisSemaphore,
   redlock: async () => (await import("./redlock.js")).redlock,
   "@sesamecare-oss/redlock": async () => (await import("./sesamecare.js")).sesamecare,

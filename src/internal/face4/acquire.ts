@@ -2,6 +2,7 @@
  * From a key and options to a running lease. Every kind of lock begins here.
  */
 import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { LockStore } from "../../effect4/LockStore.js"
@@ -11,6 +12,7 @@ import type { LeaseOptions } from "../common/options.js"
 import type * as Engine from "../engine.js"
 import { lacking, notCapable } from "../engine.js"
 import { acquireExit, lockStoreError, publicContention } from "../faces/answers.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import { decodeOptions } from "../faces/decodeOptions.js"
 import { Hold } from "../faces/holds.js"
 import type { Claim, Contention, Kind, LockClock } from "../faces/lockStore.js"
@@ -45,6 +47,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly engine: Engine.Store | undefined
   private readonly metrics: LockMetrics
   private readonly askedAt: number
+  private readonly context: Context.Context<never>
+  private readonly asyncContext: AsyncContext
   private granted: Engine.Grant | undefined = undefined
   private waiting: Waiting | undefined = undefined
   private exit: SeveralExit | undefined = undefined
@@ -57,7 +61,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     private readonly asks: Share<L>,
     private readonly options: LeaseOptions,
     private readonly store: LockStore,
-    private readonly caller: Caller
+    { asyncContext, fiber }: Caller
   ) {
     this.kind = asks.kind
     this.share = asks.share
@@ -66,7 +70,10 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.waitMillis = options.waitMillis
     this.owner = options.owner
     this.engine = engineStoreOf(store)
-    this.metrics = metricsFor(options.name, caller.fiber)
+    // (and not the fiber, which has none once it has ended: the store can tell something later than that)
+    this.context = fiber.context
+    this.asyncContext = asyncContext
+    this.metrics = metricsFor(options.name, this.context)
     this.askedAt = store.clock.unsafeNow()
   }
 
@@ -91,10 +98,13 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   /** Takes the lease, begins it, and goes on: in an uninterruptible region. */
-  take<A, E, R>(use: (lease: L) => Effect.Effect<A, E, R>): Effect.Effect<A, E | AcquireError, R> {
-    const { asks, caller, key, options } = this
+  take<A, E, R>(
+    use: (lease: L) => Effect.Effect<A, E, R>,
+    caller: Caller
+  ): Effect.Effect<A, E | AcquireError, R> {
+    const { asks, key, options } = this
     const taken = Effect.map(
-      Effect.suspend(() => this.asked()),
+      Effect.suspend(() => this.asked(caller)),
       (grant) => this.begin(grant)
     )
     return Effect.flatMap(
@@ -103,12 +113,13 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     )
   }
 
-  private asked(): Effect.Effect<Engine.Grant, AcquireError> {
-    const { asks, caller, engine, kind, options, store } = this
+  private asked(caller: Caller): Effect.Effect<Engine.Grant, AcquireError> {
+    const { asks, engine, kind, options, store } = this
+    const onExit = (exit: SeveralExit): void => this.onExit(exit)
     if (asks.take !== undefined) {
-      this.cancel = asks.take(this, options, store, caller, this.onExit)
-    } else if (engine === undefined) return this.askedOfOther()
-    else this.cancel = engine.acquire(this, this.onExit)
+      this.cancel = asks.take(this, options, store, caller, onExit)
+    } else if (engine === undefined) return this.askedOfOther(caller)
+    else this.cancel = engine.acquire(this, onExit)
     if (this.exit !== undefined) return acquireExit(this.exit, kind, defect)
     return caller.restore(
       Effect.callback((resume) => {
@@ -119,15 +130,15 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     )
   }
 
-  private readonly onExit = (exit: SeveralExit): void => {
+  private onExit(exit: SeveralExit): void {
     this.exit = exit
     const { resume } = this
     // (what is resumed here may have been interrupted: `failed` gives it back)
     if (resume !== undefined) afterwards(() => resume(acquireExit(exit, this.kind, defect)))
   }
 
-  private askedOfOther(): Effect.Effect<Engine.Grant, AcquireError> {
-    const { caller, direct, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
+  private askedOfOther({ restore }: Caller): Effect.Effect<Engine.Grant, AcquireError> {
+    const { direct, key, kind, limit, owner, share, store, ttlMillis, waitMillis } = this
     const claim: Claim = {
       key,
       kind,
@@ -144,7 +155,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       whenWaiting: waitMillis === 0 ? undefined : (contention) => this.waits(contention, key),
       whenLimitDiffers: kind === "lock" ? undefined : (other) => this.whenLimitDiffers(other)
     }
-    return Effect.map(store.acquire(claim, caller.restore), (grant) => {
+    return Effect.map(store.acquire(claim, restore), (grant) => {
       // before anything that can fail
       return (this.granted = new AdaptedGrant(grant))
     })
@@ -155,12 +166,12 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   whenLimitDiffers(other: number): void {
-    const { caller, key, limit, store } = this
-    limitsSeen(key, limit, other, store, caller.fiber)
+    const { asyncContext, context, key, limit, store } = this
+    asyncContext.runInAsyncScope(() => limitsSeen(key, limit, other, store, context))
   }
 
   private waits(contention: () => Contention, key: string): void {
-    const { askedAt, caller, kind, metrics, options, store } = this
+    const { askedAt, asyncContext, context, kind, metrics, options, store } = this
     if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
     this.waiting = new Waiting(
       key,
@@ -169,7 +180,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
       store,
       metrics,
       askedAt,
-      caller.fiber,
+      context,
+      asyncContext,
       contention
     )
     this.waiting.begin()
@@ -179,6 +191,8 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     // before anything that can fail
     this.granted = grant
     this.waiting?.end()
+    // (the store keeps the claim, and all that this refers to, for as long as the lease is held)
+    this.resume = this.cancel = this.exit = undefined
     const { askedAt, engine, key, metrics, options, store } = this
     const hold = new Hold(key, store, store.clock.unsafeNow(), this.asks)
     this.lease = this.asks.makeLease(
@@ -263,7 +277,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   if (needed !== undefined) {
     return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
   }
-  return Effect.catchCause(acquisition.take(use), (cause) =>
+  return Effect.catchCause(acquisition.take(use, caller), (cause) =>
     acquisition.failed<A, E, A, E2>(cause, orElse)
   )
 }
@@ -292,16 +306,20 @@ export const scopedLease = <L extends HeldLease, I extends SharedLease>(
     }
   )
 
+/** (By itself, so that what refers to it for as long as the scope is open refers to the lease alone.) */
+const closing = (lease: HeldLease) => () => lease.closeQuietly
+
 const intoScope = <L extends HeldLease>(
   lease: L,
-  { fiber }: Caller
+  caller: Caller
 ): Effect.Effect<L, never, Scope.Scope> => {
-  lease.start(fiber)
+  const { fiber } = caller
+  lease.start(caller)
   // a child scope, so that an early release takes its finalizer out of a long-lived scope
   return Effect.flatMap(Effect.scope, (parent) => {
     const scope = Scope.forkUnsafe(parent, "sequential")
     lease.scope = scope
-    return Effect.map(Scope.addFinalizer(scope, lease.closeQuietly), () => {
+    return Effect.map(Scope.addFinalizerExit(scope, closing(lease)), () => {
       fiber.setContext(holding(fiber, lease.hold, false))
       return lease
     })

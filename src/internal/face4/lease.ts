@@ -19,6 +19,7 @@ import type { Contention, Grant, Store } from "../engine.js"
 import { LeaseCore } from "../lease/core.js"
 import type { Failure, LeaseFace, ReleaseExit } from "../lease/terms.js"
 import { causeOf, lossOf } from "../faces/answers.js"
+import type { Caller } from "./caller.js"
 import { errorIn, hasError } from "./causes.js"
 import { inClosing, isToldAlready } from "../faces/closing.js"
 import { awaitLoss } from "./ending.js"
@@ -34,6 +35,8 @@ import type { LockMetrics } from "./telemetry.js"
 
 /** What its users are told of a release. */
 type Told = Exit.Exit<void, LockLost | LockStoreError>
+
+const tellEnd = (renewal: Renewal): void => renewal.ended()
 
 export class HeldLease implements Shareable, LeaseFace {
   readonly token: string
@@ -168,7 +171,7 @@ export class HeldLease implements Shareable, LeaseFace {
   }
 
   /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
-  start(caller: Fiber.Fiber<unknown, unknown>): void {
+  start(caller: Caller): void {
     this.core.start()
     this.renewal = new Renewal(this, caller)
   }
@@ -198,7 +201,7 @@ export class HeldLease implements Shareable, LeaseFace {
 
   hasEnded(): void {
     // (it may log, in place)
-    if (this.renewal !== undefined) isolated(this.renewal.ended, undefined)
+    if (this.renewal !== undefined) isolated(tellEnd, this.renewal)
   }
 
   releaseFailed(): void {

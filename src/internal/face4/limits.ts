@@ -1,5 +1,5 @@
 /** Semaphores whose users do not agree on the limit: warned about once for a key. */
-import type * as Fiber from "effect/Fiber"
+import type * as Context from "effect/Context"
 import type { LockStore } from "../faces/lockStore.js"
 import { warnAs } from "./warning.js"
 
@@ -12,7 +12,7 @@ export const limitsSeen = (
   own: number,
   other: number,
   store: LockStore,
-  caller: Fiber.Fiber<unknown, unknown>,
+  context: Context.Context<never>,
   whichCounts = "While both are in use, the smaller one counts."
 ): void => {
   let keys = warned.get(store)
@@ -25,7 +25,6 @@ export const limitsSeen = (
       break
     }
   }
-  const { context } = caller
   const message = `Semaphore ${JSON.stringify(key.slice(0, 200))}: it is asked for with a limit of ${own}, and a holder has a limit of ${other}. ${whichCounts} (Warned about once for a key.)`
   // (not in the store's own step: a logger is anybody's code)
   queueMicrotask(() => {

@@ -39,7 +39,7 @@ export const ownLease = <L extends HeldLease, I extends SharedLease>(
     if (inner === undefined) continue
     if (asks.limit !== share.limit && typeof inner !== "string") {
       const { fiber } = caller
-      limitsSeen(key, share.limit, asks.limit, store, fiber, outerCounts)
+      limitsSeen(key, share.limit, asks.limit, store, fiber.context, outerCounts)
     }
     return inner
   }

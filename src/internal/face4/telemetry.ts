@@ -72,7 +72,7 @@ const byName = new Map<string, Named>()
 
 export const metricsFor = (
   name: string = "default",
-  { context }: Fiber.Fiber<unknown, unknown>
+  context: Context.Context<never>
 ): LockMetrics => {
   let named = byName.get(name)
   if (named === undefined) byName.set(name, (named = makeNamed(name)))

@@ -1,8 +1,8 @@
 /** A caller that waits for a lock: counted while it waits, and logged when that takes long. */
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
-import type * as Fiber from "effect/Fiber"
 import { LockUnavailable } from "../../LockError.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import type { Contention, Kind, LockStore, ScheduledCall } from "../faces/lockStore.js"
 import { ofKind } from "../faces/answers.js"
 import { CurrentHolds } from "./holds.js"
@@ -12,8 +12,6 @@ import type { LockMetrics } from "./telemetry.js"
 import { warnAs } from "./warning.js"
 
 export class Waiting {
-  /** The caller's, as it was when it asked. */
-  private readonly context: Context.Context<never>
   private nextWarning: ScheduledCall | undefined = undefined
 
   constructor(
@@ -23,11 +21,11 @@ export class Waiting {
     private readonly store: LockStore,
     private readonly metrics: LockMetrics,
     private readonly askedAt: number,
-    private readonly caller: Fiber.Fiber<unknown, unknown>,
+    /** The caller's, as it was when it asked. */
+    private readonly context: Context.Context<never>,
+    private readonly asyncContext: AsyncContext,
     private contention: () => Contention
-  ) {
-    this.context = caller.context
-  }
+  ) {}
 
   begin(): void {
     this.metrics.waiting(1)
@@ -43,9 +41,9 @@ export class Waiting {
   }
 
   private checkOwn(): void {
-    const { caller, key, options, store } = this
+    const { context, key, options, store } = this
     if (options.warnAfterMillis === Number.POSITIVE_INFINITY) return
-    const own = holdOf(key, store, caller.getRef(CurrentHolds))
+    const own = holdOf(key, store, Context.get(context, CurrentHolds))
     // (not in the store's own step: a logger is anybody's code)
     if (own !== undefined) {
       queueMicrotask(() => this.warnOfItself(own))
@@ -92,6 +90,7 @@ export class Waiting {
   }
 
   private warn(message: string): void {
-    warnAs(this.context, this.key, this.options.owner, message)
+    const { asyncContext, context, key, options } = this
+    asyncContext.runInAsyncScope(() => warnAs(context, key, options.owner, message))
   }
 }
