@@ -1,6 +1,6 @@
-import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { defineConfig, type Plugin } from "vitest/config"
+import { asEffect3 } from "./test/effect4/as3/resolve.mjs"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const root = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -26,6 +26,7 @@ const withOneClient = [
   "deadlockHunt",
   "fencing",
   "forceRelease",
+  "handOver",
   "holdAtLeast",
   "hostile",
   "leader",
@@ -52,6 +53,34 @@ const withOneClient = [
   "validity"
 ]
 
+/** Test files of the face that run on both Effects. */
+const onBothFaces = [
+  "CronJob",
+  "Leader",
+  "LockStoreContract",
+  "MultiLock",
+  "ReadWriteLock",
+  "Semaphore",
+  "TestLockStore",
+  "asyncContext",
+  "capabilities",
+  "composition",
+  "forceRelease",
+  "holdAtLeast",
+  "longWaits",
+  "maxHold",
+  "memoryExpiry",
+  "multiLockTime",
+  "options",
+  "queue",
+  "readWriteStories",
+  "redis/deadline",
+  "redis/leftovers",
+  "reentrant",
+  "tick",
+  "waitsForItself"
+].map((name) => `test/${name}.test.ts`)
+
 const onEffect4: Plugin = {
   name: "effect-4",
   enforce: "pre",
@@ -62,58 +91,13 @@ const onEffect4: Plugin = {
   }
 }
 
-/** Tests of the face for Effect 3 that are run on that for Effect 4 as well. */
-const onBothFaces = [
-  "CronJob",
-  "Leader",
-  "LockStoreContract",
-  "MultiLock",
-  "ReadWriteLock",
-  "Semaphore",
-  "TestLockStore",
-  "capabilities",
-  "forceRelease",
-  "holdAtLeast",
-  "longWaits",
-  "maxHold",
-  "memoryExpiry",
-  "multiLockTime",
-  "options",
-  "queue",
-  "readWriteStories",
-  "reentrant",
-  "tick",
-  "waitsForItself"
-].map((name) => `test/${name}.test.ts`)
-
-/**
- * What is imported on Effect 4: `effect` is the package `effect4`. Those tests, and what they use of test/,
- * have the names that some things had in Effect 3 (test/effect4/words), and the face for Effect 4.
- */
-const inTheWordsOfEffect3: Plugin = {
-  name: "in the words of Effect 3",
+/** Test files that are written for Effect 3, on Effect 4: test/effect4/as3 has what differs. */
+const onBoth: Plugin = {
+  name: "as-effect-3",
   enforce: "pre",
-  resolveId(of, importer = "") {
-    const [, module] = /^effect(\/.+)?$/.exec(of) ?? []
-    const isShared = /^(test|\.cache)\/(?!effect4\/)/.test(importer.replace(root("."), ""))
-    if (isShared) {
-      if (of === "@effect/vitest") return root("test/effect4/words/vitest.ts")
-      const [, inFace] = /\/src\/internal\/face\/(\w+)\.js$/.exec(of) ?? []
-      if (inFace === "currentHolds") return root("test/effect4/words/currentHolds.ts")
-      if (inFace !== undefined) return root(`src/internal/face4/${inFace}.ts`)
-      const words = root(`test/effect4/words${module}.ts`)
-      if (module !== undefined && existsSync(words)) return words
-      const ours = /^effect-redis-lock(?:\/(.+))?$/.exec(of)
-      if (ours !== null) {
-        const [, inside] = /^internal\/face\/(.+)$/.exec(ours[1] ?? "") ?? []
-        return root(
-          inside === undefined
-            ? `src/effect4/${ours[1] ?? "index"}.ts`
-            : `src/internal/face4/${inside}.ts`
-        )
-      }
-    }
-    return /^effect(\/|$)/.test(of) ? this.resolve(of.replace("effect", "effect4"), importer) : null
+  resolveId(source, importer) {
+    const found = asEffect3(source, importer)
+    return found?.startsWith("effect4") ? this.resolve(found, importer) : found
   }
 }
 
@@ -191,9 +175,23 @@ export default defineConfig({
         }
       },
       {
-        // tests of both faces
-        plugins: [inTheWordsOfEffect3],
-        test: { name: "effect-4-shared", include: onBothFaces, ...withRedis }
+        plugins: [onBoth],
+        test: {
+          name: "both-faces",
+          include: onBothFaces,
+          env: { EFFECT_MAJOR: "4" },
+          ...withRedis
+        }
+      },
+      {
+        // the same, with fibers that yield after each step (Effect 4.1 itself never ends with less)
+        plugins: [onBoth],
+        test: {
+          name: "both-faces-yielding",
+          include: ["test/composition.test.ts"],
+          env: { EFFECT_MAJOR: "4", MAX_OPS: "3" },
+          ...withRedis
+        }
       },
       {
         resolve: { alias: sources },

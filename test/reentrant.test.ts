@@ -23,6 +23,7 @@ import {
 } from "effect-redis-lock"
 import { currentHolds } from "../src/internal/face/currentHolds.js"
 import { finalizerCount } from "./redis/support.js"
+import { isEffect4 } from "./support/face.js"
 import { refusal } from "./support/kinds.js"
 import { freshKeys, isPending, lookAt, untilFree, warnings } from "./support/several.js"
 import { freshKey, lose, quiet, StoreControls, stores } from "./support/stores.js"
@@ -411,12 +412,14 @@ describe.each(stores)("%s", (_, rawStore) => {
       })
     )
 
-    it.scoped("an interruption of its caller waits for it", () =>
+    it.scoped("its FiberRefs come back, and an interruption of its caller waits for it", () =>
       Effect.gen(function* () {
         const key = freshKey()
         const events: Array<string> = []
         yield* Lock.withLock(key)(
           Effect.gen(function* () {
+            yield* Lock.withLock(key, reentrant)(FiberRef.set(mark, 7))
+            expect(yield* FiberRef.get(mark)).toBe(isEffect4 ? 0 : 7)
             const inside = yield* Deferred.make<void>()
             const fiber = yield* Effect.fork(
               Lock.withLock(
@@ -460,14 +463,13 @@ describe.each(stores)("%s", (_, rawStore) => {
 
     it.scoped("what a fiber knows of a lease that has ended does not keep the lease", () =>
       Effect.gen(function* () {
-        const known = yield* Effect.scoped(
-          Effect.gen(function* () {
-            yield* Lock.acquire(freshKey())
-            const known = yield* FiberRef.get(currentHolds)
-            expect(known?.hold.lease).toBeDefined()
-            return known
-          })
+        const scope = yield* Scope.make()
+        const known = yield* Lock.acquire(freshKey()).pipe(
+          Effect.zipRight(FiberRef.get(currentHolds)),
+          Scope.extend(scope)
         )
+        expect(known?.hold.lease).toBeDefined()
+        yield* Scope.close(scope, Exit.void)
         expect(known?.hold.lease).toBeUndefined()
       })
     )
@@ -842,3 +844,5 @@ describe.each(stores)("%s", (_, rawStore) => {
     )
   })
 })
+
+const mark = FiberRef.unsafeMake(0)

@@ -161,8 +161,8 @@ describe.concurrent.each(stores)("%s", (_, store) => {
         const key = freshKey()
         yield* attempt(key, 1, { ttlMillis: 150 })
         const next = yield* Effect.fork(waiting(key, 2, { ttlMillis: 1_000 }))
-        const same = yield* Effect.fork(Effect.either(waiting(key, 1)))
-        expect(yield* Fiber.join(same)).toMatchObject({ left: { lastTick: 1 } })
+        const same = yield* Effect.fork(Effect.flip(waiting(key, 1)))
+        expect(yield* Fiber.join(same)).toMatchObject({ lastTick: 1 })
         yield* (yield* Fiber.join(next)).release
       })
     )

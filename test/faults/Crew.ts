@@ -15,7 +15,7 @@ import * as RedisSentinel from "../support/RedisSentinel.js"
 import * as RedisServer from "../support/RedisServer.js"
 import { type Event, now } from "./History.js"
 import * as Register from "./Register.js"
-import type { Place, Row } from "./Rows.js"
+import type { Face, Place, Row } from "./Rows.js"
 import type { News, Order } from "./worker.js"
 
 export interface Worker {
@@ -64,6 +64,7 @@ export interface Crew {
 }
 
 const file = fileURLToPath(new URL("./worker.ts", import.meta.url))
+const onEffect4 = ["--import", new URL("../effect4/as3/register.mjs", import.meta.url).href]
 
 export interface Options {
   /** Default: the row's. */
@@ -86,18 +87,21 @@ export const make = (row: Row, options: Options = {}): Effect.Effect<Crew, never
     const dead = new Map<string, string>()
     let generation = 0
     const start = (slot: number) =>
-      startWorker({
-        ...process.env,
-        ...row.env,
-        ...options.env,
-        FAULTS_WORKER: `p${slot}${generation === 0 ? "" : `.${generation}`}`,
-        FAULTS_ROW: row.name,
-        FAULTS_REGISTER: `${register.port}`,
-        FAULTS_PLACE: JSON.stringify({
-          url: (proxies[slot] ?? servers[0])?.url ?? "",
-          addresses
-        } satisfies Place)
-      })
+      startWorker(
+        {
+          ...process.env,
+          ...row.env,
+          ...options.env,
+          FAULTS_WORKER: `p${slot}${generation === 0 ? "" : `.${generation}`}`,
+          FAULTS_ROW: row.name,
+          FAULTS_REGISTER: `${register.port}`,
+          FAULTS_PLACE: JSON.stringify({
+            url: (proxies[slot] ?? servers[0])?.url ?? "",
+            addresses
+          } satisfies Place)
+        },
+        row.faces[slot % row.faces.length]!
+      )
     const scope = yield* Effect.scope
     const workers = yield* Effect.forEach(slots, start, { concurrency: 2 })
     const refill = Effect.suspend(() => {
@@ -191,7 +195,10 @@ const stand = (row: Row): Effect.Effect<Standing, never, Scope.Scope> =>
 // workers
 // -----------------------------------------------------------------------------
 
-const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope.Scope> =>
+const startWorker = (
+  env: NodeJS.ProcessEnv,
+  face: Face
+): Effect.Effect<Worker, never, Scope.Scope> =>
   Effect.gen(function* () {
     const changes = Changes.make()
     const news: Array<News> = []
@@ -203,7 +210,12 @@ const startWorker = (env: NodeJS.ProcessEnv): Effect.Effect<Worker, never, Scope
       Effect.sync(() => {
         const child = ChildProcess.spawn(
           process.execPath,
-          ["--expose-gc", bundled(file, env["TSX_TSCONFIG_PATH"])],
+          [
+            "--expose-gc",
+            ...(face === 4
+              ? ["--import", "tsx", ...onEffect4, file]
+              : [bundled(file, env["TSX_TSCONFIG_PATH"])])
+          ],
           { env, stdio: ["ignore", "pipe", "pipe", "ipc"] }
         )
         child.on("message", (message) => {

@@ -465,6 +465,9 @@ export interface Place {
   readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
 }
 
+/** A major version of Effect. */
+export type Face = 3 | 4
+
 export interface Row {
   readonly name: string
   readonly kind: Kind
@@ -476,6 +479,8 @@ export interface Row {
   readonly env: Readonly<Record<string, string>>
   /** Faults that its store does not know, or cannot be given. */
   readonly without: ReadonlyArray<FaultName>
+  /** Which Effect its processes run on, in turn. */
+  readonly faces: ReadonlyArray<Face>
   /** First come, first served between processes. */
   readonly inOrder: boolean
 }
@@ -498,6 +503,7 @@ const direct: Row = {
   redisArgs: persistent,
   env: {},
   without: [],
+  faces: [3],
   inOrder: false
 }
 
@@ -629,6 +635,10 @@ const ofJobs = (row: Row): Row => ({
   inOrder: false
 })
 
+/** The same, by another version of Effect, or by both on the same keys. */
+const onEffect4 = (row: Row): Row => ({ ...row, name: `${row.name}, Effect 4`, faces: [4] })
+const onBoth = (row: Row): Row => ({ ...row, name: `${row.name}, Effect 3 and 4`, faces: [3, 4] })
+
 export const rows: ReadonlyArray<Row> = [
   proxied,
   strict,
@@ -643,7 +653,10 @@ export const rows: ReadonlyArray<Row> = [
   ...[proxied, strict, direct, cluster, sentinel, sentinelClient, memory].map(withReaders),
   ...[proxied, direct, cluster, clusterClient, sentinel, memory].map(ofSeveral),
   ...[proxied, direct, cluster, sentinel, memory].map(ofLeaders),
-  ...[proxied, direct, cluster, sentinel, memory].map(ofJobs)
+  ...[proxied, direct, cluster, sentinel, memory].map(ofJobs),
+  ...[proxied, direct, memory].map(onEffect4),
+  ...[proxied, direct].map(onBoth),
+  ...[withPermits(proxied), withReaders(proxied), ofSeveral(proxied)].map(onBoth)
 ]
 
 export const rowNamed = (name: string): Row => {

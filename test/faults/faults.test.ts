@@ -137,7 +137,32 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: [3]
   },
-  { row: "job, one Redis", scripts: ["killed: the holder"], crews: 1, seeds: [] }
+  { row: "job, one Redis", scripts: ["killed: the holder"], crews: 1, seeds: [] },
+  {
+    row: "mutex, one Redis through proxies, Effect 4",
+    scripts: ["calm", "stopped: the holder", "black hole: the holder", "flushall", "messages lost"],
+    crews: 1,
+    seeds: [2]
+  },
+  { row: "mutex in memory, Effect 4", scripts: ["calm", "blocked"], crews: 1, seeds: [] },
+  {
+    row: "mutex, one Redis through proxies, Effect 3 and 4",
+    scripts: ["calm", "stopped: the holder", "reset after", "reordered", "messages lost"],
+    crews: 1,
+    seeds: [4]
+  },
+  {
+    row: "mutex, one Redis, Effect 3 and 4",
+    scripts: ["killed: one after the other"],
+    crews: 1,
+    seeds: []
+  },
+  {
+    row: "read-write lock, one Redis through proxies, Effect 3 and 4",
+    scripts: ["calm and patient"],
+    crews: 1,
+    seeds: []
+  }
 ]
 
 describe.concurrent("the short form", () => {

@@ -139,6 +139,8 @@ layer(RedisServer.layer(), { excludeTestServices: true })("nothing is left behin
     Effect.gen(function* () {
       const { proxy, server } = yield* environment()
       const client = yield* connectedClient(proxy.port)
+      // (those who waited for the connection have gone)
+      yield* Effect.sleep(1)
       const before = listeners(client)
       const { close, use } = yield* storeOf(RedisLockStore.layerFromClient(client))
       const random = seeded(3)

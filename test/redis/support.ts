@@ -250,10 +250,10 @@ export const allEnded = (running: Running): Effect.Effect<void> =>
 /** How many finalizers a scope has (Effect keeps that to itself). */
 export const finalizerCount = (scope: Scope.Scope): number => {
   const { state } = scope as unknown as {
-    // (in Effect 4, one by itself is in no map)
-    readonly state: { readonly finalizers?: Map<object, unknown>; readonly finalizerKey?: object }
+    readonly state: { readonly finalizers?: Map<object, unknown>; readonly finalizer?: unknown }
   }
-  return state.finalizers?.size ?? (state.finalizerKey === undefined ? 0 : 1)
+  // (a single one is not in a map, on Effect 4)
+  return state.finalizers?.size ?? (state.finalizer === undefined ? 0 : 1)
 }
 
 /** Listeners by event. */

@@ -12,6 +12,7 @@ import type { LeaseOptions } from "../common/options.js"
 import type * as Engine from "../engine.js"
 import { lacking, notCapable } from "../engine.js"
 import { acquireExit, lockStoreError, publicContention } from "../faces/answers.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import { decodeOptions } from "../faces/decodeOptions.js"
 import { Hold } from "../faces/holds.js"
 import type { Claim, Contention, Kind, LockClock } from "../faces/lockStore.js"
@@ -47,6 +48,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   private readonly metrics: LockMetrics
   private readonly askedAt: number
   private readonly context: Context.Context<never>
+  private readonly asyncContext: AsyncContext
   private granted: Engine.Grant | undefined = undefined
   private waiting: Waiting | undefined = undefined
   private exit: SeveralExit | undefined = undefined
@@ -59,7 +61,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     private readonly asks: Share<L>,
     private readonly options: LeaseOptions,
     private readonly store: LockStore,
-    { fiber }: Caller
+    { asyncContext, fiber }: Caller
   ) {
     this.kind = asks.kind
     this.share = asks.share
@@ -70,6 +72,7 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
     this.engine = engineStoreOf(store)
     // (and not the fiber, which has none once it has ended: the store can tell something later than that)
     this.context = fiber.context
+    this.asyncContext = asyncContext
     this.metrics = metricsFor(options.name, this.context)
     this.askedAt = store.clock.unsafeNow()
   }
@@ -163,14 +166,24 @@ class Acquisition<L extends HeldLease> implements Engine.Claim {
   }
 
   whenLimitDiffers(other: number): void {
-    const { context, key, limit, store } = this
-    limitsSeen(key, limit, other, store, context)
+    const { asyncContext, context, key, limit, store } = this
+    asyncContext.runInAsyncScope(() => limitsSeen(key, limit, other, store, context))
   }
 
   private waits(contention: () => Contention, key: string): void {
-    const { askedAt, context, kind, metrics, options, store } = this
+    const { askedAt, asyncContext, context, kind, metrics, options, store } = this
     if (this.waiting !== undefined) return this.waiting.goOn(key, contention)
-    this.waiting = new Waiting(key, kind, options, store, metrics, askedAt, context, contention)
+    this.waiting = new Waiting(
+      key,
+      kind,
+      options,
+      store,
+      metrics,
+      askedAt,
+      context,
+      asyncContext,
+      contention
+    )
     this.waiting.begin()
   }
 
@@ -298,9 +311,10 @@ const closing = (lease: HeldLease) => () => lease.closeQuietly
 
 const intoScope = <L extends HeldLease>(
   lease: L,
-  { fiber }: Caller
+  caller: Caller
 ): Effect.Effect<L, never, Scope.Scope> => {
-  lease.start(fiber)
+  const { fiber } = caller
+  lease.start(caller)
   // a child scope, so that an early release takes its finalizer out of a long-lived scope
   return Effect.flatMap(Effect.scope, (parent) => {
     const scope = Scope.forkUnsafe(parent, "sequential")

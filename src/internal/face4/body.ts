@@ -90,10 +90,10 @@ const guardAndEnd = <I extends SharedLease, A, E, R>(
 const guardAndRelease = <L extends HeldLease, A, E, R>(
   lease: L,
   body: Body<L, A, E, R>,
-  { fiber, restore }: Caller
+  caller: Caller
 ): Effect.Effect<A, E | LockLost, R> => {
-  lease.start(fiber)
-  return Effect.matchCauseEffect(lease.guarded(bodyWith(body, lease), restore), {
+  lease.start(caller)
+  return Effect.matchCauseEffect(lease.guarded(bodyWith(body, lease), caller.restore), {
     onFailure: (cause) => lease.closeWith<A, E | LockLost>(Exit.failCause(cause)),
     onSuccess: (value) => lease.closeWith<A, E | LockLost>(Exit.succeed(value))
   })

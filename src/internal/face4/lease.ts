@@ -19,6 +19,7 @@ import type { Contention, Grant, Store } from "../engine.js"
 import { LeaseCore } from "../lease/core.js"
 import type { Failure, LeaseFace, ReleaseExit } from "../lease/terms.js"
 import { causeOf, lossOf } from "../faces/answers.js"
+import type { Caller } from "./caller.js"
 import { errorIn, hasError } from "./causes.js"
 import { inClosing, isToldAlready } from "../faces/closing.js"
 import { awaitLoss } from "./ending.js"
@@ -170,7 +171,7 @@ export class HeldLease implements Shareable, LeaseFace {
   }
 
   /** Starts the renewal, in the turn of the event loop in which the lease was granted. */
-  start(caller: Fiber.Fiber<unknown, unknown>): void {
+  start(caller: Caller): void {
     this.core.start()
     this.renewal = new Renewal(this, caller)
   }

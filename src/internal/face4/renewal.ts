@@ -1,11 +1,11 @@
 /** Renews a lease when that is due, each time in a fiber, and logs what its caller would like to know. */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as References from "effect/References"
-import { AsyncContext } from "../faces/asyncContext.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import type { LeaseCore } from "../lease/core.js"
 import type { Failure } from "../lease/terms.js"
+import type { Caller } from "./caller.js"
 import { resuming } from "./resuming.js"
 
 /** What it needs of the lease that it renews. */
@@ -18,14 +18,15 @@ export interface Renewed {
 
 /** A fiber of its own would be most of what a lease costs, and mostly it ends before the first renewal. */
 export class Renewal {
-  private readonly asyncContext = new AsyncContext()
+  private readonly asyncContext: AsyncContext
   private readonly context: Context.Context<never>
 
   constructor(
     private readonly lease: Renewed,
-    { context }: Fiber.Fiber<unknown, unknown>
+    { asyncContext, fiber }: Caller
   ) {
-    this.context = context
+    this.asyncContext = asyncContext
+    this.context = fiber.context
   }
 
   due(): void {

@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import { LockUnavailable } from "../../LockError.js"
+import type { AsyncContext } from "../faces/asyncContext.js"
 import type { Contention, Kind, LockStore, ScheduledCall } from "../faces/lockStore.js"
 import { ofKind } from "../faces/answers.js"
 import { CurrentHolds } from "./holds.js"
@@ -22,6 +23,7 @@ export class Waiting {
     private readonly askedAt: number,
     /** The caller's, as it was when it asked. */
     private readonly context: Context.Context<never>,
+    private readonly asyncContext: AsyncContext,
     private contention: () => Contention
   ) {}
 
@@ -88,6 +90,7 @@ export class Waiting {
   }
 
   private warn(message: string): void {
-    warnAs(this.context, this.key, this.options.owner, message)
+    const { asyncContext, context, key, options } = this
+    asyncContext.runInAsyncScope(() => warnAs(context, key, options.owner, message))
   }
 }

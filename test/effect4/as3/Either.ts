@@ -1,0 +1,1 @@
+export { isFailure as isLeft, isSuccess as isRight } from "effect/Result"

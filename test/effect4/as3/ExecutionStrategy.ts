@@ -1,0 +1,2 @@
+export const parallel = "parallel"
+export const sequential = "sequential"

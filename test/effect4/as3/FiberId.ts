@@ -1,0 +1,2 @@
+/** (Who interrupts, tests do not ask.) */
+export const none = undefined

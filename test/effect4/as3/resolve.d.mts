@@ -1,0 +1,1 @@
+export const asEffect3: (source: string, importer?: string) => string | undefined

@@ -1,3 +1,0 @@
-import * as TestClock from "effect4/testing/TestClock"
-
-export const TestContext = TestClock.layer()
