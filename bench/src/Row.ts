@@ -97,6 +97,7 @@ const smoke = (all: ReadonlyArray<Row>): ReadonlyArray<Row> =>
           "raw",
           "echo",
           "effect-redis-lock",
+          onEffect4,
           "queue by hand",
           "effect-redis-lock, Semaphore",
           "effect-redis-lock, 4 keys",
