@@ -3,7 +3,7 @@
  * but for those that say how commands are retried.
  */
 import type { Cluster, Redis, RedisOptions } from "ioredis"
-import { nodesOf, once, type RedisClient, subscriberOf } from "./client.js"
+import { once, type RedisClient, subscriberOf } from "./client.js"
 import { besideCluster } from "./clusterNetwork.js"
 import type { Network } from "./connection.js"
 import { connectionOf, pauseOf, withOurs } from "./network.js"
@@ -23,7 +23,7 @@ export const besideClient = (client: RedisClient, commandTimeoutMillis: number):
     isLazy: true,
     dial: (events) =>
       isCluster
-        ? besideCluster(client as unknown as Cluster, nodesOf(client), ours, events)
+        ? besideCluster(client as unknown as Cluster, ours, events)
         : connectionOf(client.duplicate(ours) as unknown as Redis, new Set(), events),
     subscriber: (attempt) => subscriberOf(client, attempt),
     pause: (times) =>

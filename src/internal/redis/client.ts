@@ -226,7 +226,7 @@ interface Node extends EventTarget, Server {
 }
 
 /** Where, and how, a Cluster's nodes are reached now: a start node can have a password of its own. */
-export const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
+const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
   client.nodes!("all").flatMap(({ options }) => {
     if (options?.host === undefined) return []
     const { host, password, port, tls, username } = options

@@ -132,16 +132,19 @@ export const clusterNetworkOf = (
   }
 }
 
-/** One connection to all of a Cluster that a client of the user's is connected to. */
+/** One connection to all of a Cluster that a client of the user's is connected to, by the nodes of now. */
 export const besideCluster = (
   client: Cluster,
-  nodes: ReadonlyArray<object>,
   redisOptions: NodeOptions,
   events: ConnectionEvents
 ): Connection => {
-  const options = { ...ours, redisOptions: { ...redisOptions, ...ofNode } }
-  const another = client.duplicate([...nodes], { ...options, lazyConnect: false })
-  return connectionOf(another as Cluster, { master: undefined }, events, () => {})
+  // (one that it began with can have a password of its own)
+  const nodes = client.nodes("all").map(({ options }) => {
+    const { host, password, port, tls, username } = options
+    return { ...redisOptions, host, password, port, tls, username } as NodeOptions
+  })
+  const options = { ...ours, redisOptions: { ...redisOptions, ...ofNode }, lazyConnect: false }
+  return connectionOf(client.duplicate(nodes, options), { master: undefined }, events, () => {})
 }
 
 const keyOf = ({ host, port }: NodeOptions): string => `${host}:${port}`
