@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { defineConfig, type Plugin } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
@@ -25,7 +26,6 @@ const withOneClient = [
   "deadlockHunt",
   "fencing",
   "forceRelease",
-  "handOver",
   "holdAtLeast",
   "hostile",
   "leader",
@@ -62,6 +62,61 @@ const onEffect4: Plugin = {
   }
 }
 
+/** Tests of the face for Effect 3 that are run on that for Effect 4 as well. */
+const onBothFaces = [
+  "CronJob",
+  "Leader",
+  "LockStoreContract",
+  "MultiLock",
+  "ReadWriteLock",
+  "Semaphore",
+  "TestLockStore",
+  "capabilities",
+  "forceRelease",
+  "holdAtLeast",
+  "longWaits",
+  "maxHold",
+  "memoryExpiry",
+  "multiLockTime",
+  "options",
+  "queue",
+  "readWriteStories",
+  "reentrant",
+  "tick",
+  "waitsForItself"
+].map((name) => `test/${name}.test.ts`)
+
+/**
+ * What is imported on Effect 4: `effect` is the package `effect4`. Those tests, and what they use of test/,
+ * have the names that some things had in Effect 3 (test/effect4/words), and the face for Effect 4.
+ */
+const inTheWordsOfEffect3: Plugin = {
+  name: "in the words of Effect 3",
+  enforce: "pre",
+  resolveId(of, importer = "") {
+    const [, module] = /^effect(\/.+)?$/.exec(of) ?? []
+    const isShared = /^(test|\.cache)\/(?!effect4\/)/.test(importer.replace(root("."), ""))
+    if (isShared) {
+      if (of === "@effect/vitest") return root("test/effect4/words/vitest.ts")
+      const [, inFace] = /\/src\/internal\/face\/(\w+)\.js$/.exec(of) ?? []
+      if (inFace === "currentHolds") return root("test/effect4/words/currentHolds.ts")
+      if (inFace !== undefined) return root(`src/internal/face4/${inFace}.ts`)
+      const words = root(`test/effect4/words${module}.ts`)
+      if (module !== undefined && existsSync(words)) return words
+      const ours = /^effect-redis-lock(?:\/(.+))?$/.exec(of)
+      if (ours !== null) {
+        const [, inside] = /^internal\/face\/(.+)$/.exec(ours[1] ?? "") ?? []
+        return root(
+          inside === undefined
+            ? `src/effect4/${ours[1] ?? "index"}.ts`
+            : `src/internal/face4/${inside}.ts`
+        )
+      }
+    }
+    return /^effect(\/|$)/.test(of) ? this.resolve(of.replace("effect", "effect4"), importer) : null
+  }
+}
+
 /** What takes longest, which comes first, so that no worker has one of these alone at the end. */
 const longest = [
   "faults/faults",
@@ -95,8 +150,6 @@ export default defineConfig({
     // (most of a test is waiting: two cores are busy half of the time with two of them)
     maxWorkers: 3,
     minWorkers: 1,
-    // (of `describe.concurrent`)
-    maxConcurrency: 8,
     sequence: { sequencer: LongestFirst },
     projects: [
       {
@@ -136,6 +189,11 @@ export default defineConfig({
           env: { TSX_TSCONFIG_PATH: root("test/effect4/tsconfig.json") },
           ...withRedis
         }
+      },
+      {
+        // tests of both faces
+        plugins: [inTheWordsOfEffect3],
+        test: { name: "effect-4-shared", include: onBothFaces, ...withRedis }
       },
       {
         resolve: { alias: sources },

@@ -1,7 +1,7 @@
 /**
  * Failovers to a replica that lags: how many leases does the next master lack, with `acknowledged` and without?
  *
- *   npm run lost-grants                    a thousand failovers with it, and as many without: half an hour
+ *   npm run lost-grants                    a thousand failovers with it, and as many without: half an hour or more
  *   npm run lost-grants -- --tries 100
  *   npm run lost-grants -- --seed 7
  *
@@ -47,7 +47,7 @@ const [without, withIt] = [await run(false), await run(true)]
 const row = (name: string, { granted, lost, refused, renewed, tries }: LostGrants.Report) =>
   `| ${[name, tries, granted, renewed, refused, lost].join(" | ")} |`
 console.log(`
-| | failovers | grants | renewals | not acknowledged | lost |
+| | failovers | grants | renewals | failed | lost |
 | --- | ---: | ---: | ---: | ---: | ---: |
 ${row("without", without)}
 ${row("acknowledged", withIt)}`)

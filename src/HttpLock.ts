@@ -36,8 +36,8 @@
  */
 import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
 import type * as HttpApp from "@effect/platform/HttpApp"
-import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
-import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
+import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import type * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -45,7 +45,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { handle, responseOf } from "./internal/face/httpLock.js"
+import { currentRequest, handle, responseOf, toResponse } from "./internal/face/httpLock.js"
 import {
   answerImpossible,
   answerLost,
@@ -227,7 +227,7 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
   const lost = answering(answerLost, onLost)
   return (app) =>
     Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
+      const request = yield* currentRequest
       const store = yield* LockStore
       const services = yield* Effect.context<R3>()
       const key = yield* keyOf(request)
@@ -271,7 +271,7 @@ const answering =
       ? standard
       : Effect.flatMap(standard, (response) =>
           Effect.suspend(() => own(error, response)).pipe(
-            Effect.flatMap(HttpServerRespondable.toResponse),
+            Effect.flatMap(toResponse),
             Effect.catchAllCause((cause) =>
               Cause.isInterruptedOnly(cause)
                 ? Effect.failCause(cause)

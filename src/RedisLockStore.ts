@@ -171,8 +171,9 @@ export const layerClusterConfig = (
  *
  * The client decides how long a command waits for a lost connection, within `commandTimeout`, and
  * whether a silent connection is replaced. When the first caller has to wait, the store opens a
- * second connection with `client.duplicate()`, on which it receives messages about grants. It
- * closes that connection when it is closed itself.
+ * second connection with `duplicate()` (of a Cluster, to one of its nodes), on which it receives
+ * messages about grants; with `acknowledged` another one, on which it asks for replicas. It closes these
+ * when it is closed itself.
  *
  * @since 0.1.0
  * @category layers

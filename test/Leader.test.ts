@@ -209,11 +209,12 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
         expect(yield* work(Effect.fail("refused"))).toBe("led to its end")
         expect(runs).toBe(4)
         const told = () => lines.filter(({ text }) => text.includes("dropped"))
-        // (the interruption has taken the place of its success)
-        expect(told()).toMatchObject([
+        const failed = told().filter(({ text }) => !text.includes("succeeded"))
+        // (in Effect 3, the interruption has taken the place of its success)
+        expect(failed).toMatchObject([
           { level: "WARN", text: expect.stringContaining("refused") as string }
         ])
-        expect(told()[0]!.text).toContain(key)
+        expect(failed[0]!.text).toContain(key)
         // a mistake of the program is not
         expect(yield* Effect.exit(work(Effect.die("bug")))).toEqual(Exit.die("bug"))
         // nor is a loss that only the release has found
@@ -226,7 +227,7 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
               : Effect.succeed("led to its end")
           })
         ).toBe("led to its end")
-        expect(told()[1]).toMatchObject({
+        expect(told().at(-1)).toMatchObject({
           level: "WARN",
           text: expect.stringContaining("succeeded")
         })

@@ -144,7 +144,7 @@ describe("withLockIfAvailable", () => {
     type Maybe = Effect.Effect<Option.Option<number>, "own" | Lost | StoreError, Body | Store>
     expectTypeOf(body.pipe(Lock.withLockIfAvailable("key"))).toEqualTypeOf<Maybe>()
     expectTypeOf(
-      Lock.withLockIfAvailable("key")((lease: Lease.Lease) => Effect.zipRight(lease.isHeld, body))
+      Lock.withLockIfAvailable("key")((lease: Lease.Lease) => Effect.andThen(lease.isHeld, body))
     ).toEqualTypeOf<Maybe>()
   })
 
@@ -152,7 +152,7 @@ describe("withLockIfAvailable", () => {
     type Maybe = Effect.Effect<Option.Option<number>, "own" | Lost | StoreError, Body | Store>
     expectTypeOf(Lock.withLockIfAvailable(body, "key")).toEqualTypeOf<Maybe>()
     expectTypeOf(
-      Lock.withLockIfAvailable(({ isHeld }: Lease.Lease) => Effect.zipRight(isHeld, body), "key", {
+      Lock.withLockIfAvailable(({ isHeld }: Lease.Lease) => Effect.andThen(isHeld, body), "key", {
         ttl: 5_000
       })
     ).toEqualTypeOf<Maybe>()

@@ -68,7 +68,7 @@ describe("Semaphore", () => {
     expectTypeOf(Semaphore.withPermitsIfAvailable(body, "key", options)).toEqualTypeOf<Maybe>()
     expectTypeOf(
       Semaphore.withPermitsIfAvailable(
-        ({ isHeld }: Semaphore.SemaphoreLease) => Effect.zipRight(isHeld, body),
+        ({ isHeld }: Semaphore.SemaphoreLease) => Effect.andThen(isHeld, body),
         "key",
         options
       )

@@ -1,6 +1,5 @@
 /** The demo, and the examples that say what happens, run as a user runs them: as processes. */
-import { expect } from "@effect/vitest"
-import { atOnce } from "./support/atOnce.js"
+import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -87,8 +86,8 @@ const expectGoodDemo = (ended: Ended) => {
 
 // ---------------------------------------------------------------- tests
 
-atOnce(RedisServer.layer())("examples", (it) => {
-  it.scoped("the demo shows what it says, on the store in memory", () =>
+layer(RedisServer.layer(), { excludeTestServices: true })("examples", (it) => {
+  it.effect("the demo shows what it says, on the store in memory", () =>
     Effect.gen(function* () {
       const ended = yield* run("demo.ts")
       expectGoodDemo(ended)
@@ -96,7 +95,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped("the demo shows what it says, on Redis, and leaves nothing locked there", () =>
+  it.effect("the demo shows what it says, on Redis, and leaves nothing locked there", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       const ended = yield* run("demo.ts", server.url)
@@ -108,7 +107,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped("the demo says in one sentence that Redis is not there", () =>
+  it.effect("the demo says in one sentence that Redis is not there", () =>
     Effect.gen(function* () {
       const port = yield* RedisServer.freePort
       const ended = yield* run("demo.ts", `redis://127.0.0.1:${port}`)
@@ -118,7 +117,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped("an order is charged once with a record of it, and again under the lock alone", () =>
+  it.effect("an order is charged once with a record of it, and again under the lock alone", () =>
     Effect.gen(function* () {
       const ended = yield* run("managed-runtime.ts")
       expect(ended).toMatchObject({ code: 0, stderr: "" })
@@ -127,7 +126,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped("a class with async methods gets the lock's own errors, and its work's", () =>
+  it.effect("a class with async methods gets the lock's own errors, and its work's", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       for (const url of [undefined, server.url]) {
@@ -140,7 +139,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped("workers of a queue do one job at a time for a customer, on the queue's client", () =>
+  it.effect("workers of a queue do one job at a time for a customer, on the queue's client", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       const ended = yield* run("queue-worker.ts", server.url)
@@ -150,7 +149,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped(
+  it.effect(
     "a pod that is terminated gives its lock back, one that is killed leaves it to its ttl",
     () =>
       Effect.gen(function* () {
@@ -170,7 +169,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     120_000
   )
 
-  it.scoped("a partner that takes three calls at a time gets no more, and refuses none", () =>
+  it.effect("a partner that takes three calls at a time gets no more, and refuses none", () =>
     Effect.gen(function* () {
       const ended = yield* run("partner-api.ts")
       expect(ended).toMatchObject({ code: 0, stderr: "" })
@@ -178,7 +177,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped(
+  it.effect(
     "the leader writes each report, once, also over changes of leader, in memory and on Redis",
     () =>
       Effect.gen(function* () {
@@ -215,7 +214,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
       })
   )
 
-  it.scoped("transfers that name accounts in all orders come to an end, and lose nothing", () =>
+  it.effect("transfers that name accounts in all orders come to an end, and lose nothing", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.RedisServer
       for (const url of [undefined, server.url]) {
@@ -226,7 +225,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     })
   )
 
-  it.scoped(
+  it.effect(
     "nor does it over three processes, on Redis, and nothing stays held",
     () =>
       Effect.gen(function* () {
@@ -241,7 +240,7 @@ atOnce(RedisServer.layer())("examples", (it) => {
     120_000
   )
 
-  it.scoped(
+  it.effect(
     "a deploy hands a lock over without a gap: the old one is told to end in the middle",
     () =>
       Effect.gen(function* () {
@@ -303,12 +302,14 @@ atOnce(RedisServer.layer())("examples", (it) => {
     120_000
   )
 
-  for (const signal of ["SIGINT", "SIGTERM"] as const) {
-    it.scoped(`a worker that gets a ${signal} gives its lock back before it ends`, () =>
+  it.effect.each(["SIGINT", "SIGTERM"] as const)(
+    "a worker that gets a %s gives its lock back before it ends",
+    (signal) =>
       Effect.scoped(
         Effect.gen(function* () {
           const server = yield* RedisServer.RedisServer
           const locked = server.command("EXISTS", "examples:indexer")
+          yield* server.flush
           const worker = yield* start("shutdown.ts", server.url)
 
           yield* worker.printed("has the lock")
@@ -325,6 +326,5 @@ atOnce(RedisServer.layer())("examples", (it) => {
           expect(ended.stdout).toContain("interrupted: cleans up, still under the lock")
         })
       )
-    )
-  }
+  )
 })

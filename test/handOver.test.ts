@@ -35,6 +35,7 @@ import {
   storesOf,
   untilAsked
 } from "./support/stores.js"
+import { writtenHandle } from "./support/writtenHandle.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -479,6 +480,14 @@ describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) 
           )
         )
         expect(nested).toEqual(storeError("handOver", "part of another lease"))
+      })
+    )
+
+    it.effect("is read as it was written once, and written the same", () =>
+      Effect.gen(function* () {
+        const handle = yield* Schema.decode(Json)(writtenHandle)
+        expect(handle.key).toBe("invoice:42")
+        expect(JSON.parse(yield* Schema.encode(Json)(handle))).toEqual(JSON.parse(writtenHandle))
       })
     )
 

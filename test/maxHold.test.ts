@@ -17,7 +17,7 @@ import {
   ReadWriteLock,
   Semaphore
 } from "effect-redis-lock"
-import { forkSettled, stateOf } from "./support/fibers.js"
+import { exitOf, forkSettled, stateOf } from "./support/fibers.js"
 import { ask, freshKey, quiet, StoreControls, stores } from "./support/stores.js"
 
 const now = () => performance.now()
@@ -168,7 +168,7 @@ describe.concurrent.each(stores)("%s", (_, store) => {
           const waited = now() - startedAt
           expect(waited).toBeGreaterThan(750)
           expect(waited).toBeLessThan(1_700)
-          expect(stubborn.unsafePoll()).toBeNull()
+          expect(exitOf(stubborn)).toBeNull()
           expect(lostOf(yield* Fiber.join(stubborn)).reason).toBe("MaxHold")
         })
       )

@@ -51,7 +51,9 @@ const impossible: ReadonlyArray<
   ["ttl", "", '""'],
   ["ttl", "5 parsecs", '"5 parsecs"'],
   ["ttl", null, "null"],
-  ["ttl", {}, "[object Object]"],
+  ["ttl", true, "true"],
+  // (to Effect 4, a duration of nothing)
+  ["ttl", {}, ""],
   ["warnAfter", 0, "0 ms"],
   ["warnAfter", Number.NaN, "NaN"],
   ["warnAfter", "rubbish", '"rubbish"'],

@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Lock, MemoryLockStore, type Lease } from "effect-redis-lock"
 import * as fc from "fast-check"
-import { settle } from "./support/fibers.js"
+import { exitOf, settle } from "./support/fibers.js"
 import * as Judge from "./support/Judge.js"
 import { type Command, Model, replay, runs, stories } from "./support/queueModel.js"
 
@@ -25,7 +25,7 @@ const play = (commands: ReadonlyArray<Command>) =>
       readonly fiber: Fiber.RuntimeFiber<Lease.Lease, unknown>
     }> = []
     const state = ({ fiber }: (typeof callers)[number]) => {
-      const exit = fiber.unsafePoll()
+      const exit = exitOf(fiber)
       return exit === null ? "waiting" : Exit.isSuccess(exit) ? "granted" : "cancelled"
     }
     for (const command of commands) {

@@ -1,6 +1,4 @@
 /** The option `reentrant`: what a fiber has that takes what it has already. */
-import * as HttpApp from "@effect/platform/HttpApp"
-import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import { describe, expect, layer } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
@@ -23,8 +21,8 @@ import {
   ReadWriteLock,
   Semaphore
 } from "effect-redis-lock"
-import * as HttpLock from "effect-redis-lock/HttpLock"
 import { currentHolds } from "../src/internal/face/currentHolds.js"
+import { finalizerCount } from "./redis/support.js"
 import { refusal } from "./support/kinds.js"
 import { freshKeys, isPending, lookAt, untilFree, warnings } from "./support/several.js"
 import { freshKey, lose, quiet, StoreControls, stores } from "./support/stores.js"
@@ -186,7 +184,7 @@ describe.each(stores)("%s", (_, rawStore) => {
             const there = yield* Lock.withLock(
               key,
               reentrant
-            )(fenceOf).pipe(Effect.provide(MemoryLockStore.layer))
+            )(fenceOf).pipe(Effect.provide(Layer.fresh(MemoryLockStore.layer)))
             expect(there.token).not.toBe(outer.token)
           })
         )
@@ -406,24 +404,19 @@ describe.each(stores)("%s", (_, rawStore) => {
               const lease = yield* Scope.extend(Lock.acquire(key, reentrant), scope)
               yield* lease.release
             }
-            const { state } = scope as unknown as {
-              readonly state: { readonly finalizers: ReadonlyMap<object, unknown> }
-            }
-            expect(state.finalizers.size).toBe(0)
+            expect(finalizerCount(scope)).toBe(0)
             yield* Scope.close(scope, Exit.void)
           })
         )
       })
     )
 
-    it.scoped("its FiberRefs come back, and an interruption of its caller waits for it", () =>
+    it.scoped("an interruption of its caller waits for it", () =>
       Effect.gen(function* () {
         const key = freshKey()
         const events: Array<string> = []
         yield* Lock.withLock(key)(
           Effect.gen(function* () {
-            yield* Lock.withLock(key, reentrant)(FiberRef.set(mark, 7))
-            expect(yield* FiberRef.get(mark)).toBe(7)
             const inside = yield* Deferred.make<void>()
             const fiber = yield* Effect.fork(
               Lock.withLock(
@@ -467,11 +460,14 @@ describe.each(stores)("%s", (_, rawStore) => {
 
     it.scoped("what a fiber knows of a lease that has ended does not keep the lease", () =>
       Effect.gen(function* () {
-        const scope = yield* Scope.make()
-        yield* Scope.extend(Lock.acquire(freshKey()), scope)
-        const known = yield* FiberRef.get(currentHolds)
-        expect(known?.hold.lease).toBeDefined()
-        yield* Scope.close(scope, Exit.void)
+        const known = yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* Lock.acquire(freshKey())
+            const known = yield* FiberRef.get(currentHolds)
+            expect(known?.hold.lease).toBeDefined()
+            return known
+          })
+        )
         expect(known?.hold.lease).toBeUndefined()
       })
     )
@@ -501,32 +497,6 @@ describe.each(stores)("%s", (_, rawStore) => {
         expect(yield* other).toEqual(unavailable)
         yield* untilFree(a)
         yield* untilFree(b)
-      })
-    )
-
-    it.scoped("under a lock of a request", () =>
-      Effect.gen(function* () {
-        const key = freshKey()
-        const store = yield* LockStore.LockStore
-        const perKey = HttpLock.make({ key: () => key, ...reentrant, waitAtMost: 0 })
-        const app = HttpLock.CurrentLease.pipe(
-          Effect.flatMap(({ fencingToken }) =>
-            Effect.map(
-              Lock.withLock(key, reentrant)(fenceOf),
-              (inner) => inner.fencingToken === fencingToken
-            )
-          ),
-          Effect.map((isSame) => HttpServerResponse.text(String(isSame)))
-        )
-        const handler = HttpApp.toWebHandler(
-          Effect.provideService(perKey(perKey(app)), LockStore.LockStore, store)
-        )
-        const response = yield* Effect.promise(() => handler(new Request("http://localhost/")))
-        expect([response.status, yield* Effect.promise(() => response.text())]).toEqual([
-          200,
-          "true"
-        ])
-        yield* untilFree(key)
       })
     )
   })
@@ -872,5 +842,3 @@ describe.each(stores)("%s", (_, rawStore) => {
     )
   })
 })
-
-const mark = FiberRef.unsafeMake(0)

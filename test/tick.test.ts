@@ -1,11 +1,13 @@
 /** Claims with a tick: each tick of a key is granted once, and after it only later ones. */
 import { describe, expect, it, layer } from "@effect/vitest"
+import * as Cause from "effect/Cause"
+import * as Exit from "effect/Exit"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import { LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
+import { exitOf } from "./support/fibers.js"
 import { underLease, underLeaseIfAvailable } from "../src/internal/face/body.js"
 import { ownLockAt } from "../src/internal/face/share.js"
 import type { Claim, Store } from "../src/internal/engine.js"
@@ -74,26 +76,23 @@ describe.concurrent.each(stores)("%s", (_, store) => {
       Effect.gen(function* () {
         const key = freshKey()
         const first = yield* attempt(key, 1)
-        const asked = yield* Effect.forEach([2, 2, 2, 3], (tick) =>
-          Effect.fork(Effect.either(waiting(key, tick)))
-        )
+        const asked = yield* Effect.forEach([2, 2, 2, 3], (tick) => Effect.fork(waiting(key, tick)))
         // (in Redis, callers of one process that ask for one tick have one place)
         yield* queued(key, 2)
         yield* Effect.sleep(50)
-        expect(asked.map((fiber) => fiber.unsafePoll())).toEqual([null, null, null, null])
+        expect(asked.map((fiber) => exitOf(fiber))).toEqual([null, null, null, null])
         yield* first.release
         // while it is held, and the later one still waits
-        const [a, b, c] = yield* Effect.forEach(asked.slice(0, 3), Fiber.join)
-        const exits = [a!, b!, c!]
-        const granted = exits.filter(Either.isRight)
+        const exits = yield* Effect.forEach(asked.slice(0, 3), Fiber.await)
+        const granted = exits.filter(Exit.isSuccess)
         expect(granted.length).toBe(1)
-        for (const refused of exits.filter(Either.isLeft)) {
-          expect(refused.left).toMatchObject({ _tag: "LockUnavailable", lastTick: 2 })
+        for (const { cause } of exits.filter(Exit.isFailure)) {
+          expect(Cause.squash(cause)).toMatchObject({ _tag: "LockUnavailable", lastTick: 2 })
         }
-        expect(asked[3]!.unsafePoll()).toBeNull()
-        yield* granted[0]!.right.release
-        const last = yield* Effect.flatten(Fiber.join(asked[3]!))
-        expect(last.fencingToken).toBeGreaterThan(granted[0]!.right.fencingToken)
+        expect(exitOf(asked[3]!)).toBeNull()
+        yield* granted[0]!.value.release
+        const last = yield* Fiber.join(asked[3]!)
+        expect(last.fencingToken).toBeGreaterThan(granted[0]!.value.fencingToken)
         yield* last.release
       })
     )
@@ -150,7 +149,7 @@ describe.concurrent.each(stores)("%s", (_, store) => {
         yield* queued(key, 2)
         yield* plain.release
         const grant = yield* Fiber.join(next)
-        expect(behind.unsafePoll()).toBeNull()
+        expect(exitOf(behind)).toBeNull()
         yield* grant.release
         yield* (yield* Fiber.join(behind)).release
         expect(yield* lastTick(attempt(key, 9))).toBe(9)

@@ -28,10 +28,10 @@ import "../internal/with-effect-3-import/effect-redis-lock.js"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import type * as HttpServerRequest from "effect/http/HttpServerRequest"
 import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import type * as Scope from "effect/Scope"
-import { handle, responseOf } from "../internal/face4/httpLock.js"
+import { currentRequest, handle, responseOf } from "../internal/face4/httpLock.js"
 import {
   answerImpossible,
   answerLost,
@@ -185,7 +185,7 @@ export const make = <E = never, R = never, R1 = never, R2 = never, R3 = never>({
   const lost = answering(answerLost, onLost)
   return (app) =>
     Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
+      const request = yield* currentRequest
       const store = yield* LockStore
       const services = yield* Effect.context<R3>()
       const key = yield* keyOf(request)

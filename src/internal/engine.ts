@@ -264,8 +264,11 @@ export interface Store {
   /** See `LockStore.identity`. */
   readonly identity?: string
   readonly capabilities: ReadonlySet<Capability>
-  /** When it last had an answer, of whichever server. Absent: it has none to wait for. */
-  readonly lastAnswerAt?: number
+  /**
+   * When it last had an answer; while a part of its servers owes some, of that part. Absent: it has none to
+   * wait for.
+   */
+  readonly answeredAt?: number
   /**
    * Takes a lease, waiting for it as long as the claim says. The result is how to cancel it, which works
    * at any time: a claim that waits leaves the queue, a grant that nobody took is given back. It may

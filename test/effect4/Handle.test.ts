@@ -4,10 +4,16 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Lock, type LockStore, MemoryLockStore, RedisLockStore } from "effect-redis-lock/effect4"
+import {
+  type Lease,
+  Lock,
+  type LockStore,
+  MemoryLockStore,
+  RedisLockStore
+} from "effect-redis-lock/effect4"
 import { Handle, type HandleEncoded } from "effect-redis-lock/effect4/Handle"
 import { expect, expectTypeOf, it } from "vitest"
-import type { Lease } from "../../src/Lease.js"
+import { writtenHandle } from "../support/writtenHandle.js"
 import { redisServer, run, storeOf } from "./support.js"
 
 const Json = Schema.fromJsonString(Handle)
@@ -46,16 +52,25 @@ it("a handle is the same after it was sent; what has been changed is refused, an
       expect({ ...again, token: handle.token }).toEqual(handle)
       const encoded = yield* Schema.encodeEffect(Handle)(handle)
       expect(encoded).toMatchObject({ ttl: 60_000, maxHold: 3_600_000, holdAtLeast: 1_000 })
-      for (const change of [
+      const changes: ReadonlyArray<Record<string, unknown>> = [
         { key: "other" },
+        { token: `${encoded.token}x` },
+        { token: 7 },
+        { fencingToken: encoded.fencingToken + 1 },
+        { fencingToken: String(encoded.fencingToken) },
+        { share: 2 },
         { ttl: 3_600_000 },
-        { fencingToken: handle.fencingToken + 1 },
+        { ttl: -1 },
+        { store: "elsewhere" },
         { maxHold: undefined },
+        { holdAtLeast: 1 },
+        { firstFencingToken: 1 },
         { kind: "semaphore" },
+        { kind: "other" },
         { seal: "" },
-        { version: 2 },
-        { token: 7 }
-      ]) {
+        { version: 2 }
+      ]
+      for (const change of changes) {
         const error = yield* Effect.flip(
           Schema.decodeUnknownEffect(Handle)({ ...encoded, ...change })
         )
@@ -67,14 +82,25 @@ it("a handle is the same after it was sent; what has been changed is refused, an
     }).pipe(Effect.provide(MemoryLockStore.layer))
   ))
 
+it("what a process on Effect 3 has written is read, and written the same", () =>
+  run(
+    Effect.gen(function* () {
+      const handle = yield* Schema.decodeEffect(Json)(writtenHandle)
+      expect(handle.key).toBe("invoice:42")
+      expect(JSON.parse(yield* Schema.encodeEffect(Json)(handle))).toEqual(
+        JSON.parse(writtenHandle)
+      )
+    })
+  ))
+
 it("its types are those that are documented", () => {
-  expectTypeOf<Effect.Success<Lease["handOver"]>>().toExtend<Handle>()
+  expectTypeOf<Effect.Success<Lease.Lease["handOver"]>>().toExtend<Handle>()
   expectTypeOf(Schema.encodeEffect(Handle)).returns.toEqualTypeOf<
     Effect.Effect<HandleEncoded, Schema.SchemaError>
   >()
   expectTypeOf<Handle["maxHold"]>().toEqualTypeOf<Duration.Duration | undefined>()
   expectTypeOf(Lock.adopt).returns.toExtend<
-    Effect.Effect<Lease, unknown, LockStore.LockStore | Scope.Scope>
+    Effect.Effect<Lease.Lease, unknown, LockStore.LockStore | Scope.Scope>
   >()
   expect(Handle).toBeDefined()
 })

@@ -11,12 +11,13 @@ import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import {
+  type Lease,
   Lock,
+  LockError,
   LockInspector,
   LockStore,
   MemoryLockStore,
@@ -24,9 +25,7 @@ import {
 } from "effect-redis-lock/effect4"
 import * as HttpLock from "effect-redis-lock/effect4/HttpLock"
 import { describe, expect, it } from "vitest"
-import type { Lease } from "../../src/Lease.js"
-import * as LockError from "../../src/LockError.js"
-import { redisServer, run, storeOf } from "./support.js"
+import { logsTo, redisServer, run, storeOf } from "./support.js"
 
 type Response = HttpServerResponse.HttpServerResponse
 type Requirements = LockStore.LockStore | Scope.Scope | HttpServerRequest.HttpServerRequest
@@ -81,12 +80,12 @@ const waiting = (key: string, times: number) =>
 const free = (key: string) =>
   until(Effect.map(LockInspector.inspect(key), ({ heldCount }) => heldCount === 0))
 
-const lose = ({ fencingToken, key }: Lease) => Lock.forceRelease(key, fencingToken)
+const lose = ({ fencingToken, key }: Lease.Lease) => Lock.forceRelease(key, fencingToken)
 
 /** The handler's part: it leaves its lease, and waits to be let go. */
 const makeStage = Effect.sync(() => {
   const gate = Deferred.makeUnsafe<void>()
-  const leases: Array<Lease> = []
+  const leases: Array<Lease.Lease> = []
   return {
     leases,
     play: Effect.flatMap(HttpLock.CurrentLease, (lease) => {
@@ -97,9 +96,6 @@ const makeStage = Effect.sync(() => {
     go: Deferred.succeed(gate, undefined)
   }
 })
-
-const logsTo = (lines: Array<string>) =>
-  Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
 
 const ok = HttpServerResponse.text("ok")
 const bytes = (text: string) => new TextEncoder().encode(text)

@@ -9,7 +9,16 @@ import * as Schema from "effect/Schema"
 import { Lock, RedisLockStore } from "effect-redis-lock/effect4"
 import { Redis } from "ioredis"
 import { expect, it } from "vitest"
-import { faultProxy, redisCluster, redisSentinel, redisServer, run, storeOf } from "./support.js"
+import type * as Started from "./Started.js"
+import {
+  faultProxy,
+  logsTo,
+  redisCluster,
+  redisSentinel,
+  redisServer,
+  run,
+  storeOf
+} from "./support.js"
 
 const ttl = "1 minute"
 
@@ -104,6 +113,27 @@ it("a lease is renewed in time, and an outage is bridged", () =>
     })
   ))
 
+it("what a store warns of is logged as what made it logs", () =>
+  run(
+    Effect.gen(function* () {
+      const server = yield* redisServer()
+      yield* Effect.promise(() => server.command("SET", "theirs", "forever"))
+      const logged: Array<string> = []
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const layer = RedisLockStore.layer({ url: server.url })
+          const { use } = yield* storeOf(Layer.provide(layer, logsTo(logged)))
+          const busy = yield* use(
+            Effect.flip(Effect.scoped(Lock.acquire("theirs", { waitAtMost: "50 millis" })))
+          )
+          expect(busy).toMatchObject({ holder: { foreign: true }, retryAfter: undefined })
+        })
+      )
+      expect(logged).toHaveLength(1)
+      expect(logged[0]).toContain("its key has no ttl")
+    })
+  ))
+
 it("a Cluster has the lock on the master of the key's slot", () =>
   run(
     Effect.gen(function* () {
@@ -127,17 +157,19 @@ it("Sentinels say where the master is, also after a failover", () =>
       const { use } = yield* storeOf(
         RedisLockStore.layer({ sentinels: group.addresses, name: group.name })
       )
-      const isOnMaster = Lock.withLock("k", { ttl })((lease) =>
-        Effect.gen(function* () {
-          const master = yield* Effect.promise(group.master)
-          return (yield* Effect.promise(() => master.command("GET", "k"))) === lease.token
-        })
-      ).pipe(use)
-      expect(yield* isOnMaster).toBe(true)
-      yield* Effect.promise(group.failover)
-      // (the old master takes locks until it knows that it is none)
-      while (!(yield* Effect.catch(isOnMaster, () => Effect.succeed(false))))
-        yield* Effect.sleep(20)
+      const tokens = (server: Started.Server) =>
+        Lock.withLock("k", { ttl })((lease) =>
+          Effect.map(
+            Effect.promise(() => server.command("GET", "k")),
+            (token) => [token, lease.token] as const
+          )
+        ).pipe(use)
+      const [before, first] = yield* tokens(yield* Effect.promise(group.master))
+      expect(before).toBe(first)
+      const [after, second] = yield* tokens(yield* Effect.promise(group.failover)).pipe(
+        Effect.retry({ times: 100 })
+      )
+      expect(after).toBe(second)
     })
   ))
 
@@ -181,6 +213,7 @@ cyclic["tls"] = { again: cyclic }
 
 const impossible: ReadonlyArray<readonly [unknown, string]> = [
   [null, "(all of them): null. They must be an object."],
+  [{ prefix: 7 }, "prefix: 7. It must be a string."],
   [{ redis: 5 }, "redis: 5. It must be an object, with options for ioredis."],
   [{ redis: Config.succeed("redis://:s3cret@host") }, "redis: redis://***@host."],
   [{ redis: cyclic }, "redis.tls.again: [object Object]. It contains itself"],

@@ -5,18 +5,12 @@ export interface Started {
 }
 
 export interface Server {
-  readonly host: string
   readonly port: number
   readonly url: string
   /** One command, on the tests' own connection. */
   readonly command: (...args: ReadonlyArray<string | number>) => Promise<unknown>
-  readonly flush: () => Promise<void>
-  /** All keys of database 0, sorted. */
-  readonly dump: () => Promise<ReadonlyArray<string>>
   /** CLIENT LIST without the tests' own connections. */
   readonly clients: () => Promise<ReadonlyArray<Readonly<Record<string, string>>>>
-  readonly stop: () => Promise<void>
-  readonly cont: () => Promise<void>
 }
 
 export interface Address {
@@ -33,17 +27,13 @@ export interface Sentinel {
   readonly addresses: ReadonlyArray<Address>
   readonly name: string
   readonly master: () => Promise<Server>
-  /** Promotes a replica; ends when the Sentinels agree on the new master. */
+  /** The master ends; so does this when the Sentinels agree on another one, which is given. */
   readonly failover: () => Promise<Server>
 }
 
-export interface Proxy extends Address {
+export interface Proxy {
   readonly url: string
   readonly cutAll: () => number
-  readonly refuse: () => void
-  readonly accept: () => void
-  readonly holdReplies: () => void
-  readonly releaseReplies: () => void
 }
 
 export interface Start {

@@ -2,6 +2,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import type * as Scope from "effect/Scope"
 import { LockStore } from "effect-redis-lock/effect4"
 import type * as Started from "./Started.js"
@@ -9,6 +10,10 @@ import type * as Started from "./Started.js"
 /** Runs a test in a scope of its own, on the clock of the machine. */
 export const run = <A, E>(test: Effect.Effect<A, E, Scope.Scope>): Promise<A> =>
   Effect.runPromise(Effect.scoped(test))
+
+/** In place of all other loggers. */
+export const logsTo = (lines: Array<string>) =>
+  Logger.layer([Logger.map(Logger.formatLogFmt, (line) => void lines.push(line))])
 
 // (types of the other Effect are not looked at from here)
 const { start } = (await import(`${"../support/started.js"}`)) as {

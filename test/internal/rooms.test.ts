@@ -94,6 +94,23 @@ describe("the rooms", () => {
     }
   )
 
+  it("a public module runs nothing that one version of Effect lacks: what is not found has to say which", () => {
+    const packages = { "": "effect/dist/esm", "effect4/": "effect4/dist" }
+    const found = (directory: string, of: string) =>
+      Fs.existsSync(
+        Path.join(source, "../node_modules", directory, `${of.slice("effect/".length)}.js`)
+      )
+    const strangers = files
+      .filter((file) => room(file) === "outside" && !file.startsWith("internal/"))
+      .flatMap((file) =>
+        importsOf(file)
+          .filter(({ isType, of }) => !isType && /^@?effect\//.test(of))
+          .filter(({ of }) => !Object.values(packages).every((directory) => found(directory, of)))
+          .map(({ of }) => `${file}: ${of}`)
+      )
+    expect(strangers).toEqual([])
+  })
+
   it("the store contract knows nothing but what a store of somebody else's knows", () => {
     const inContract = files.filter((file) => room(file) === "contract")
     const known = inContract.flatMap((file) => importsOf(file))

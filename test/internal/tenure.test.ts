@@ -59,6 +59,16 @@ describe("a tenure that readers share", () => {
     expect(lock.validUntil).toBeLessThan(1_200)
   })
 
+  it("is proven for less by a command that made it shorter, also where that was acknowledged late", () => {
+    const lock = granted(10, 100)
+    lock.prove(100, 60_000)
+    // an older one, which did not
+    lock.prove(50, 60_000)
+    expect(lock.validUntil).toBeGreaterThan(59_000)
+    lock.prove(50, 1_000)
+    expect(lock.validUntil).toBeLessThan(1_050)
+  })
+
   it("is open for readers alike, soon after a look, while there are tokens and time", () => {
     const tenure = granted(2)
     expect(tenure.isOpenFor(claim, 0, 20)).toBe(false)

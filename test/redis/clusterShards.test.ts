@@ -3,11 +3,22 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Scope from "effect/Scope"
 import { Lock, RedisLockStore } from "effect-redis-lock"
 import { Cluster } from "ioredis"
-import { caller } from "../support/Queue.js"
+import { caller, subscribed } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
-import { failure, quietly, RedisServer, storeOf } from "./support.js"
+import {
+  collectWarnings,
+  failure,
+  type FaultProxy,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  turns,
+  undisturbed
+} from "./support.js"
 
 const ttl = "1 minute"
 
@@ -68,32 +79,41 @@ const unassign = (cluster: RedisCluster.RedisCluster, key: string) =>
     })
   })
 
-const onClient = (cluster: RedisCluster.RedisCluster) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.async<Cluster>((resume) => {
-        const client = new Cluster([...cluster.addresses], { retryDelayOnClusterDown: 20 })
-        client.on("error", () => {})
-        client.once("ready", () => resume(Effect.succeed(client)))
-      }),
-      (client) => Effect.sync(() => client.disconnect())
-    ),
-    (client) => RedisLockStore.layerFromClient(client)
+const clientOf = (
+  addresses: RedisCluster.RedisCluster["addresses"],
+  options: NonNullable<ConstructorParameters<typeof Cluster>[1]>
+) =>
+  Effect.acquireRelease(
+    Effect.async<Cluster>((resume) => {
+      const client = new Cluster([...addresses], options)
+      client.on("error", () => {})
+      client.once("ready", () => resume(Effect.succeed(client)))
+    }),
+    (client) => Effect.sync(() => client.disconnect())
   )
+
+const onClient = (cluster: RedisCluster.RedisCluster, options: RedisLockStore.StoreOptions = {}) =>
+  Effect.map(
+    // (a refresh would open a connection each time)
+    clientOf(cluster.addresses, { retryDelayOnClusterDown: 20, slotsRefreshInterval: 0 }),
+    (client) => RedisLockStore.layerFromClient(client, options)
+  )
+
+const withOwn = (cluster: RedisCluster.RedisCluster, options: RedisLockStore.StoreOptions = {}) =>
+  Effect.succeed(RedisLockStore.layerCluster({ nodes: cluster.addresses, ...options }))
+
+/** A store, by what it reaches the Cluster with. */
+const stores = [
+  ["connections of its own", withOwn],
+  ["a client of yours", onClient]
+] as const
 
 describe("a slot that nobody serves", () => {
   for (const [how, coverage] of [
     ["alone", withoutFullCoverage],
     ["and so the Cluster is down", []]
   ] as const) {
-    for (const [by, layerOf] of [
-      [
-        "connections of its own",
-        (cluster: RedisCluster.RedisCluster) =>
-          Effect.succeed(RedisLockStore.layerCluster({ nodes: cluster.addresses }))
-      ],
-      ["a client of yours", onClient]
-    ] as const) {
+    for (const [by, layerOf] of stores) {
       it.scopedLive(
         `${how}, by ${by}: is said, and a wait goes on until somebody does`,
         () =>
@@ -184,4 +204,117 @@ describe("a shard that is dead", () => {
       ),
     60_000
   )
+})
+
+/** Of this process. */
+const openSockets = () =>
+  process.getActiveResourcesInfo().filter((name) => name.startsWith("TCP")).length
+
+describe("a store that has closed", () => {
+  for (const [by, layerOf] of stores) {
+    for (const [how, isSilent] of [
+      ["that answers", false],
+      ["that is silent", true]
+    ] as const) {
+      it.scopedLive(`leaves no socket to a Cluster ${how}, with ${by}`, () =>
+        quietly(
+          Effect.gen(function* () {
+            const cluster = yield* RedisCluster.make()
+            const options = { commandTimeout: "1 second" } as const
+            const keys = yield* keyOfEach(cluster)
+            const holding = yield* storeOf(
+              RedisLockStore.layerCluster({
+                nodes: cluster.addresses,
+                cluster: { slotsRefreshInterval: 0 }
+              })
+            )
+            for (const key of keys) yield* (yield* caller(holding.use, key, { ttl })).lease
+            const layer = yield* layerOf(cluster, options)
+            // (connections of the user's client to all nodes, which stay)
+            if (layerOf === onClient) {
+              const { close, use } = yield* storeOf(layer)
+              for (const key of keys) yield* Effect.exit(Lock.tryAcquire(key)).pipe(use)
+              yield* close
+            }
+            const before = openSockets()
+            const { close, store, use } = yield* storeOf(layer)
+            for (const key of keys) yield* caller(use, key, { ttl })
+            // (whatever it needs is connected by then)
+            yield* Effect.raceAll(cluster.masters.map((server) => subscribed({ store, server })))
+            expect(openSockets()).toBeGreaterThan(before)
+            if (isSilent) for (const { stop } of cluster.masters) yield* stop
+            yield* close
+            yield* turns(10)
+            // (one that was there may have gone meanwhile)
+            expect(openSockets()).toBeLessThanOrEqual(before)
+            if (isSilent) for (const { cont } of cluster.masters) yield* cont
+          })
+        )
+      )
+    }
+  }
+})
+
+describe("a scope with leases of shards that are well and of shards that are not", () => {
+  for (const [how, begin] of [
+    ["silent", (proxy: FaultProxy.FaultProxy) => proxy.blackHole()],
+    [
+      "dead",
+      (proxy: FaultProxy.FaultProxy) => {
+        proxy.refuse()
+        proxy.cutAll()
+      }
+    ]
+  ] as const) {
+    for (const by of ["connections of its own", "a client of yours"]) {
+      it.scopedLive(`closes within one deadline, where they are ${how}, with ${by}`, () =>
+        collectWarnings((warnings) =>
+          undisturbed(
+            300,
+            Effect.gen(function* () {
+              const cluster = yield* RedisCluster.make({ args: withoutFullCoverage })
+              const { addresses, natMap, proxies } = yield* RedisCluster.throughProxies(cluster)
+              const timeout = 2_000
+              const reach = { natMap: { ...natMap } }
+              const layer =
+                by === "a client of yours"
+                  ? RedisLockStore.layerFromClient(
+                      yield* clientOf(addresses, { ...reach, slotsRefreshInterval: 0 }),
+                      { commandTimeout: timeout }
+                    )
+                  : RedisLockStore.layerCluster({
+                      nodes: addresses,
+                      commandTimeout: timeout,
+                      cluster: reach
+                    })
+              const { use } = yield* storeOf(layer)
+              const [first, second, well] = yield* keyOfEach(cluster)
+              const wells = [0, 1, 2, 3].map((index) => `{${well!}}${index}`)
+              const others = [0, 1, 2, 3].map(
+                (index) => `{${index < 2 ? first! : second!}}${index}`
+              )
+              const scope = yield* Scope.make()
+              for (let index = 0; index < 4; index++) {
+                for (const key of [others[index]!, wells[index]!]) {
+                  yield* Lock.acquire(key, { ttl }).pipe(use, Scope.extend(scope))
+                }
+              }
+              const told = warnings.length
+              begin(proxies[0]!)
+              begin(proxies[1]!)
+              const { millis } = yield* timed(Scope.close(scope, Exit.void))
+              // (and a tenth for a second shard that says nothing)
+              expect(millis).toBeLessThan(1.5 * timeout)
+              expect(warnings.length - told).toBe(1)
+              // what the others had is free
+              const server = cluster.masters[2]!
+              yield* RedisServer.eventually(
+                Effect.map(server.command("EXISTS", ...wells), (count) => count === 0)
+              )
+            })
+          )
+        )
+      )
+    }
+  }
 })

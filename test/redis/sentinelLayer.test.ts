@@ -1,6 +1,6 @@
 /** A store's own connections behind Sentinels: each is made by asking them anew, and slow is not dead. */
 import { isOlderClient } from "../support/client.js"
-import { describe, expect, layer } from "@effect/vitest"
+import { describe, expect, it, layer } from "@effect/vitest"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -237,6 +237,45 @@ layer(Layer.scoped(Group, RedisSentinel.make()), {
       }
     })
   )
+})
+
+describe("with ioredis's option failoverDetector", () => {
+  for (const how of ["kill", "stop"] as const) {
+    it.scopedLive(`a store that has closed listens to no Sentinel, after a failover (${how})`, () =>
+      quietly(
+        Effect.gen(function* () {
+          const group = yield* RedisSentinel.make({ downAfter: 500 })
+          const master = yield* group.master
+          // (it would go on listening, and keep the process alive)
+          const listening = Effect.map(
+            Effect.forEach(group.sentinels, ({ command }) =>
+              command("CLIENT", "LIST", "TYPE", "pubsub")
+            ),
+            (lists) => lists.map(String).join("").split("id=").length - 1
+          )
+          const { close, use } = yield* storeOf(
+            RedisLockStore.layer({
+              redis: {
+                sentinels: [...group.addresses],
+                name: group.name,
+                failoverDetector: true
+              }
+            })
+          )
+          yield* lockOnce.pipe(use)
+          yield* RedisServer.eventually(
+            Effect.map(listening, (count) => count === group.sentinels.length)
+          )
+          yield* master[how]
+          yield* group.awaitMasterOtherThan(master)
+          yield* RedisServer.eventually(Effect.map(Effect.exit(lockOnce.pipe(use)), Exit.isSuccess))
+          yield* close
+          yield* RedisServer.eventually(Effect.map(listening, (count) => count === 0))
+          if (how === "stop") yield* master.cont
+        })
+      )
+    )
+  }
 })
 
 layer(

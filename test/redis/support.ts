@@ -250,9 +250,10 @@ export const allEnded = (running: Running): Effect.Effect<void> =>
 /** How many finalizers a scope has (Effect keeps that to itself). */
 export const finalizerCount = (scope: Scope.Scope): number => {
   const { state } = scope as unknown as {
-    readonly state: { readonly finalizers?: Map<object, unknown> }
+    // (in Effect 4, one by itself is in no map)
+    readonly state: { readonly finalizers?: Map<object, unknown>; readonly finalizerKey?: object }
   }
-  return state.finalizers?.size ?? 0
+  return state.finalizers?.size ?? (state.finalizerKey === undefined ? 0 : 1)
 }
 
 /** Listeners by event. */

@@ -31,7 +31,7 @@ export interface Report {
   readonly renewed: number
   /** Of those, what the next master did not have, or not for as long as was proven. */
   readonly lost: number
-  /** What was not acknowledged. */
+  /** Those that were not acknowledged, or not answered by the master that died. */
   readonly refused: number
 }
 

@@ -20,7 +20,7 @@ export const collecting = () => {
 /** The message of the defect by which something impossible ended. */
 export const impossible = (exit: Exit.Exit<unknown, unknown>): string => {
   const [defect] = Exit.isFailure(exit) ? [...Cause.defects(exit.cause)] : []
-  expect(defect).toMatchObject({ _tag: "IllegalArgumentException" })
+  expect(Cause.isIllegalArgumentException(defect)).toBe(true)
   return (defect as Error).message
 }
 

@@ -23,15 +23,10 @@ const started = async <A, B>(
 }
 
 const serverOf = (server: RedisServer.RedisProcess): Started.Server => ({
-  host: server.host,
   port: server.port,
   url: server.url,
   command: (...args) => Effect.runPromise(server.command(...args)),
-  flush: () => Effect.runPromise(server.flush),
-  dump: () => Effect.runPromise(server.dump),
-  clients: () => Effect.runPromise(server.clients),
-  stop: () => Effect.runPromise(server.stop),
-  cont: () => Effect.runPromise(server.cont)
+  clients: () => Effect.runPromise(server.clients)
 })
 
 export const start: Started.Start = {
@@ -42,11 +37,18 @@ export const start: Started.Start = {
       nodeOf: (key) => Effect.runPromise(Effect.map(nodeOf(key), serverOf))
     })),
   sentinel: () =>
-    started(RedisSentinel.make(), ({ addresses, failover, master, name }) => ({
+    started(RedisSentinel.make(), ({ addresses, awaitMasterOtherThan, master, name }) => ({
       addresses,
       name,
       master: () => Effect.runPromise(Effect.map(master, serverOf)),
-      failover: () => Effect.runPromise(Effect.map(failover, serverOf))
+      failover: () =>
+        Effect.runPromise(
+          master.pipe(
+            Effect.tap(({ kill }) => kill),
+            Effect.flatMap(awaitMasterOtherThan),
+            Effect.map(serverOf)
+          )
+        )
     })),
   proxy: (port) => started(FaultProxy.make(port), (proxy) => proxy)
 }

@@ -4,7 +4,7 @@
  */
 import * as HttpApp from "@effect/platform/HttpApp"
 import * as HttpBody from "@effect/platform/HttpBody"
-import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
@@ -22,6 +22,13 @@ import * as Stream from "effect/Stream"
 import type { Lease } from "../../Lease.js"
 import { LockLost } from "../../LockError.js"
 import { contentType, type Problem } from "../faces/httpAnswers.js"
+
+/**
+ * The request that is handled. (It is named here, since a public module imports nothing that one version of
+ * Effect lacks: what it imports first has to be what is not found.)
+ */
+export const currentRequest = HttpServerRequest
+export const toResponse = HttpServerRespondable.toResponse
 
 type Response = HttpServerResponse.HttpServerResponse
 

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import * as HttpEffect from "effect/http/HttpEffect"
-import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Predicate from "effect/Predicate"
 import * as Queue from "effect/Queue"
@@ -18,6 +18,12 @@ import * as Stream from "effect/Stream"
 import type { Lease } from "../../Lease.js"
 import { LockLost } from "../../LockError.js"
 import { contentType, type Problem } from "../faces/httpAnswers.js"
+
+/**
+ * The request that is handled. (It is named here, since a public module imports nothing that one version of
+ * Effect lacks: what it imports first has to be what is not found.)
+ */
+export const currentRequest = HttpServerRequest
 
 type Response = HttpServerResponse.HttpServerResponse
 

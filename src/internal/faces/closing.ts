@@ -4,7 +4,7 @@
  * command deadline would hold the close up for that time as often as there are leases.
  *
  * Releases belong together where one follows on another in a fiber (or in the fiber that waits for
- * that one) at once, with no answer of the store between them. Only slow ones are noted.
+ * that one) at once, and the store still owes an answer, or none came between them. Only slow ones are noted.
  */
 import type { Store } from "../engine.js"
 
@@ -32,11 +32,11 @@ const closingOf = (fiber: object | undefined): Closing | undefined =>
   fiber === undefined ? undefined : closings.get(fiber)
 
 /** Since when that fiber has been closing, if a release begins there now. */
-const closingSince = (fiber: object | undefined, now: number, lastAnswerAt: number): number => {
+const closingSince = (fiber: object | undefined, now: number, answeredAt: number): number => {
   if (now > lastEndedAt + memory) return now
   const closing = closingOf(fiber)
   return closing !== undefined &&
-    lastAnswerAt <= closing.endedAt &&
+    answeredAt <= closing.endedAt &&
     now - closing.endedAt < Math.max(soon, closing.longest / 2)
     ? closing.since
     : now
@@ -48,14 +48,17 @@ const releaseEnded = (
   since: number,
   begunAt: number,
   now: number,
-  isAnswered: boolean
+  isAnswered: boolean,
+  answeredAt: number
 ): void => {
   const isQuick = isAnswered && now - begunAt < slow
   if (isQuick && since === begunAt) return
   if (fiber === undefined) return
-  // the store is well again
-  if (isQuick) return void closings.delete(fiber)
   const known = closings.get(fiber)
+  // the store is well again, as a whole
+  if (isQuick && (known === undefined || answeredAt > known.endedAt)) {
+    return void closings.delete(fiber)
+  }
   const closing = known?.since === since ? known : new Closing(since)
   closing.longest = Math.max(closing.longest, now - begunAt)
   closing.endedAt = lastEndedAt = now
@@ -68,16 +71,20 @@ const releaseEnded = (
  */
 export const inClosing = <A>(
   fiber: object | undefined,
-  { clock, lastAnswerAt = Number.NEGATIVE_INFINITY }: Store,
+  store: Store,
   release: (since: number, onExit: (exit: A) => void) => void,
   onExit: (exit: A) => void
 ): void => {
+  const { clock } = store
+  const answeredAt = () => store.answeredAt ?? Number.NEGATIVE_INFINITY
   const begunAt = clock.unsafeNow()
-  const since = closingSince(fiber, begunAt, lastAnswerAt)
+  const since = closingSince(fiber, begunAt, answeredAt())
   let inPlace = true
   release(since, (exit) => {
     // (in place: nothing was asked of the store's server)
-    if (!inPlace) releaseEnded(fiber, since, begunAt, clock.unsafeNow(), isAnswer(exit))
+    if (!inPlace) {
+      releaseEnded(fiber, since, begunAt, clock.unsafeNow(), isAnswer(exit), answeredAt())
+    }
     onExit(exit)
   })
   inPlace = false

@@ -50,9 +50,10 @@ export const decodeJob = (options: Options, parse: Parse): Terms | string => {
 /** A wall clock can be set: it is looked at so often. */
 const longestSleep = 60_000
 
+/** (In whole milliseconds: a remainder too small to sleep for would be slept for again and again.) */
 const sleepUntil = (moment: number): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) =>
-    Effect.sleep(Duration.millis(Math.max(0, Math.min(moment - now, longestSleep))))
+    Effect.sleep(Duration.millis(Math.max(0, Math.min(Math.ceil(moment - now), longestSleep))))
   )
 
 /** A tick is claimed while it is the latest, by clocks that differ by less than a period. */

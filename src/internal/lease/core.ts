@@ -113,6 +113,8 @@ export class LeaseCore {
     // "Released" without a release under way: it was abandoned
     const held = this.checkHeld() || this.ended === "Released"
     this.abandon()
+    // whoever was told of the end just now may have asked for this, too
+    if (this.isReleasing || this.released !== undefined) return this.release(since, onExit)
     this.isReleasing = true
     try {
       this.grant.release(since, (exit) => {

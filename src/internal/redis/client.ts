@@ -3,6 +3,7 @@
  * Nothing else in this package knows ioredis, but for `network.ts` and `clusterNetwork.ts`, which make clients, and the
  * types in `RedisLockStore`.
  */
+import type { Socket } from "node:net"
 import { acknowledge, acknowledgeOn, type Masters } from "./acknowledgeScript.js"
 import type { Wire } from "./lane.js"
 import { isFinal, messageOf } from "./replyErrors.js"
@@ -46,6 +47,7 @@ export interface RedisClient extends Scannable {
 
 export interface SubscriberClient {
   readonly status: string
+  readonly stream?: unknown
   subscribe(...channels: Array<string>): Promise<unknown>
   unsubscribe(...channels: Array<string>): Promise<unknown>
   on(event: string, listener: (...args: Loosely) => void): unknown
@@ -220,6 +222,7 @@ interface Node extends EventTarget, Server {
         readonly tls?: object | undefined
       }
     | undefined
+  duplicate(...args: Loosely): SubscriberClient
 }
 
 /** Where, and how, a Cluster's nodes are reached now: a start node can have a password of its own. */
@@ -256,14 +259,30 @@ export const once = {
   commandTimeout: undefined
 } as const
 
+/** Not all stores listen on the same node of a Cluster. */
+const anyNode = Math.floor(Math.random() * 16_384)
+
 /**
- * Another connection to the same place, for messages only, which is not made again by itself. Of a
- * Cluster, the nodes that it started with may have gone: so each second try goes by those that are
- * known by now.
+ * Another connection to the same place, for messages only, which is not made again by itself. Of a Cluster, to
+ * one of its masters as they are known now, each time another one: they tell each other of messages.
  */
-export const subscriberOf = (client: RedisClient, attempt: number): SubscriberClient =>
-  client.isCluster === true
-    ? client.duplicate(attempt % 2 === 1 ? nodesOf(client) : [], {
+export const subscriberOf = (client: RedisClient, attempt: number): SubscriberClient => {
+  const nodes = client.isCluster === true ? client.nodes!("master") : []
+  const options = {
+    ...once,
+    enableOfflineQueue: true,
+    maxRetriesPerRequest: null,
+    autoResubscribe: false
+  }
+  if (nodes.length > 0) {
+    return nodes[(anyNode + attempt) % nodes.length]!.duplicate({
+      ...options,
+      connectionName: subscriberName(client.options?.redisOptions)
+    })
+  }
+  // (a Cluster client that has not been connected knows the nodes that it was given)
+  return client.isCluster === true
+    ? client.duplicate([], {
         lazyConnect: false,
         autoResubscribe: false,
         clusterRetryStrategy: () => null,
@@ -272,10 +291,30 @@ export const subscriberOf = (client: RedisClient, attempt: number): SubscriberCl
           connectionName: subscriberName(client.options?.redisOptions)
         }
       })
-    : client.duplicate({
-        ...once,
-        enableOfflineQueue: true,
-        maxRetriesPerRequest: null,
-        autoResubscribe: false,
-        connectionName: subscriberName(client.options)
-      })
+    : client.duplicate({ ...options, connectionName: subscriberName(client.options) })
+}
+
+/** What a TLS socket has below it, where a reset is possible. */
+interface Below {
+  readonly _handle?: { readonly _parent?: { reset?(done: () => void): void } } | null
+}
+
+/** What the kernel has not sent yet is thrown away, where a close would send it, perhaps much later. */
+export const resetStream = (client: { readonly stream?: unknown }): void => {
+  const stream = client.stream as (Partial<Socket> & Below) | undefined
+  try {
+    stream?.resetAndDestroy?.()
+  } catch {
+    // not a TCP socket by itself: of TLS there is one below, a Unix socket has nothing to reset
+    stream?._handle?._parent?.reset?.(() => {})
+  }
+}
+
+/** Lets go of a connection at once, also where the server would not answer a close. */
+export const letGoOf = (client: {
+  readonly stream?: unknown
+  disconnect(reconnect?: boolean): void
+}): void => {
+  resetStream(client)
+  client.disconnect()
+}

@@ -4,6 +4,7 @@ import type { Address } from "../common/settings.js"
 import {
   type ClientOptions,
   type RedisClient,
+  resetStream,
   type SubscriberClient,
   subscriberOf,
   whenEnded,
@@ -11,7 +12,7 @@ import {
 } from "./client.js"
 import type { Connection, ConnectionEvents } from "./connection.js"
 import { messageOf } from "./replyErrors.js"
-import { pauseOf, resetStream, withOurs } from "./network.js"
+import { pauseOf, withOurs } from "./network.js"
 import { withoutSecrets } from "./secrets.js"
 import type { ClusterNetwork, Shard } from "./shards.js"
 

@@ -97,6 +97,10 @@ export class Connections implements Transport, Route, LaneEvents {
     return this.open.all.filter(({ isWanted, underway }) => isWanted && underway === 0)
   }
 
+  get silentSince(): number | undefined {
+    return this.lines[0]?.lane.silentSince
+  }
+
   get slowestMillis(): number {
     return this.slowest.millis
   }
@@ -108,8 +112,6 @@ export class Connections implements Transport, Route, LaneEvents {
     if (younger !== undefined) return older.greeted && younger.greeted ? "proving" : "bridging"
     return this.doubted ? "doubted" : older.greeted ? "ready" : "dialling"
   }
-
-  // ---------------------------------------------------------------- calls
 
   routeOf(): Route {
     return this
@@ -264,8 +266,6 @@ export class Connections implements Transport, Route, LaneEvents {
     }
     if (!this.isReady) this.onStranded()
   }
-
-  // ---------------------------------------------------------------- making connections
 
   private dial(): void {
     this.later()

@@ -91,6 +91,17 @@ export class GivenClient implements Transport, Route, LaneEvents {
     return this.slowest.millis
   }
 
+  get answeredAt(): number {
+    return this.isCluster
+      ? Math.min(this.lastAnswerAt, this.lane.oldestAt ?? this.lastAnswerAt)
+      : this.lastAnswerAt
+  }
+
+  /** (Of a Cluster it is not known which of its nodes owes what.) */
+  get silentSince(): number | undefined {
+    return this.isCluster ? this.lane.oldestAt : this.lane.silentSince
+  }
+
   routeOf(): Route {
     return this
   }

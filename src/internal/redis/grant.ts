@@ -223,7 +223,22 @@ export class RedisGrant implements Grant {
     const { tenure } = this.turn
     // others go on with it, or the next one does
     if (tenure.leave(this.turn) || this.line.passOn(tenure)) onExit("Ours")
-    else new Release(this, since + this.commands.timeoutMillis, onExit).begin()
+    else new Release(this, this.releaseUntil(since), onExit).begin()
+  }
+
+  /**
+   * What closes together has one deadline. Where that is over, another shard of a Cluster may have held it up: one
+   * that answers soon is given a moment more.
+   */
+  private releaseUntil(since: number): number {
+    const { clock, timeoutMillis, transport } = this.commands
+    if (!transport.isCluster) return since + timeoutMillis
+    const moment = timeoutMillis / 10
+    const now = clock.unsafeNow()
+    const { isReady, silentSince = now, slowestMillis } = this.commands.routeOf(this.line.keys[0])
+    const isWell = isReady && now - silentSince < moment && 4 * slowestMillis < moment
+    const until = since + timeoutMillis
+    return isWell ? Math.max(until, now + moment) : until
   }
 
   /** A holder that has lost its lease must not keep the callers behind it waiting. */

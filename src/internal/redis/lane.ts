@@ -52,6 +52,11 @@ export class Lane {
     return first === undefined ? undefined : Math.max(first.at, this.lastAnswerAt)
   }
 
+  /** When the first of those was sent that are not answered. */
+  get oldestAt(): number | undefined {
+    return this.underway.first?.at
+  }
+
   send(parcel: Parcel): void {
     // given up meanwhile, and undone: it must not come behind that
     if (!parcel.isOpen) return

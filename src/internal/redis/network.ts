@@ -1,9 +1,9 @@
 /** Connections of a store's own: one ioredis client for each, which is not connected again. */
 import { Redis, type RedisOptions } from "ioredis"
-import type { Socket } from "node:net"
 import {
   type ClientOptions,
   connectionName,
+  letGoOf,
   once,
   type RedisClient,
   subscriberOf,
@@ -75,11 +75,6 @@ export const networkOf = (
 const noMaster =
   "The server that the Sentinels name as the master does not say that it is one, or cannot be reached."
 
-/** What a TLS socket has below it, where a reset is possible. */
-interface Below {
-  readonly _handle?: { readonly _parent?: { reset?(done: () => void): void } } | null
-}
-
 export const connectionOf = (
   client: Redis,
   loaded: Set<Script>,
@@ -135,28 +130,8 @@ export const connectionOf = (
     },
     reset: () => {
       over = true
-      reset(client)
+      letGoOf(client)
     }
-  }
-}
-
-/**
- * Lets go of a connection at once: what the kernel has not sent yet is thrown away, where a close
- * would send it, perhaps much later.
- */
-const reset = (client: Redis): void => {
-  resetStream(client)
-  client.disconnect()
-}
-
-/** The same, where the client is told by another one that it is over. */
-export const resetStream = (client: { readonly stream?: unknown }): void => {
-  const stream = client.stream as (Partial<Socket> & Below) | undefined
-  try {
-    stream?.resetAndDestroy?.()
-  } catch {
-    // not a TCP socket by itself: of TLS there is one below, a Unix socket has nothing to reset
-    stream?._handle?._parent?.reset?.(() => {})
   }
 }
 

@@ -70,6 +70,12 @@ export class Shards implements Transport {
     return Math.max(...this.all.map(({ lastAnswerAt }) => lastAnswerAt))
   }
 
+  get answeredAt(): number {
+    const owing = this.all.filter(({ isIdle }) => !isIdle)
+    if (owing.length === 0) return this.lastAnswerAt
+    return Math.min(...owing.map(({ lastAnswerAt }) => lastAnswerAt))
+  }
+
   get connectedAt(): number {
     return Math.max(...this.all.map(({ connectedAt }) => connectedAt))
   }

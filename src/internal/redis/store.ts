@@ -120,8 +120,9 @@ export class RedisStore implements Store {
     return `Redis, database ${db}, prefix ${JSON.stringify(this.clientPrefix + this.prefix)}`
   }
 
-  get lastAnswerAt(): number {
-    return this.around.commands.transport.lastAnswerAt
+  get answeredAt(): number {
+    const { answeredAt, lastAnswerAt } = this.around.commands.transport
+    return answeredAt ?? lastAnswerAt
   }
 
   acquire(claim: Claim, onExit: OnExit): () => void {

@@ -15,7 +15,7 @@
  * | closed       | nothing, for good                             |                      |                       |
  */
 import type { LockClock, ScheduledCall } from "../engine.js"
-import { type SubscriberClient, whenEnded } from "./client.js"
+import { letGoOf, type SubscriberClient, whenEnded } from "./client.js"
 
 export interface SubscriptionEvents {
   /** A client for the next try. */
@@ -97,8 +97,7 @@ export class Subscription {
   close(): void {
     this.closed = true
     this.timer?.cancel()
-    this.current?.client.disconnect()
-    this.next?.client.disconnect()
+    for (const listener of [this.current, this.next]) if (listener) letGoOf(listener.client)
     this.current = this.next = undefined
   }
 
@@ -140,7 +139,7 @@ export class Subscription {
     if (listener !== this.next) return
     this.timer?.cancel()
     this.next = undefined
-    this.current?.client.disconnect()
+    if (this.current !== undefined) letGoOf(this.current.client)
     this.current = listener
     listener.subscribedAt = this.clock.unsafeNow()
     for (const channel of this.others) listener.client.subscribe(channel).catch(() => {})
@@ -154,7 +153,7 @@ export class Subscription {
       if (listener === this.next) this.next = undefined
       else if (listener === this.current) this.current = undefined
       else return
-      listener.client.disconnect()
+      letGoOf(listener.client)
       if (listener.subscribedAt !== undefined && now > listener.subscribedAt + longEnough) {
         this.failures = 0
       }

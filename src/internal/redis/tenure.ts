@@ -110,7 +110,8 @@ export class Tenure {
    */
   prove(sentAt: number, ttlMillis: number): void {
     this.recordedMillis = Math.max(this.recordedMillis, ttlMillis)
-    if (sentAt < this.provenAt) return
+    // (one that was acknowledged late is proven from earlier on than it was sent, and can be the last one)
+    if (sentAt < this.provenAt && ttlMillis >= this.ttlMillis) return
     const until = validUntil(sentAt, ttlMillis)
     this.provenAt = sentAt
     this.validUntil = this.share < this.limit ? Math.max(this.validUntil, until) : until

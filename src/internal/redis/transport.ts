@@ -20,6 +20,8 @@ export interface Route extends Carrier {
   readonly ended: boolean
   /** Whether what is sent goes out at once. */
   readonly isReady: boolean
+  /** Since when no answer has come although some are due; `undefined` if none is due. */
+  readonly silentSince: number | undefined
   /** How long the slowest answer of late took, in milliseconds. */
   readonly slowestMillis: number
   /** Sends them. */
@@ -35,6 +37,8 @@ export interface Transport {
   readonly options: ClientOptions
   readonly ended: boolean
   readonly lastAnswerAt: number
+  /** The same of those parts of a Cluster that owe an answer, if there are any. */
+  readonly answeredAt?: number
   /** When the connection was made that there is, or was. */
   readonly connectedAt: number
   /** When one was made in place of another one, which may lead to another server. */

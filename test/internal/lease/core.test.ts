@@ -251,6 +251,24 @@ describe("a question whether it is ours", () => {
 })
 
 describe("a release", () => {
+  it.each([0, proof])(
+    "that is asked for by who is told of the end is made once (%d ms)",
+    (late) => {
+      const { clock, core, grant } = held()
+      const exits: Array<ReleaseExit> = []
+      const release = () => core.release(clock.now, (exit) => exits.push(exit))
+      core.onEnd(release)
+      clock.now += late
+      release()
+      expect(grant.releases).toHaveLength(1)
+      grant.releases[0]!("Ours")
+      expect(exits).toHaveLength(2)
+      expect(exits[1]).toBe(exits[0])
+      release()
+      expect(grant.releases).toHaveLength(1)
+    }
+  )
+
   const releasing = (world: ReturnType<typeof held>) => {
     const exits: Array<ReleaseExit> = []
     world.core.release(7, (exit) => exits.push(exit))

@@ -209,6 +209,7 @@ describe("a pass that kept the key", () => {
       const commands = {
         clock,
         timeoutMillis: 1_000,
+        transport: { isCluster: false },
         giveBack: () => done.push("given back")
       }
       const line = {

@@ -3,4 +3,4 @@
  * names this file: its path is the sentence that helps. (Nothing of ours could run and say it: what is
  * imported is looked for before anything runs.)
  */
-import "effect/FiberRef"
+export { unsafeMake as effect3 } from "effect/FiberRef"

@@ -1,0 +1,4 @@
+export * from "effect4/Clock"
+
+/** (A clock needs none here.) */
+export const ClockTypeId = "no type id"

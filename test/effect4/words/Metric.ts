@@ -1,0 +1,14 @@
+import * as Effect from "effect4/Effect"
+import * as Metric from "effect4/Metric"
+
+export * from "effect4/Metric"
+
+export const snapshot = Effect.map(Metric.snapshot, (all) =>
+  all.map(({ attributes = {}, id, state }) => ({
+    metricKey: {
+      name: id,
+      tags: Object.entries(attributes).map(([key, value]) => ({ key, value }))
+    },
+    metricState: state
+  }))
+)

@@ -1,0 +1,5 @@
+import * as Scope from "effect4/Scope"
+
+export * from "effect4/Scope"
+
+export const extend = Scope.provide

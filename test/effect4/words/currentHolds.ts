@@ -1,0 +1,1 @@
+export { CurrentHolds as currentHolds } from "../../../src/internal/face4/holds.js"
