@@ -213,25 +213,8 @@ interface EventTarget extends EventSource {
 
 /** Of a Cluster. */
 interface Node extends EventTarget, Server {
-  readonly options?:
-    | {
-        readonly host?: string | undefined
-        readonly port?: number | undefined
-        readonly username?: string | null | undefined
-        readonly password?: string | null | undefined
-        readonly tls?: object | undefined
-      }
-    | undefined
   duplicate(...args: Loosely): SubscriberClient
 }
-
-/** Where, and how, a Cluster's nodes are reached now: a start node can have a password of its own. */
-const nodesOf = (client: RedisClient): ReadonlyArray<object> =>
-  client.nodes!("all").flatMap(({ options }) => {
-    if (options?.host === undefined) return []
-    const { host, password, port, tls, username } = options
-    return [{ host, port, username, password, tls }]
-  })
 
 /** Told once that a client has ended: with `close` and `end`, or with `end` alone. */
 export const whenEnded = (client: EventSource, listener: () => void): void => {
