@@ -70,7 +70,7 @@ interface Setup {
   readonly packages: ReadonlyArray<string>
 }
 
-/** `HttpLock` alone needs it. */
+/** `HttpLock` and `LockInspectorHttp` need it, and nothing else. */
 const platform = "@effect/platform"
 
 /** The first version that a range of package.json names is its lower end. */
@@ -166,9 +166,9 @@ const subpaths: ReadonlyArray<string> = Object.keys(manifest.exports)
 const hasPlatform = (project: string): boolean =>
   existsSync(join(project, "node_modules", platform))
 
-/** Those that work there: only HttpLock needs @effect/platform. */
+/** Those that work there. */
 const subpathsOf = (project: string): ReadonlyArray<string> =>
-  subpaths.filter((name) => hasPlatform(project) || !name.endsWith("/HttpLock"))
+  subpaths.filter((name) => hasPlatform(project) || !/\/(HttpLock|LockInspectorHttp)$/.test(name))
 
 // -----------------------------------------------------------------------------
 // imports, requires and bundles
@@ -276,7 +276,7 @@ function checkCli(tarball: string, url: string): void {
   const { size } = statSync(
     join(project, "node_modules", manifest.name, manifest.bin[manifest.name])
   )
-  assert(size < 900_000, "docs/cli.md says how large it is")
+  assert(size < 1_200_000, "docs/cli.md says how large it is")
   console.log(`the command line, ${size} bytes, runs in an empty folder`)
 }
 

@@ -21,7 +21,7 @@ import {
 } from "./snapshots.js"
 
 /** See `LockInspector.Change`. */
-type Change = {
+export type Change = {
   readonly key: string
   readonly kind: Kind | undefined
   readonly at: DateTime.Utc
@@ -32,7 +32,7 @@ type Change = {
 )
 
 /** What it is the lease of: a token can have several, one after the other. */
-const nameOf = ({ fencingToken, id, incarnation }: Held): string =>
+export const nameOf = ({ fencingToken, id, incarnation }: Held): string =>
   `${id ?? incarnation ?? ""} ${fencingToken ?? ""}`
 
 const holders = (snapshot: Snapshot | undefined): ReadonlyMap<string, Held> =>
@@ -100,7 +100,7 @@ const remembered = (before: Snapshot | undefined, now: Snapshot): Snapshot =>
 const together = 500
 
 /** The next look, compared with the last one. Where it fails, that stays the last one. */
-const nextChanges = (
+export const nextChanges = (
   store: LockStore,
   prefix: string,
   known: Map<string, Snapshot>,
