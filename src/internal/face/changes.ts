@@ -11,7 +11,7 @@ import { checkEvery, notADuration } from "../common/options.js"
 import { toMillis } from "./millis.js"
 import {
   type Held,
-  isFree,
+  isNothing,
   type Pending,
   seeAll,
   type Seen,
@@ -118,7 +118,7 @@ export const nextChanges = (
     return found.flatMap((one) => {
       const { key } = one.snapshot
       const changes = changesOf(known.get(key), one, initial)
-      if (isFree(one.snapshot)) known.delete(key)
+      if (isNothing(one.snapshot)) known.delete(key)
       else known.set(key, remembered(known.get(key), one.snapshot))
       return changes
     })

@@ -70,7 +70,8 @@ export const snapshotOf = (key: string, look: Look, now: DateTime.Utc) => {
     heldCount: look.heldCount,
     pending: look.pending.map((entry) => pendingOf(kind, at, entry)),
     pendingCount: look.pendingCount,
-    waitingHere: look.waitingHere
+    waitingHere: look.waitingHere,
+    lastTick: look.lastTick
   }
 }
 
@@ -111,9 +112,13 @@ export const seeAll = (
 export const isFree = ({ heldCount, pendingCount }: Snapshot): boolean =>
   heldCount === 0 && pendingCount === 0
 
+/** Whether there is nothing to tell of it. */
+export const isNothing = (snapshot: Snapshot): boolean =>
+  isFree(snapshot) && snapshot.lastTick === undefined
+
 /**
- * Each key that begins with that once, if somebody has it or waits for it. While some keys are looked at,
- * the next ones are asked for.
+ * Each key that begins with that once, if somebody has it or waits for it, or its last tick is known. While some
+ * keys are looked at, the next ones are asked for.
  */
 export const seen = (
   store: LockStore,
@@ -129,7 +134,7 @@ export const seen = (
         Effect.map(seeAll(store, Chunk.toReadonlyArray(keys), ended), (found) =>
           Chunk.unsafeFromArray(
             found.filter(({ snapshot }) => {
-              if (isFree(snapshot) || told.has(snapshot.key)) return false
+              if (isNothing(snapshot) || told.has(snapshot.key)) return false
               told.add(snapshot.key)
               return true
             })
@@ -159,8 +164,8 @@ export const withStore = <A>(
 
 export const listKeys = (prefix: string): Stream.Stream<Snapshot, LockStoreError, LockStore> =>
   withStore(prefix, undefined, (store) =>
-    Stream.map(
-      seen(store, prefix, () => []),
-      ({ snapshot }) => snapshot
+    seen(store, prefix, () => []).pipe(
+      Stream.map(({ snapshot }) => snapshot),
+      Stream.filter((snapshot) => !isFree(snapshot))
     )
   )
