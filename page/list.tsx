@@ -1,7 +1,7 @@
 /** The list of keys: of any number of them, only what is seen is in the document. */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Row } from "../src/internal/inspector/wire.js"
-import { age, count } from "./format.js"
+import { age, clock, count } from "./format.js"
 import type { Seen } from "./live.js"
 import { kindOf, Name, Owner, Ttl, useOf } from "./parts.js"
 
@@ -227,7 +227,9 @@ const Line = ({ index, isActive, isSelected, now, onSelect, seen, top }: LinePro
         {goneAt !== undefined ? (
           <span class="none">free</span>
         ) : first === null ? (
-          <span class="none">nobody</span>
+          <span class="none">
+            {row.lastTick === null ? "nobody" : `due ${clock(row.lastTick, now)}`}
+          </span>
         ) : (
           <Owner of={first} />
         )}
