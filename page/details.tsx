@@ -112,7 +112,7 @@ export const Details = (props: Props) => {
           {details.heldCount > 0 && (
             <section aria-labelledby="held-title">
               <h3 id="held-title">
-                Held by{details.heldCount > 1 && <small>{count(details.heldCount)}</small>}
+                Held by{details.heldCount > 1 && <small> {count(details.heldCount)}</small>}
               </h3>
               <ul class="holders">
                 {details.held.map((holder) => (
@@ -137,7 +137,7 @@ export const Details = (props: Props) => {
           <section aria-labelledby="queue-title">
             <h3 id="queue-title">
               Queue
-              {details.pendingCount > 0 && <small>{count(details.pendingCount)}</small>}
+              {details.pendingCount > 0 && <small> {count(details.pendingCount)}</small>}
             </h3>
             {details.pendingCount === 0 ? (
               <p class="note">Nobody waits.</p>
@@ -148,7 +148,7 @@ export const Details = (props: Props) => {
                     <span class="place">{index + 1}</span>
                     <span class="who">
                       <Name of={waiter.owner} />
-                      <small>{shareOf(waiter)}</small>
+                      <small> {shareOf(waiter)}</small>
                     </span>
                     <span class="number">
                       {waiter.since === null ? "" : age(now - waiter.since)}
@@ -191,7 +191,7 @@ const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
     <li ref={item}>
       <div class="who">
         <Owner of={holder} />
-        <small>{shareOf(holder)}</small>
+        <small> {shareOf(holder)}</small>
       </div>
       <Ttl holder={holder} now={now} />
       <dl>

@@ -64,7 +64,7 @@ const App = () => {
 
   const close = () => {
     setSelected(undefined)
-    document.querySelector<HTMLElement>(".list .body")?.focus()
+    document.querySelector<HTMLElement>(".list")?.focus()
   }
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
@@ -130,8 +130,8 @@ const App = () => {
             .map(([one, name]) => (
               <button type="button" aria-pressed={one === filter} onClick={() => setFilter(one)}>
                 {name}
-                {one === "all" && <small>{count(there.length)}</small>}
-                {one === "waiting" && <small>{count(waitedFor)}</small>}
+                {one === "all" && <small> {count(there.length)}</small>}
+                {one === "waiting" && <small> {count(waitedFor)}</small>}
               </button>
             ))}
         </div>

@@ -6,7 +6,14 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
-import { type Lease, Lock, type LockError, LockStore, RedisLockStore } from "effect-redis-lock"
+import {
+  type Lease,
+  Lock,
+  type LockError,
+  LockInspector,
+  LockStore,
+  RedisLockStore
+} from "effect-redis-lock"
 import { quiet } from "./stores.js"
 
 /** A process: a store of its own, whose holders are called so. */
@@ -54,3 +61,24 @@ export const lock = (key: string, ttl: Duration.DurationInput = "10 seconds") =>
     LockError.LockError,
     LockStore.LockStore | Scope.Scope
   >
+
+/** Waits until somebody of that name holds the key. */
+export const heldBy = (
+  by: Process,
+  key: string,
+  owner: string
+): Effect.Effect<LockInspector.Held, LockError.LockStoreError> =>
+  Effect.flatMap(by.provide(LockInspector.inspect(key)), ({ held }) => {
+    const found = held.find((one) => one.owner === owner)
+    return found === undefined ? Effect.delay(heldBy(by, key, owner), 20) : Effect.succeed(found)
+  })
+
+/** Waits until so many wait for the key. */
+export const waitFor = (
+  by: Process,
+  key: string,
+  count: number
+): Effect.Effect<void, LockError.LockStoreError> =>
+  Effect.flatMap(by.provide(LockInspector.inspect(key)), ({ pendingCount }) =>
+    pendingCount === count ? Effect.void : Effect.delay(waitFor(by, key, count), 20)
+  )
