@@ -173,6 +173,42 @@ const release = Command.make(
   )
 )
 
+const ui = Command.make(
+  "ui",
+  {
+    keys: prefixArg,
+    port: Options.integer("port").pipe(
+      Options.withPseudoName("number"),
+      Options.withDescription(
+        "Where the page is, on 127.0.0.1; 0: any that is free. Default: 4870."
+      ),
+      Options.withDefault(4_870)
+    ),
+    every: duration("every").pipe(
+      Options.withDescription("The time between two looks. Default: 1s."),
+      Options.withDefault(Duration.seconds(1))
+    ),
+    allowRelease: Options.boolean("allow-release").pipe(
+      Options.withDescription("Let the page free keys by force.")
+    ),
+    leaders: Options.text("leaders").pipe(
+      Options.withPseudoName("prefix"),
+      Options.withDescription(
+        "Keys that begin with that are shown as those of leaders. Several can be given."
+      ),
+      Options.repeated
+    ),
+    ...connection
+  },
+  (options) =>
+    withModule(
+      () => import("./ui.js"),
+      (module) => module.ui(options)
+    )
+).pipe(
+  Command.withDescription("Serve a page that shows who holds what, who waits, and what happened.")
+)
+
 const doctor = Command.make("doctor", { json, ...connection }, (options) =>
   withModule(
     () => import("./doctor.js"),
@@ -188,7 +224,7 @@ export const main = (args: ReadonlyArray<string>, command: ReadonlyArray<string>
   Command.run(
     Command.make("effect-redis-lock").pipe(
       Command.withDescription("Locks in Redis: run commands under them, and look at them."),
-      Command.withSubcommands([run(command), ls, show, watch, leader, release, doctor])
+      Command.withSubcommands([run(command), ls, show, watch, leader, release, ui, doctor])
     ),
     { name: "effect-redis-lock", version: VERSION, executable: "effect-redis-lock" }
   )(["node", "effect-redis-lock", ...args])

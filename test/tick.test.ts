@@ -4,9 +4,10 @@ import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
-import { LockError, LockStore, MemoryLockStore } from "effect-redis-lock"
+import { LockError, LockInspector, LockStore, MemoryLockStore } from "effect-redis-lock"
 import { exitOf } from "./support/fibers.js"
 import { underLease, underLeaseIfAvailable } from "../src/internal/face/body.js"
 import { ownLockAt } from "../src/internal/face/share.js"
@@ -69,6 +70,29 @@ describe.concurrent.each(stores)("%s", (_, store) => {
           expect(yield* lastTick(attempt(key, tick))).toBe(tick)
         }
         yield* (yield* attempt(other, 1)).release
+      })
+    )
+
+    it.scoped("people who look are told the last one, also when nobody has the key", () =>
+      Effect.gen(function* () {
+        const key = freshKey()
+        const seen = Effect.map(LockInspector.inspect(key), ({ heldCount, lastTick }) => ({
+          heldCount,
+          lastTick
+        }))
+        const keys = Effect.flatMap(LockStore.LockStore, (store) =>
+          Effect.map(Stream.runCollect(store.keys!(key)), (found) => [...new Set(found)])
+        )
+        expect(yield* seen).toEqual({ heldCount: 0, lastTick: undefined })
+        for (const tick of [-3, 1_795_964_400_000]) {
+          const grant = yield* attempt(key, tick)
+          expect(yield* seen).toEqual({ heldCount: 1, lastTick: tick })
+          yield* grant.release
+          expect(yield* seen).toEqual({ heldCount: 0, lastTick: tick })
+        }
+        expect(yield* keys).toEqual([key])
+        // (nobody holds it)
+        expect([...(yield* Stream.runCollect(LockInspector.list({ prefix: key })))]).toEqual([])
       })
     )
 

@@ -228,6 +228,8 @@ export interface Look {
   readonly atMillis: number
   readonly waitingHere: number
   readonly revoked: ReadonlyArray<number>
+  /** The last tick that was granted, as long as that is known. */
+  readonly lastTick: number | undefined
 }
 
 export interface HeldEntry {

@@ -120,10 +120,10 @@ export const checkFlag = (option: string, value: unknown): string | undefined =>
     : impossible(option, value, "It must be true or false.")
 
 /** Says what is wrong with the time between two looks, or nothing. */
-export const checkEvery = (every: number): string | undefined =>
-  Number.isFinite(every) && every >= minTtl
+export const checkEvery = (every: number, least = minTtl): string | undefined =>
+  Number.isFinite(every) && every >= least
     ? undefined
-    : impossible("every", every, `It must be finite, and at least ${minTtl} ms.`)
+    : impossible("every", every, `It must be finite, and at least ${least} ms.`)
 
 /** Says what is wrong with a schedule, or nothing. */
 export const checkSchedule = (retry: unknown, isSchedule: boolean): string | undefined =>

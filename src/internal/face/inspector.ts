@@ -11,7 +11,7 @@ import { defect } from "./causes.js"
 import { lookAt } from "./look.js"
 import { looks } from "./publicStore.js"
 
-const asking: Asking = { looks, defect }
+export const asking: Asking = { looks, defect }
 
 export const inspectKey = (key: string): Effect.Effect<Snapshot, LockStoreError, LockStore> =>
   Effect.zipWith(lookAt(key, listed), DateTime.now, (look, now) => snapshotOf(key, look, now))

@@ -8,10 +8,10 @@ import { checkEvery, notADuration } from "../common/options.js"
 import type { Change, Held, Snapshot, WatchOptions } from "./inspector.js"
 import type { LockStore } from "./lockStore.js"
 import { toMillis } from "./millis.js"
-import { askFor, type Asking, isFree, seeAll, type Seen, seen } from "./snapshots.js"
+import { askFor, type Asking, isNothing, seeAll, type Seen, seen } from "./snapshots.js"
 
 /** What it is the lease of: a token can have several, one after the other. */
-const nameOf = ({ fencingToken, id, incarnation }: Held): string =>
+export const nameOf = ({ fencingToken, id, incarnation }: Held): string =>
   `${id ?? incarnation ?? ""} ${fencingToken ?? ""}`
 
 const holders = (snapshot: Snapshot | undefined): ReadonlyMap<string, Held> =>
@@ -80,7 +80,7 @@ const remembered = (before: Snapshot | undefined, now: Snapshot): Snapshot =>
 const together = 500
 
 /** The next look, compared with the last one. Where it fails, that stays the last one. */
-const nextChanges = (
+export const nextChanges = (
   asking: Asking,
   store: LockStore,
   prefix: string,
@@ -99,7 +99,7 @@ const nextChanges = (
     return found.flatMap((one) => {
       const { key } = one.snapshot
       const changes = changesOf(known.get(key), one, initial)
-      if (isFree(one.snapshot)) known.delete(key)
+      if (isNothing(one.snapshot)) known.delete(key)
       else known.set(key, remembered(known.get(key), one.snapshot))
       return changes
     })

@@ -36,6 +36,12 @@ export interface Snapshot {
    * where the store does not tell it.
    */
   readonly waitingHere: number | undefined
+  /**
+   * Of a key that is locked for ticks, the last one that was granted: of a `CronJob` the time at which it was due,
+   * in milliseconds since 1970. It is known for a day (or for `skipIfOlderThan`, if that is longer), also when
+   * nobody holds the key.
+   */
+  readonly lastTick: number | undefined
 }
 
 /**

@@ -191,7 +191,8 @@ export interface LockStore {
   ) => Effect.Effect<Look, LockStoreError>
   /**
    * The keys that begin with that, and that somebody may hold or wait for: all for which somebody does, all
-   * the time that it takes. Whether it is so, `look` says. A key can come twice.
+   * the time that it takes. Whether it is so, `look` says. A key can come twice. Those whose last tick is known
+   * may be among them.
    */
   readonly keys?: (prefix: string) => Stream.Stream<string, LockStoreError>
   /**

@@ -36,6 +36,8 @@ export interface Look {
    * store still knows. Absent: none.
    */
   readonly revoked?: ReadonlyArray<number> | undefined
+  /** The last tick that was granted for the key, as long as the store knows it. Absent: none. */
+  readonly lastTick?: number | undefined
 }
 
 /**

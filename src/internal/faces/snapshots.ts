@@ -61,7 +61,8 @@ export const snapshotOf = (key: string, look: Look, now: DateTime.Utc): Snapshot
     heldCount: look.heldCount,
     pending: look.pending.map((entry) => pendingOf(kind, at, entry)),
     pendingCount: look.pendingCount,
-    waitingHere: look.waitingHere
+    waitingHere: look.waitingHere,
+    lastTick: look.lastTick
   }
 }
 
@@ -129,9 +130,13 @@ export const seeAll = (
 export const isFree = ({ heldCount, pendingCount }: Snapshot): boolean =>
   heldCount === 0 && pendingCount === 0
 
+/** Whether there is nothing to tell of it. */
+export const isNothing = (snapshot: Snapshot): boolean =>
+  isFree(snapshot) && snapshot.lastTick === undefined
+
 /**
- * Each key that begins with that once, if somebody has it or waits for it. While some keys are looked at,
- * the next ones are asked for.
+ * Each key that begins with that once, if somebody has it or waits for it, or its last tick is known. While some
+ * keys are looked at, the next ones are asked for.
  */
 export const seen = (
   asking: Asking,
@@ -147,7 +152,7 @@ export const seen = (
       Stream.mapEffect((keys) => seeAll(asking, store, [...keys], ended)),
       Stream.flatMap(Stream.fromIterable),
       Stream.filter(({ snapshot }) => {
-        if (isFree(snapshot) || told.has(snapshot.key)) return false
+        if (isNothing(snapshot) || told.has(snapshot.key)) return false
         told.add(snapshot.key)
         return true
       })
@@ -181,8 +186,8 @@ export const listOf = (
     store,
     prefix,
     undefined,
-    Stream.map(
-      seen(asking, store, prefix, () => []),
-      ({ snapshot }) => snapshot
+    seen(asking, store, prefix, () => []).pipe(
+      Stream.map(({ snapshot }) => snapshot),
+      Stream.filter((snapshot) => !isFree(snapshot))
     )
   )

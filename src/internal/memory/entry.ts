@@ -20,7 +20,7 @@ import { validUntil } from "../common/timing.js"
 import { Heap, type Ranked } from "./heap.js"
 
 /** What is seen of one key; the store says when, and what of others. */
-type KeyLook = Omit<Look, "atMillis" | "revoked">
+type KeyLook = Omit<Look, "atMillis" | "revoked" | "lastTick">
 
 /** A holder. Its rank is when it expires. */
 export class Holding extends Link implements Ranked {

@@ -110,7 +110,8 @@ export class MemoryStore implements Store, Keeper {
     onExit({
       ...(this.present(key, now)?.look(now, atMost) ?? free),
       atMillis: Math.floor(this.wallMillis()),
-      revoked: this.revoked.among(ended, now)
+      revoked: this.revoked.among(ended, now),
+      lastTick: this.ticks.lastOf(key, now)
     })
     return nothing
   }
@@ -119,7 +120,9 @@ export class MemoryStore implements Store, Keeper {
     const now = this.clock.unsafeNow()
     const keys = this.entries.values
       .map(({ key }) => key)
-      .filter((key) => key.startsWith(prefix) && this.present(key, now) !== undefined)
+      .filter((key) => this.present(key, now) !== undefined)
+      .concat(this.ticks.keys(now))
+      .filter((key) => key.startsWith(prefix))
     onExit({ keys, next: undefined })
     return nothing
   }

@@ -23,6 +23,14 @@ export class Ticks {
     return last !== undefined && last >= tick ? last : undefined
   }
 
+  lastOf(key: string, now: number): number | undefined {
+    return this.kept(key, now)?.tick
+  }
+
+  keys(now: number): ReadonlyArray<string> {
+    return [...this.last.keys()].filter((key) => this.kept(key, now) !== undefined)
+  }
+
   granted(claim: Claim, token: string, now: number): void {
     const { key, tick } = claim
     if (tick === undefined) return

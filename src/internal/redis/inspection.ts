@@ -22,14 +22,14 @@ export class Inspection {
   ) {}
 
   look(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget {
-    const { commands, revokedKey } = this.around
+    const { commands, revokedKey, tickKey } = this.around
     const keys = this.keysOf(key)
     if (typeof keys === "string") {
       onExit(new StoreFailure("look", key, keys, false))
       return nothing
     }
     const args = [String(atMost), ...ended.map(String)]
-    const call = commands.call(look, keys.concat(revokedKey(key)), args)
+    const call = commands.call(look, keys.concat(revokedKey(key), tickKey(key)), args)
     return call.within(commands.timeoutMillis, (outcome) => {
       const waiting = this.linesOf(key).reduce((sum, line) => sum + line.waiting, 0)
       onExit(readLook(replyOf(outcome), waiting) ?? storeError(commands, "look", key, outcome))

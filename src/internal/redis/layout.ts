@@ -67,9 +67,13 @@ export const lockKeys = (
 export const revokedKey = (clientPrefix: string, prefix: string, key: string): string =>
   companions(clientPrefix, prefix, key)(":lock-revoked")
 
+/** Where the last tick stands that was granted. */
+export const tickKey = (clientPrefix: string, prefix: string, key: string): string =>
+  companions(clientPrefix, prefix, key)(":lock-tick")
+
 /**
- * Which key the name of something in Redis is of, if that says that somebody has the key, or waits for it: the
- * key's own name, or that of its queue.
+ * Which key the name of something in Redis is of, if that says that somebody has the key, or waits for it, or had
+ * it for a tick: the key's own name, or that of its queue, or of its last tick.
  */
 export const keyNamed = (
   clientPrefix: string,
@@ -81,7 +85,8 @@ export const keyNamed = (
   const rest = name.slice(head.length)
   const suffix = suffixes.find((one) => name.endsWith(one))
   if (suffix === undefined) return rest === "" ? undefined : rest
-  if (suffix !== ":lock-queue") return undefined
+  const which = suffix === ":lock-queue" ? 2 : suffix === ":lock-tick" ? 4 : undefined
+  if (which === undefined) return undefined
   const beside = rest.slice(0, -suffix.length)
   const sent = name.slice(clientPrefix.length)
   // as `companions` and `withComputedTag` make it
@@ -90,7 +95,9 @@ export const keyNamed = (
     beside.startsWith(`{${head}`) && beside.endsWith("}") ? beside.slice(head.length + 1, -1) : "",
     /^(?:\{\d+\}|\d+\}:|\d+)\{([^]*)\}$/.exec(beside)?.[1] ?? ""
   ]
-  return possible.find((key) => key !== "" && lockKeys(clientPrefix, prefix, key)[2] === sent)
+  return possible.find(
+    (key) => key !== "" && lockKeys(clientPrefix, prefix, key, false, true)[which] === sent
+  )
 }
 
 const companions = (clientPrefix: string, prefix: string, key: string): Beside => {

@@ -68,8 +68,8 @@ const readPending = ([came, claim, store, id]: Waiting, nowMillis: number): Pend
 
 /** `undefined`: not an answer of the script. */
 export const readLook = (reply: unknown, waitingHere: number): Look | undefined => {
-  if (!Array.isArray(reply) || reply.length !== 9) return undefined
-  const [kind, inUse, count, least, held, queued, queuedCount, time, revoked] =
+  if (!Array.isArray(reply) || reply.length !== 10) return undefined
+  const [kind, inUse, count, least, held, queued, queuedCount, time, revoked, tick] =
     reply as ReadonlyArray<unknown>
   if (!Array.isArray(held) || !Array.isArray(queued) || !Array.isArray(revoked)) return undefined
   const atMillis = Math.floor(Number(time) / 1_000)
@@ -89,6 +89,7 @@ export const readLook = (reply: unknown, waitingHere: number): Look | undefined 
     pendingCount: Number(queuedCount),
     atMillis,
     waitingHere,
-    revoked: revoked.map(Number)
+    revoked: revoked.map(Number),
+    lastTick: tick === "" ? undefined : Number(tick)
   }
 }

@@ -8,7 +8,7 @@ const mostDead = 128
 const mostExpired = 128
 
 /**
- * KEYS: all six, and what was revoked. ARGV: how many holders and how many waiters to list at most, and
+ * KEYS: all six, what was revoked, and the last tick. ARGV: how many holders and how many waiters to list at most, and
  * fencing tokens of which to say whether they were revoked. Answers
  *
  * - the kind of what stands there (`foreign`, empty: nothing);
@@ -18,7 +18,8 @@ const mostExpired = 128
  *   name for it;
  * - of each waiter, in order, when it came, in µs, its claim, and the last two of these; and how many there are;
  * - the server's time, in µs;
- * - those of the fencing tokens that were revoked.
+ * - those of the fencing tokens that were revoked;
+ * - the last tick (empty: none is known).
  */
 export const look = script(
   "look",
@@ -101,6 +102,8 @@ for i = 2, #ARGV do
 end
 local waiting = redis.pcall('ZCARD', KEYS[3])
 waiting = type(waiting) == 'number' and waiting - dead or 0
-return { kind, used, count, least, held, pending, waiting, string.format('%.0f', now), revoked }
+local ticked = redis.pcall('GETRANGE', KEYS[8], 0, 20)
+local tick = type(ticked) == 'string' and string.match(ticked, '^%-?%d+') or ''
+return { kind, used, count, least, held, pending, waiting, string.format('%.0f', now), revoked, tick }
 `
 )

@@ -36,7 +36,7 @@ import type { Call, Outcome } from "./call.js"
 import { Doubts } from "./doubts.js"
 import { closedError, storeError, tooLate } from "./errors.js"
 import { RedisGrant } from "./grant.js"
-import { type LockKeys, lockKeys, revokedKey } from "./layout.js"
+import { type LockKeys, lockKeys, revokedKey, tickKey } from "./layout.js"
 import { Line } from "./line.js"
 import type { GrantMessage } from "./messages.js"
 import { Inspection } from "./inspection.js"
@@ -77,7 +77,7 @@ export class RedisStore implements Store {
   private readonly inspection: Inspection
 
   constructor(
-    around: Omit<Surroundings, "serverTime" | "doubts" | "ignored" | "revokedKey">,
+    around: Omit<Surroundings, "serverTime" | "doubts" | "ignored" | "revokedKey" | "tickKey">,
     private readonly prefix: string
   ) {
     this.clock = around.commands.clock
@@ -86,7 +86,8 @@ export class RedisStore implements Store {
       serverTime: undefined,
       doubts: new Doubts(this.clock),
       ignored: new Set(),
-      revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key)
+      revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key),
+      tickKey: (key) => tickKey(this.clientPrefix, prefix, key)
     }
     this.strays = new Strays(this.around)
     this.inspection = new Inspection(

@@ -23,6 +23,7 @@ export interface Surroundings {
   readonly owner: string
   /** Where it stands which holders of a key have been revoked of late. */
   readonly revokedKey: (key: string) => string
+  readonly tickKey: (key: string) => string
   /** How often a waiter says that it is there (a third of the ttl, if that is less). */
   readonly heartbeatMillis: number
   /** How often the first in the queue asks while a foreign program holds the key. */

@@ -51,6 +51,7 @@ const snapshot = ({ at = 0, held = [], pending = [], ...counts }: Seen): Snapsho
   pending: [...pending],
   pendingCount: pending.length,
   waitingHere: undefined,
+  lastTick: undefined,
   ...counts
 })
 

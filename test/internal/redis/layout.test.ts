@@ -165,15 +165,17 @@ describe("lockKeys", () => {
 })
 
 describe("keyNamed", () => {
-  it("finds the key by its own name and by that of its queue, and by nothing else that is its", () => {
+  it("finds the key by its own name and by those of its queue and its last tick, and by nothing else that is its", () => {
     let accepted = 0
     fc.assert(
       fc.property(prefix, prefix, key, (clientPrefix, prefix, key) => {
         const keys = lockKeys(clientPrefix, prefix, key, true)
+        const bound = lockKeys(clientPrefix, prefix, key, false, true)
         if (typeof keys === "string") return
         accepted++
         const found = keys.map((sent) => keyNamed(clientPrefix, prefix, clientPrefix + sent))
         expect(found).toEqual([key, undefined, key, undefined, undefined, undefined])
+        expect(keyNamed(clientPrefix, prefix, clientPrefix + bound[4])).toBe(key)
         const revoked = clientPrefix + revokedKey(clientPrefix, prefix, key)
         expect(keyNamed(clientPrefix, prefix, revoked)).toBe(undefined)
       }),
@@ -190,5 +192,6 @@ describe("keyNamed", () => {
     expect(keyNamed("", "", "a:lock-queue")).toBe(undefined)
     // (another prefix, of which this one is the beginning)
     expect(keyNamed("", "p:", "p:{other:a}:lock-queue")).toBe(undefined)
+    expect(keyNamed("", "p:", "p:{other:a}:lock-tick")).toBe(undefined)
   })
 })

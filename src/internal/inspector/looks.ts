@@ -1,0 +1,329 @@
+/** Looks at all keys again and again while somebody watches, once for all who do. */
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { LockStoreError } from "../../LockError.js"
+import type { Change, Snapshot } from "../../LockInspector.js"
+import { LockStore } from "../../LockStore.js"
+import { checkEvery, checkPrefix, notADuration } from "../common/options.js"
+import { defect } from "../face/causes.js"
+import { asking } from "../face/inspector.js"
+import { nextChanges } from "../faces/changes.js"
+import type { Snapshot as Found } from "../faces/inspector.js"
+import { toMillis } from "../faces/millis.js"
+import { askFor } from "../faces/snapshots.js"
+import { History } from "./history.js"
+import {
+  type Details,
+  type Event,
+  type Holder,
+  holderOf,
+  type Listing,
+  millisOf,
+  type Renewals,
+  renewalsOf,
+  type Row,
+  rowOf,
+  type Update,
+  waiterOf
+} from "./wire.js"
+
+export interface Terms {
+  readonly prefix: string
+  readonly everyMillis: number
+  /** For how long it goes on when nobody watches any more. */
+  readonly idleAfterMillis: number
+  readonly allowRelease: boolean
+  readonly hosts: ReadonlyArray<string> | undefined
+  readonly leaders: ReadonlyArray<string>
+}
+
+/** So often at most: each look goes through all keys. */
+const leastEvery = 100
+
+export const decodeTerms = (options: {
+  readonly prefix?: string | undefined
+  readonly every?: Duration.DurationInput | undefined
+  readonly idleAfter?: Duration.DurationInput | undefined
+  readonly allowRelease?: boolean | undefined
+  readonly hosts?: ReadonlyArray<string> | undefined
+  readonly leaders?: ReadonlyArray<string> | undefined
+}): Effect.Effect<Terms> => {
+  const { allowRelease = false, every = "1 second", idleAfter = "1 minute" } = options
+  const { leaders = [], prefix = "" } = options
+  const everyMillis = toMillis(every)
+  const idleAfterMillis = toMillis(idleAfter)
+  if (everyMillis === undefined) return defect(notADuration("every", every))
+  if (idleAfterMillis === undefined) return defect(notADuration("idleAfter", idleAfter))
+  const wrong = checkPrefix(prefix) ?? checkEvery(everyMillis, leastEvery)
+  if (wrong !== undefined) return defect(wrong)
+  const hosts = options.hosts?.map((host) => host.toLowerCase())
+  return Effect.succeed({ prefix, everyMillis, idleAfterMillis, allowRelease, hosts, leaders })
+}
+
+/** So many keys that are gone are remembered for those who have not been told yet: the others are told all. */
+const mostGone = 5_000
+
+/** So many events, for the same. */
+const mostEvents = 200
+
+/** Also when a look takes long, something is said so often. */
+const beatMillis = 5_000
+
+/** As it was seen last, and in which look that was different from the one before. */
+interface Known {
+  readonly row: Row
+  readonly waiters: string
+  readonly version: number
+  readonly renewals: ReadonlyMap<string, Renewals>
+}
+
+const tags = {
+  Granted: "granted",
+  Released: "released",
+  Expired: "expired",
+  Lost: "lost",
+  Queued: "queued",
+  Left: "left"
+} as const
+
+const eventOf = (change: Change): Event => ({
+  at: millisOf(change.at),
+  key: change.key,
+  what: tags[change._tag],
+  owner: ("held" in change ? change.held : change.pending).owner ?? null,
+  foreign: "held" in change && change.held.foreign
+})
+
+const idOf = ({ fencingToken, id, isLeft, mode }: Snapshot["held"][number]): string =>
+  `${id} ${fencingToken} ${mode} ${isLeft}`
+
+const isSame = (before: Known | undefined, { renewals, row, waiters }: Omit<Known, "version">) =>
+  before !== undefined &&
+  before.waiters === waiters &&
+  before.renewals.size === renewals.size &&
+  [...renewals].every(([id, one]) => before.renewals.get(id) === one) &&
+  (["kind", "lastTick", "inUse", "limit", "heldCount", "pendingCount"] as const).every(
+    (field) => before.row[field] === row[field]
+  )
+
+/** What all looks so far add up to. */
+class Knowledge {
+  constructor(private readonly terms: Terms) {}
+
+  private readonly snapshots = new Map<string, Found>()
+  private readonly keys = new Map<string, Known>()
+  /** By key, in which look that was. */
+  private readonly gone = new Map<string, number>()
+  private readonly events: Array<{ readonly version: number; readonly event: Event }> = []
+  private readonly history = new History()
+  private version = 0
+  /** Who knows less than that is told all. */
+  private toldFrom = 0
+  private clock: { readonly at: number; readonly seenAt: number } | undefined
+  private trouble: { readonly since: number; readonly detail: string } | undefined
+  private lookedAt: number | null = null
+  watchedSince: number | null = null
+
+  /** One look. */
+  get look(): Effect.Effect<void, never, LockStore> {
+    const { prefix } = this.terms
+    const changes = Stream.unwrap(
+      Effect.map(LockStore, (store) => {
+        const next = Effect.suspend(() =>
+          nextChanges(asking, store, prefix, this.snapshots, this.watchedSince === null)
+        )
+        return askFor(asking, store, prefix, undefined, Stream.fromEffect(next))
+      })
+    )
+    return Effect.gen(this, function* () {
+      const exit = yield* Effect.either(Stream.runHead(changes))
+      const mono = yield* monotonic
+      const wall = yield* Clock.currentTimeMillis
+      if (exit._tag === "Left") this.failed(exit.left, this.now(mono, wall))
+      else this.succeeded(Option.getOrThrow(exit.right), mono, wall)
+    })
+  }
+
+  private failed({ detail }: LockStoreError, now: number): void {
+    this.trouble = { since: this.trouble?.since ?? now, detail }
+  }
+
+  private succeeded(changes: ReadonlyArray<Change>, mono: number, wall: number): void {
+    this.version++
+    const ats = [...this.snapshots.values(), ...changes].map(({ at }) => millisOf(at))
+    const at = ats.reduce((a, b) => Math.max(a, b), -Infinity)
+    if (at > -Infinity) this.clock = { at, seenAt: mono }
+    const now = this.now(mono, wall)
+    this.lookedAt = now
+    this.watchedSince ??= now
+    this.trouble = undefined
+    for (const change of changes) {
+      this.history.note(change)
+      if (!change.initial) this.events.push({ version: this.version, event: eventOf(change) })
+    }
+    this.events.splice(0, this.events.length - mostEvents)
+    this.history.forget(now)
+    for (const snapshot of this.snapshots.values()) this.see(snapshot)
+    for (const key of this.keys.keys()) {
+      if (this.snapshots.has(key)) continue
+      this.keys.delete(key)
+      this.gone.set(key, this.version)
+    }
+    for (const [key, version] of this.gone) {
+      if (this.gone.size <= mostGone) break
+      this.gone.delete(key)
+      this.toldFrom = version
+    }
+  }
+
+  private see(snapshot: Snapshot): void {
+    const before = this.keys.get(snapshot.key)
+    const renewals = new Map<string, Renewals>()
+    for (const held of snapshot.held) {
+      const id = idOf(held)
+      renewals.set(id, renewalsOf(held, snapshot.at, before?.renewals.get(id)))
+    }
+    const [first] = snapshot.held
+    const row = rowOf(
+      snapshot,
+      first && holderOf(first, renewals.get(idOf(first))!),
+      this.terms.leaders
+    )
+    const waiters = snapshot.pending.map(({ id }) => id).join()
+    const now = { row, waiters, renewals }
+    if (!isSame(before, now)) this.keys.set(snapshot.key, { ...now, version: this.version })
+    if (before === undefined) this.gone.delete(snapshot.key)
+  }
+
+  /** By the store's clock, as far as that is known. */
+  now(mono: number, wall: number): number {
+    return this.clock === undefined ? wall : Math.round(this.clock.at + mono - this.clock.seenAt)
+  }
+
+  /** What somebody is to be told who was told what was known in that look. */
+  since(told: number, mono: number, wall: number): readonly [Update, number] {
+    const reset = told <= 0 || told < this.toldFrom
+    const from = reset ? 0 : told
+    const rows = [...this.keys.values()].flatMap(({ row, version }) => (version > from ? row : []))
+    const gone = reset ? [] : [...this.gone].flatMap(([key, at]) => (at > from ? key : []))
+    const events = this.events.flatMap(({ event, version }) => (version > from ? event : []))
+    const update = {
+      reset,
+      now: this.now(mono, wall),
+      lookedAt: this.lookedAt,
+      rows,
+      gone,
+      events,
+      trouble: this.trouble ?? null,
+      watchedSince: this.watchedSince,
+      prefix: this.terms.prefix,
+      everyMillis: this.terms.everyMillis,
+      allowRelease: this.terms.allowRelease
+    }
+    return [update, this.version]
+  }
+
+  detailsOf(snapshot: Snapshot): Details {
+    const { at, key, pending } = snapshot
+    const { first: _, ...row } = rowOf(snapshot, undefined, this.terms.leaders)
+    return {
+      ...row,
+      at: millisOf(at),
+      held: this.holdersOf(snapshot),
+      pending: pending.map(waiterOf),
+      history: this.history.of(key),
+      watchedSince: this.watchedSince
+    }
+  }
+
+  listingOf(snapshots: ReadonlyArray<Snapshot>): typeof Listing.Type {
+    const locks = snapshots.map((one) => rowOf(one, this.holdersOf(one)[0], this.terms.leaders))
+    return { at: snapshots.reduce((most, { at }) => Math.max(most, millisOf(at)), 0), locks }
+  }
+
+  /** With what was seen of their renewals. */
+  private holdersOf({ at, held, key }: Snapshot): ReadonlyArray<Holder> {
+    const known = this.keys.get(key)?.renewals
+    return held.map((one) => holderOf(one, renewalsOf(one, at, known?.get(idOf(one)))))
+  }
+}
+
+const monotonic = Effect.map(Clock.currentTimeNanos, (nanos) => Number(nanos) / 1_000_000)
+
+export interface Looks {
+  /** What is known, and then what changes. Who does not take it in time gets it together. */
+  readonly updates: Stream.Stream<Update>
+  /** As they are shown, with what is known of renewals and of the past. */
+  readonly detailsOf: (snapshot: Snapshot) => Details
+  readonly listingOf: (snapshots: Iterable<Snapshot>) => typeof Listing.Type
+}
+
+export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore | Scope.Scope> =>
+  Effect.gen(function* () {
+    const store = yield* LockStore
+    const scope = yield* Effect.scope
+    const seen = yield* PubSub.sliding<void>(1)
+    let knowledge = new Knowledge(terms)
+    let [running, watching, leftAt] = [false, 0, 0]
+
+    const look = Effect.suspend(() => knowledge.look).pipe(
+      Effect.provideService(LockStore, store),
+      Effect.catchAllDefect((defect) => Effect.logError("A look at the locks failed", defect)),
+      Effect.zipRight(seen.publish()),
+      Effect.zipRight(Effect.sleep(Duration.millis(terms.everyMillis)))
+    )
+    const isOver = Effect.map(monotonic, (mono) => {
+      running = watching > 0 || mono - leftAt < terms.idleAfterMillis
+      // (what was not watched is not known)
+      if (!running) knowledge = new Knowledge(terms)
+      return !running
+    })
+    const watch = Effect.repeat(Effect.zipRight(look, isOver), { until: (over) => over })
+    const start = Effect.suspend(() => {
+      if (running) return Effect.void
+      running = true
+      return Effect.forkIn(Effect.interruptible(watch), scope)
+    })
+    const come = Effect.zipRight(
+      Effect.sync(() => void watching++),
+      start
+    )
+    const leave = Effect.map(monotonic, (mono) => {
+      watching--
+      leftAt = mono
+    })
+
+    const updates = Stream.unwrapScoped(
+      Effect.gen(function* () {
+        const news = yield* PubSub.subscribe(seen)
+        yield* Effect.acquireRelease(come, () => leave)
+        let told = 0
+        let of = knowledge
+        const next = Effect.gen(function* () {
+          const mono = yield* monotonic
+          const wall = yield* Clock.currentTimeMillis
+          if (of !== knowledge) told = 0
+          of = knowledge
+          const [update, version] = of.since(told, mono, wall)
+          told = version
+          return update
+        })
+        const beats = Effect.timeoutOption(news.take, Duration.millis(beatMillis))
+        return Stream.concat(
+          Stream.fromEffect(next),
+          Stream.repeatEffect(Effect.zipRight(beats, next))
+        )
+      })
+    )
+    if (terms.idleAfterMillis === Number.POSITIVE_INFINITY) yield* start
+    return {
+      updates,
+      detailsOf: (snapshot) => knowledge.detailsOf(snapshot),
+      listingOf: (snapshots) => knowledge.listingOf([...snapshots])
+    }
+  })
