@@ -5,7 +5,7 @@
  *
  * And every link of README.md and of docs/ to a file or a heading must lead to one.
  *
- * Each block of README.md and docs/, and each example that needs nothing but Effect, is compiled for Effect 4,
+ * Each block of README.md and docs/, and each example that needs no package of `@effect`, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
  * enough, that page must have the block's other form, in a section with a link to the heading under which the block is.
  */
@@ -64,8 +64,10 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
 
 function writeFor4(name: string, document: string, text: string): void {
   const [paths, others] = [/"effect-redis-lock(\/\w+)?"/g, renamed(text)]
-  documents.set(name, `${document}, for Effect 4`)
-  writeFileSync(join(outDir, "effect4", name), others.replace(paths, `"${effect4}$1"`))
+  const file = join(outDir, "effect4", name)
+  documents.set(basename(name), `${document}, for Effect 4`)
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, others.replace(paths, `"${effect4}$1"`))
 }
 
 /** The table: `| on Effect 3 | on Effect 4 |`. */
@@ -138,7 +140,7 @@ const projects = [
 for (const [project, config] of projects) {
   writeFileSync(
     join(project, "tsconfig.json"),
-    JSON.stringify({ extends: config, include: ["*.ts"], exclude: [] })
+    JSON.stringify({ extends: config, include: ["*.ts", "examples"], exclude: [] })
   )
 }
 for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src", ".ts")]) {
@@ -147,8 +149,7 @@ for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src"
 for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
 for (const example of filesIn("examples", ".ts")) {
   const text = readFileSync(example, "utf8")
-  if (/from "@effect\/|from "\.\.?\//.test(text)) continue
-  writeFor4(`as-4.${example.replaceAll("/", "-")}`, example, text)
+  if (!text.includes('from "@effect/')) writeFor4(example, example, text)
 }
 
 for (const [project] of projects) {
@@ -162,5 +163,5 @@ for (const [project] of projects) {
 }
 
 if (problems.length > 0) console.error(problems.join("\n"))
-else console.log(`${documents.size} blocks compile, ${links} links lead to something`)
+else console.log(`${documents.size} blocks and examples compile, ${links} links lead to something`)
 process.exitCode = problems.length > 0 ? 1 : 0
