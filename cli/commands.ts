@@ -191,6 +191,13 @@ const ui = Command.make(
     allowRelease: Options.boolean("allow-release").pipe(
       Options.withDescription("Let the page free keys by force.")
     ),
+    leaders: Options.text("leaders").pipe(
+      Options.withPseudoName("prefix"),
+      Options.withDescription(
+        "Keys that begin with that are shown as those of leaders. Several can be given."
+      ),
+      Options.repeated
+    ),
     ...connection
   },
   (options) =>

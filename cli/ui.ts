@@ -17,6 +17,7 @@ export interface Ui extends Connection {
   readonly port: number
   readonly every: Duration.Duration
   readonly allowRelease: boolean
+  readonly leaders: ReadonlyArray<string>
 }
 
 /** Nobody but this machine: there is no authentication. */
@@ -29,7 +30,7 @@ const logger = Logger.make(({ annotations, message }) => {
 })
 
 export const ui = (options: Ui): Effect.Effect<number, CliFailure> => {
-  const { allowRelease, every, keys, port } = options
+  const { allowRelease, every, keys, leaders, port } = options
   if (port < 0 || port > 65_535) return usage(`--port ${port}: it must be from 0 to 65535.`)
   return withStore(
     options,
@@ -45,6 +46,7 @@ export const ui = (options: Ui): Effect.Effect<number, CliFailure> => {
         prefix: keys,
         every,
         allowRelease,
+        leaders,
         idleAfter: Duration.infinity,
         // a page of another site, under a name of its own that leads to this machine, is told nothing
         hosts: [`${host}:${bound}`, `localhost:${bound}`]

@@ -18,7 +18,13 @@ const verdictOf = (details: Of, now: number): Verdict => {
   const waiting = pendingCount === 1 ? "One waits" : `${count(pendingCount)} wait`
   if (first === undefined) {
     return pendingCount === 0
-      ? { level: "free", text: "Free. Nobody holds it, and nobody waits." }
+      ? {
+          level: "free",
+          text:
+            details.role === "job"
+              ? "The job does not run now."
+              : "Free. Nobody holds it, and nobody waits."
+        }
       : {
           level: "look",
           text: `Nobody holds it, and ${waiting.toLowerCase()}. In the moment of a handoff that is normal. If it lasts, the first in the queue has died: its place is skipped after 3 seconds at most.`
@@ -59,7 +65,7 @@ const verdictOf = (details: Of, now: number): Verdict => {
     text:
       renewedAt === null
         ? "Not renewed since somebody watches; its ttl is not near its end."
-        : `The holder lives: it renewed ${fineAge(now - renewedAt)} ago. If it takes long, its work does, or waits for something.`
+        : `The holder is alive: it renewed ${fineAge(now - renewedAt)} ago. If it takes long, its work does, or waits for something.`
   }
 }
 
@@ -99,18 +105,21 @@ export const Details = (props: Props) => {
           <p class="facts">
             {kindOf(details)}
             {details.inUse !== null && `, ${useOf(details)} permits in use`}
+            {details.lastTick !== null &&
+              `, last due ${clock(details.lastTick, now)} (${age(now - details.lastTick)} ago)`}
           </p>
           <VerdictOf details={details} now={now} />
           {details.heldCount > 0 && (
             <section aria-labelledby="held-title">
               <h3 id="held-title">
-                Held by{details.heldCount > 1 && <small>{count(details.heldCount)}</small>}
+                Held by{details.heldCount > 1 && <small> {count(details.heldCount)}</small>}
               </h3>
               <ul class="holders">
                 {details.held.map((holder) => (
                   <HolderOf
                     key={`${holder.id} ${holder.fencingToken}`}
                     holder={holder}
+                    isLeader={details.role === "leader"}
                     now={now}
                     onRelease={
                       allowRelease && holder.fencingToken !== null
@@ -128,7 +137,7 @@ export const Details = (props: Props) => {
           <section aria-labelledby="queue-title">
             <h3 id="queue-title">
               Queue
-              {details.pendingCount > 0 && <small>{count(details.pendingCount)}</small>}
+              {details.pendingCount > 0 && <small> {count(details.pendingCount)}</small>}
             </h3>
             {details.pendingCount === 0 ? (
               <p class="note">Nobody waits.</p>
@@ -139,7 +148,7 @@ export const Details = (props: Props) => {
                     <span class="place">{index + 1}</span>
                     <span class="who">
                       <Name of={waiter.owner} />
-                      <small>{shareOf(waiter)}</small>
+                      <small> {shareOf(waiter)}</small>
                     </span>
                     <span class="number">
                       {waiter.since === null ? "" : age(now - waiter.since)}
@@ -168,11 +177,12 @@ const VerdictOf = ({ details, now }: { details: Of; now: number }) => {
 
 interface HolderProps {
   readonly holder: Holder
+  readonly isLeader: boolean
   readonly now: number
   readonly onRelease: (() => void) | undefined
 }
 
-const HolderOf = ({ holder, now, onRelease }: HolderProps) => {
+const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
   const item = useRef<HTMLLIElement>(null)
   useEffect(() => {
     if (holder.since !== null && now - holder.since < 2_000) flash(item.current)
@@ -181,7 +191,7 @@ const HolderOf = ({ holder, now, onRelease }: HolderProps) => {
     <li ref={item}>
       <div class="who">
         <Owner of={holder} />
-        <small>{shareOf(holder)}</small>
+        <small> {shareOf(holder)}</small>
       </div>
       <Ttl holder={holder} now={now} />
       <dl>
@@ -202,7 +212,7 @@ const HolderOf = ({ holder, now, onRelease }: HolderProps) => {
         {holder.fencingToken !== null && (
           <div>
             <dt>
-              <abbr title="Fencing token. Of a leader it is its term.">token</abbr>
+              <abbr title="The fencing token">{isLeader ? "term" : "token"}</abbr>
             </dt>
             <dd class="token">{holder.fencingToken}</dd>
           </div>

@@ -1,7 +1,7 @@
 /** The list of keys: of any number of them, only what is seen is in the document. */
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks"
 import type { Row } from "../src/internal/inspector/wire.js"
-import { age, count } from "./format.js"
+import { age, clock, count } from "./format.js"
 import type { Seen } from "./live.js"
 import { kindOf, Name, Owner, Ttl, useOf } from "./parts.js"
 
@@ -57,14 +57,14 @@ interface Props {
 }
 
 export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) => {
-  const body = useRef<HTMLDivElement>(null)
+  const list = useRef<HTMLDivElement>(null)
   const [top, setTop] = useState(0)
   const [height, setHeight] = useState(600)
   const [rowHeight, setRowHeight] = useState(40)
   const [active, setActive] = useState<string>()
 
   useLayoutEffect(() => {
-    const element = body.current!
+    const element = list.current!
     const measure = () => {
       setHeight(element.clientHeight)
       setRowHeight(Number.parseFloat(getComputedStyle(element).getPropertyValue("--row")) || 40)
@@ -77,12 +77,12 @@ export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) =
 
   const at = rows.findIndex(({ row }) => row.key === (active ?? selected))
   const reveal = (index: number) => {
-    const element = body.current!
+    const element = list.current!
     const y = index * rowHeight
+    // (its head stays where it is)
+    const seen = element.clientHeight - (element.querySelector(".head")?.clientHeight ?? 0)
     if (y < element.scrollTop) element.scrollTop = y
-    else if (y + rowHeight > element.scrollTop + element.clientHeight) {
-      element.scrollTop = y + rowHeight - element.clientHeight
-    }
+    else if (y + rowHeight > element.scrollTop + seen) element.scrollTop = y + rowHeight - seen
   }
   useEffect(() => {
     setActive(selected)
@@ -123,6 +123,18 @@ export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) =
       aria-label="Locks"
       aria-rowcount={rows.length + 1}
       aria-colcount={6}
+      aria-activedescendant={isShown ? `row-${at}` : undefined}
+      tabIndex={0}
+      ref={list}
+      onScroll={({ currentTarget }) => setTop(currentTarget.scrollTop)}
+      onKeyDown={(event) => {
+        const isOwn = event.target === event.currentTarget
+        const isPlain = !event.ctrlKey && !event.metaKey && !event.altKey
+        const act = isOwn && isPlain ? keys[event.key] : undefined
+        if (act === undefined) return
+        event.preventDefault()
+        act()
+      }}
     >
       <div class="head" role="rowgroup">
         <div class="row" role="row" aria-rowindex={1}>
@@ -147,35 +159,19 @@ export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) =
           ))}
         </div>
       </div>
-      <div
-        class="body"
-        role="rowgroup"
-        ref={body}
-        tabIndex={0}
-        aria-label="Keys"
-        aria-activedescendant={isShown ? `row-${at}` : undefined}
-        onScroll={({ currentTarget }) => setTop(currentTarget.scrollTop)}
-        onKeyDown={(event) => {
-          const act = event.ctrlKey || event.metaKey || event.altKey ? undefined : keys[event.key]
-          if (act === undefined) return
-          event.preventDefault()
-          act()
-        }}
-      >
-        <div class="all" role="presentation" style={{ height: `${rows.length * rowHeight}px` }}>
-          {shown.map((seen, index) => (
-            <Line
-              key={seen.row.key}
-              seen={seen}
-              index={first + index}
-              top={(first + index) * rowHeight}
-              isSelected={seen.row.key === selected}
-              isActive={first + index === at}
-              onSelect={onSelect}
-              now={now}
-            />
-          ))}
-        </div>
+      <div class="body" role="rowgroup" style={{ height: `${rows.length * rowHeight}px` }}>
+        {shown.map((seen, index) => (
+          <Line
+            key={seen.row.key}
+            seen={seen}
+            index={first + index}
+            top={(first + index) * rowHeight}
+            isSelected={seen.row.key === selected}
+            isActive={first + index === at}
+            onSelect={onSelect}
+            now={now}
+          />
+        ))}
       </div>
     </div>
   )
@@ -221,18 +217,20 @@ const Line = ({ index, isActive, isSelected, now, onSelect, seen, top }: LinePro
       </div>
       <div role="gridcell" class="kind">
         {kindOf(row)}
-        {row.kind === "semaphore" && <span class="use">{useOf(row)}</span>}
+        {row.kind === "semaphore" && <span class="use"> {useOf(row)}</span>}
       </div>
       <div role="gridcell" class="holder">
         {goneAt !== undefined ? (
           <span class="none">free</span>
         ) : first === null ? (
-          <span class="none">nobody</span>
+          <span class="none">
+            {row.lastTick === null ? "nobody" : `due ${clock(row.lastTick, now)}`}
+          </span>
         ) : (
           <Owner of={first} />
         )}
         {goneAt === undefined && row.heldCount > 1 && (
-          <span class="more">+{count(row.heldCount - 1)}</span>
+          <span class="more"> +{count(row.heldCount - 1)}</span>
         )}
       </div>
       <div role="gridcell" class="since">

@@ -6,23 +6,25 @@ import { Details } from "./details.js"
 import { age, clock, count, visible } from "./format.js"
 import { List, type Order, ordered } from "./list.js"
 import { Live, type Seen } from "./live.js"
-import { Name } from "./parts.js"
+import { kindOf, Name } from "./parts.js"
 import { ReleaseDialog } from "./release.js"
 
 const live = new Live()
 
-type Filter = "all" | "waiting" | "lock" | "semaphore" | "readWriteLock"
+type Filter = "all" | "waiting" | "lock" | "semaphore" | "read-write" | "leader" | "job"
 
 const filters: ReadonlyArray<readonly [Filter, string]> = [
   ["all", "All"],
   ["waiting", "Waited for"],
   ["lock", "Locks"],
   ["semaphore", "Semaphores"],
-  ["readWriteLock", "Read-write"]
+  ["read-write", "Read-write"],
+  ["leader", "Leaders"],
+  ["job", "Jobs"]
 ]
 
 const passes = ({ row }: Seen, filter: Filter): boolean =>
-  filter === "all" || (filter === "waiting" ? row.pendingCount > 0 : row.kind === filter)
+  filter === "all" || (filter === "waiting" ? row.pendingCount > 0 : kindOf(row) === filter)
 
 const matches = ({ row }: Seen, words: string): boolean =>
   words === "" ||
@@ -62,7 +64,7 @@ const App = () => {
 
   const close = () => {
     setSelected(undefined)
-    document.querySelector<HTMLElement>(".list .body")?.focus()
+    document.querySelector<HTMLElement>(".list")?.focus()
   }
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
@@ -93,6 +95,7 @@ const App = () => {
       ),
     [live.version, filter, wanted, order]
   )
+  const kinds = new Set(there.map(({ row }) => kindOf(row)))
   const { details, detailsError, last } = live
   const prefix = last?.prefix ?? ""
 
@@ -120,13 +123,17 @@ const App = () => {
           <kbd aria-hidden="true">/</kbd>
         </label>
         <div class="choice filters" role="group" aria-label="Which">
-          {filters.map(([one, name]) => (
-            <button type="button" aria-pressed={one === filter} onClick={() => setFilter(one)}>
-              {name}
-              {one === "all" && <small>{count(there.length)}</small>}
-              {one === "waiting" && <small>{count(waitedFor)}</small>}
-            </button>
-          ))}
+          {filters
+            .filter(
+              ([one]) => one === "all" || one === "waiting" || one === filter || kinds.has(one)
+            )
+            .map(([one, name]) => (
+              <button type="button" aria-pressed={one === filter} onClick={() => setFilter(one)}>
+                {name}
+                {one === "all" && <small> {count(there.length)}</small>}
+                {one === "waiting" && <small> {count(waitedFor)}</small>}
+              </button>
+            ))}
         </div>
       </header>
       <Trouble now={now} />

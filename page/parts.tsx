@@ -19,7 +19,9 @@ export const Name = ({ of, none = "no name" }: { of: string | null; none?: strin
 
 export const Owner = ({ of }: { of: Pick<Holder, "owner" | "foreign" | "isLeft"> }) =>
   of.foreign ? (
-    <span class="none">a program without this library</span>
+    <span class="none" title="A program that does not use this library">
+      another program
+    </span>
   ) : (
     <>
       <Name of={of.owner} />
@@ -27,8 +29,8 @@ export const Owner = ({ of }: { of: Pick<Holder, "owner" | "foreign" | "isLeft">
     </>
   )
 
-export const kindOf = ({ kind }: Pick<Row, "kind">): string =>
-  kind === "readWriteLock" ? "read-write" : (kind ?? "free")
+export const kindOf = ({ kind, role }: Pick<Row, "kind" | "role">): string =>
+  role ?? (kind === "readWriteLock" ? "read-write" : (kind ?? "free"))
 
 export const shareOf = ({ limit, mode, permits }: Holder | Waiter): string =>
   permits === null

@@ -70,8 +70,8 @@ export const Timeline = ({ details, now }: { details: Details; now: number }) =>
   const from = now - span
   const lanes = lanesOf(history, from)
   const at = (time: number) => Math.max(0, Math.min(100, (100 * (time - from)) / span))
-  const step = span / 4
-  const marks = Array.from({ length: 4 }, (_, index) => Math.ceil(from / step + index) * step)
+  const step = span / 3
+  const marks = Array.from({ length: 3 }, (_, index) => Math.ceil(from / step + index) * step)
   const unknown = watchedSince === null ? 100 : at(watchedSince)
 
   return (
@@ -112,7 +112,7 @@ export const Timeline = ({ details, now }: { details: Details; now: number }) =>
           </div>
           <div class="track">
             {marks
-              .filter((mark) => mark > from && mark < now)
+              .filter((mark) => at(mark) > 12 && at(mark) < 88)
               .map((mark) => (
                 <span class="mark" style={{ left: `${at(mark)}%` }}>
                   <b>{clock(mark, now).slice(-8, span < 5 * minute ? undefined : -3)}</b>

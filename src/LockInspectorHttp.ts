@@ -73,7 +73,7 @@ export interface Options {
   readonly every?: Duration.DurationInput | undefined
   /**
    * For how long it goes on looking when nobody has the page open any more, so that what happens meanwhile is in
-   * the history. `Duration.infinity`: once begun, it does not end. While it does not look, it costs nothing.
+   * the history. `Duration.infinity`: always, also before somebody opens it. While it does not look, it costs nothing.
    * Default: 1 minute.
    */
   readonly idleAfter?: Duration.DurationInput | undefined
@@ -89,6 +89,11 @@ export interface Options {
    * authentication, or where a proxy replaces `Host`.
    */
   readonly hosts?: ReadonlyArray<string> | undefined
+  /**
+   * What the keys of your `Leader`s begin with: they are shown as leaders, with their terms. (To the store a lead is
+   * a lock as any other.) Jobs of a `CronJob` are known by themselves.
+   */
+  readonly leaders?: ReadonlyArray<string> | undefined
 }
 
 /**

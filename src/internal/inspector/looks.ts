@@ -37,6 +37,7 @@ export interface Terms {
   readonly idleAfterMillis: number
   readonly allowRelease: boolean
   readonly hosts: ReadonlyArray<string> | undefined
+  readonly leaders: ReadonlyArray<string>
 }
 
 /** So often at most: each look goes through all keys. */
@@ -48,8 +49,10 @@ export const decodeTerms = (options: {
   readonly idleAfter?: Duration.DurationInput | undefined
   readonly allowRelease?: boolean | undefined
   readonly hosts?: ReadonlyArray<string> | undefined
+  readonly leaders?: ReadonlyArray<string> | undefined
 }): Effect.Effect<Terms> => {
-  const { allowRelease = false, every = "1 second", idleAfter = "1 minute", prefix = "" } = options
+  const { allowRelease = false, every = "1 second", idleAfter = "1 minute" } = options
+  const { leaders = [], prefix = "" } = options
   const everyMillis = toMillis(every)
   const idleAfterMillis = toMillis(idleAfter)
   if (everyMillis === undefined) return defect(notADuration("every", every))
@@ -57,7 +60,7 @@ export const decodeTerms = (options: {
   const wrong = checkPrefix(prefix) ?? checkEvery(everyMillis, leastEvery)
   if (wrong !== undefined) return defect(wrong)
   const hosts = options.hosts?.map((host) => host.toLowerCase())
-  return Effect.succeed({ prefix, everyMillis, idleAfterMillis, allowRelease, hosts })
+  return Effect.succeed({ prefix, everyMillis, idleAfterMillis, allowRelease, hosts, leaders })
 }
 
 /** So many keys that are gone are remembered for those who have not been told yet: the others are told all. */
@@ -102,12 +105,14 @@ const isSame = (before: Known | undefined, { renewals, row, waiters }: Omit<Know
   before.waiters === waiters &&
   before.renewals.size === renewals.size &&
   [...renewals].every(([id, one]) => before.renewals.get(id) === one) &&
-  (["kind", "inUse", "limit", "heldCount", "pendingCount"] as const).every(
+  (["kind", "lastTick", "inUse", "limit", "heldCount", "pendingCount"] as const).every(
     (field) => before.row[field] === row[field]
   )
 
 /** What all looks so far add up to. */
 class Knowledge {
+  constructor(private readonly terms: Terms) {}
+
   private readonly snapshots = new Map<string, Found>()
   private readonly keys = new Map<string, Known>()
   /** By key, in which look that was. */
@@ -123,7 +128,8 @@ class Knowledge {
   watchedSince: number | null = null
 
   /** One look. */
-  look(prefix: string): Effect.Effect<void, never, LockStore> {
+  get look(): Effect.Effect<void, never, LockStore> {
+    const { prefix } = this.terms
     const changes = withStore(prefix, undefined, (store) =>
       Stream.fromEffect(
         Effect.suspend(() => nextChanges(store, prefix, this.snapshots, this.watchedSince === null))
@@ -178,7 +184,11 @@ class Knowledge {
       renewals.set(id, renewalsOf(held, snapshot.at, before?.renewals.get(id)))
     }
     const [first] = snapshot.held
-    const row = rowOf(snapshot, first && holderOf(first, renewals.get(idOf(first))!))
+    const row = rowOf(
+      snapshot,
+      first && holderOf(first, renewals.get(idOf(first))!),
+      this.terms.leaders
+    )
     const waiters = snapshot.pending.map(({ id }) => id).join()
     const now = { row, waiters, renewals }
     if (!isSame(before, now)) this.keys.set(snapshot.key, { ...now, version: this.version })
@@ -191,7 +201,7 @@ class Knowledge {
   }
 
   /** What somebody is to be told who was told what was known in that look. */
-  since(told: number, terms: Terms, mono: number, wall: number): readonly [Update, number] {
+  since(told: number, mono: number, wall: number): readonly [Update, number] {
     const reset = told <= 0 || told < this.toldFrom
     const from = reset ? 0 : told
     const rows = [...this.keys.values()].flatMap(({ row, version }) => (version > from ? row : []))
@@ -206,16 +216,16 @@ class Knowledge {
       events,
       trouble: this.trouble ?? null,
       watchedSince: this.watchedSince,
-      prefix: terms.prefix,
-      everyMillis: terms.everyMillis,
-      allowRelease: terms.allowRelease
+      prefix: this.terms.prefix,
+      everyMillis: this.terms.everyMillis,
+      allowRelease: this.terms.allowRelease
     }
     return [update, this.version]
   }
 
   detailsOf(snapshot: Snapshot): Details {
     const { at, key, pending } = snapshot
-    const { first: _, ...row } = rowOf(snapshot, undefined)
+    const { first: _, ...row } = rowOf(snapshot, undefined, this.terms.leaders)
     return {
       ...row,
       at: millisOf(at),
@@ -227,7 +237,7 @@ class Knowledge {
   }
 
   listingOf(snapshots: ReadonlyArray<Snapshot>): typeof Listing.Type {
-    const locks = snapshots.map((one) => rowOf(one, this.holdersOf(one)[0]))
+    const locks = snapshots.map((one) => rowOf(one, this.holdersOf(one)[0], this.terms.leaders))
     return { at: snapshots.reduce((most, { at }) => Math.max(most, millisOf(at)), 0), locks }
   }
 
@@ -253,10 +263,10 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
     const store = yield* LockStore
     const scope = yield* Effect.scope
     const seen = yield* PubSub.sliding<void>(1)
-    let knowledge = new Knowledge()
+    let knowledge = new Knowledge(terms)
     let [running, watching, leftAt] = [false, 0, 0]
 
-    const look = Effect.suspend(() => knowledge.look(terms.prefix)).pipe(
+    const look = Effect.suspend(() => knowledge.look).pipe(
       Effect.provideService(LockStore, store),
       Effect.catchAllDefect((defect) => Effect.logError("A look at the locks failed", defect)),
       Effect.zipRight(seen.publish()),
@@ -265,16 +275,19 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
     const isOver = Effect.map(monotonic, (mono) => {
       running = watching > 0 || mono - leftAt < terms.idleAfterMillis
       // (what was not watched is not known)
-      if (!running) knowledge = new Knowledge()
+      if (!running) knowledge = new Knowledge(terms)
       return !running
     })
     const watch = Effect.repeat(Effect.zipRight(look, isOver), { until: (over) => over })
-    const come = Effect.suspend(() => {
-      watching++
+    const start = Effect.suspend(() => {
       if (running) return Effect.void
       running = true
       return Effect.forkIn(Effect.interruptible(watch), scope)
     })
+    const come = Effect.zipRight(
+      Effect.sync(() => void watching++),
+      start
+    )
     const leave = Effect.map(monotonic, (mono) => {
       watching--
       leftAt = mono
@@ -291,7 +304,7 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
           const wall = yield* Clock.currentTimeMillis
           if (of !== knowledge) told = 0
           of = knowledge
-          const [update, version] = of.since(told, terms, mono, wall)
+          const [update, version] = of.since(told, mono, wall)
           told = version
           return update
         })
@@ -302,6 +315,7 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
         )
       })
     )
+    if (terms.idleAfterMillis === Number.POSITIVE_INFINITY) yield* start
     return {
       updates,
       detailsOf: (snapshot) => knowledge.detailsOf(snapshot),

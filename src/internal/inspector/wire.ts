@@ -14,6 +14,9 @@ const Count = Schema.NullOr(Schema.Number)
 const Kind = Schema.NullOr(Schema.Literal("lock", "semaphore", "readWriteLock"))
 const Mode = Schema.Literal("exclusive", "shared")
 
+/** What a lock is for. Of a leader the fencing token is its term. */
+const Role = Schema.NullOr(Schema.Literal("leader", "job"))
+
 export const Holder = Schema.Struct({
   id: Name,
   owner: Name,
@@ -47,6 +50,9 @@ export const Waiter = Schema.Struct({
 export const Row = Schema.Struct({
   key: Schema.String,
   kind: Kind,
+  role: Role,
+  /** Of a job: the last time that it was due, and was run or is. */
+  lastTick: Time,
   inUse: Count,
   limit: Count,
   first: Schema.NullOr(Holder),
@@ -73,6 +79,8 @@ export const Stint = Schema.Struct({
 export const Details = Schema.Struct({
   key: Schema.String,
   kind: Kind,
+  role: Role,
+  lastTick: Time,
   at: Schema.Number,
   inUse: Count,
   limit: Count,
@@ -202,9 +210,23 @@ export const waiterOf = (pending: Pending): Waiter => ({
   since: timeOf(pending.since)
 })
 
-export const rowOf = (snapshot: Snapshot, first: Holder | undefined): Row => ({
+/** `leaders`: what the keys of leaders begin with. */
+const roleOf = ({ key, lastTick }: Snapshot, leaders: ReadonlyArray<string>): Row["role"] =>
+  lastTick !== undefined
+    ? "job"
+    : leaders.some((leader) => key.startsWith(leader))
+      ? "leader"
+      : null
+
+export const rowOf = (
+  snapshot: Snapshot,
+  first: Holder | undefined,
+  leaders: ReadonlyArray<string>
+): Row => ({
   key: snapshot.key,
   kind: snapshot.kind ?? null,
+  role: roleOf(snapshot, leaders),
+  lastTick: snapshot.lastTick ?? null,
   inUse: snapshot.inUse ?? null,
   limit: snapshot.limit ?? null,
   first: first ?? null,
