@@ -11,11 +11,23 @@ interface Verdict {
   readonly text: string
 }
 
+/** How many wait, and for how long. */
+const waits = ({ pending, pendingCount }: Of, now: number): string => {
+  const since = pending[0]?.since ?? null
+  const long =
+    since === null ? "" : `, ${pendingCount === 1 ? "" : "the first "}for ${age(now - since)}`
+  return pendingCount === 0
+    ? ""
+    : pendingCount === 1
+      ? `One waits${long}.`
+      : `${count(pendingCount)} wait${long}.`
+}
+
 /** What somebody on call wants to know first. */
 const verdictOf = (details: Of, now: number): Verdict => {
   const { heldCount, pendingCount } = details
   const [first] = details.held
-  const waiting = pendingCount === 1 ? "One waits" : `${count(pendingCount)} wait`
+  const waiting = waits(details, now)
   if (first === undefined) {
     return pendingCount === 0
       ? {
@@ -27,7 +39,7 @@ const verdictOf = (details: Of, now: number): Verdict => {
         }
       : {
           level: "look",
-          text: `Nobody holds it, and ${waiting.toLowerCase()}. In the moment of a handoff that is normal. If it lasts, the first in the queue has died: its place is skipped after 3 seconds at most.`
+          text: `Nobody holds it. ${waiting} In the moment of a handoff that is normal. If it lasts, the first in the queue has died: its place is skipped after 3 seconds at most.`
         }
   }
   if (first.foreign) {
@@ -47,7 +59,7 @@ const verdictOf = (details: Of, now: number): Verdict => {
   if (heldCount > 1) {
     return {
       level: "well",
-      text: `${count(heldCount)} hold it. ${pendingCount === 0 ? "Nobody waits." : `${waiting}.`}`
+      text: `${count(heldCount)} hold it. ${waiting || "Nobody waits."}`
     }
   }
   const { endsAt, renewedAt } = first
@@ -57,7 +69,7 @@ const verdictOf = (details: Of, now: number): Verdict => {
   if (isLate(first, now) && endsAt !== null) {
     return {
       level: "look",
-      text: `The holder is late to renew. If its process has died, is stopped, or does not reach Redis, the key is free in ${age(endsAt - now + 999)}.`
+      text: `The holder is late to renew. If its process has died, is stopped, or does not reach Redis, the key is free in ${age(endsAt - now + 999)}. ${waiting}`
     }
   }
   return {
@@ -65,7 +77,7 @@ const verdictOf = (details: Of, now: number): Verdict => {
     text:
       renewedAt === null
         ? "Not renewed since somebody watches; its ttl is not near its end."
-        : `The holder is alive: it renewed ${fineAge(now - renewedAt)} ago. If it takes long, its work does, or waits for something.`
+        : `The holder is alive: it renewed ${fineAge(now - renewedAt)} ago. ${waiting || "Nobody waits."}`
   }
 }
 
@@ -190,6 +202,11 @@ const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
   return (
     <li ref={item}>
       <div class="who">
+        {onRelease && (
+          <button type="button" class="danger quiet" onClick={onRelease}>
+            Free by force…
+          </button>
+        )}
         <Owner of={holder} />
         <small> {shareOf(holder)}</small>
       </div>
@@ -218,11 +235,6 @@ const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
           </div>
         )}
       </dl>
-      {onRelease && (
-        <button type="button" class="danger quiet" onClick={onRelease}>
-          Free by force…
-        </button>
-      )}
     </li>
   )
 }

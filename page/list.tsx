@@ -17,7 +17,7 @@ const columns: ReadonlyArray<readonly [Column, string]> = [
   ["kind", "Kind"],
   ["holder", "Held by"],
   ["since", "For"],
-  ["ttl", "Ttl left"],
+  ["ttl", "TTL"],
   ["waiting", "Waiting"]
 ]
 

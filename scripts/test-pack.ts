@@ -53,7 +53,8 @@ function pack(): string {
   )
   const sources = filesBelow("src")
   const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "dist/cli.mjs"]
-  expected.push(...filesBelow("docs"), ...filesBelow("examples"), ...sources)
+  const pages = filesBelow("docs").filter((name) => !name.startsWith(images))
+  expected.push(...pages, ...filesBelow("examples"), ...sources)
   for (const source of sources) {
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
       expected.push(source.replace(/^src/, "dist").replace(/\.ts$/, built))
@@ -284,6 +285,9 @@ function checkCli(tarball: string, url: string): void {
 // links
 // -----------------------------------------------------------------------------
 
+/** Pictures are in the repository alone. */
+const images = "docs/images/"
+
 /** As GitHub makes them of headings. */
 const anchorsOf = (page: string): ReadonlySet<string> =>
   new Set(
@@ -303,7 +307,7 @@ function checkLinks(directory: string): void {
     if (!name.endsWith(".md")) continue
     const page = readFileSync(join(directory, name), "utf8")
     for (const [, target] of page.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!)) continue
+      if (/^[a-z]+:/.test(target!) || /^images\//.test(target!)) continue
       count++
       const [path, anchor] = target!.split("#")
       const file = path === "" ? join(directory, name) : resolve(directory, dirname(name), path!)

@@ -57,9 +57,16 @@ export async function announceRedisServer(): Promise<void> {
   console.log(`server: ${await askVersion()} (${server})`)
 }
 
+/** Whether that run has tests of the page. (Installed here, and not in one of them: it takes a minute.) */
+function hasPages(): boolean {
+  const files = process.argv.filter((argument) => argument.startsWith("test/"))
+  return files.length === 0 || files.some((file) => file.startsWith("test/ui"))
+}
+
 export default async function setup(): Promise<void> {
   try {
     await announceRedisServer()
+    if (hasPages()) ensureChromium()
   } catch (error) {
     console.error(error instanceof Error ? error.message : error)
     process.exit(1)
