@@ -307,7 +307,7 @@ function checkLinks(directory: string): void {
     if (!name.endsWith(".md")) continue
     const page = readFileSync(join(directory, name), "utf8")
     for (const [, target] of page.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!) || /^images\//.test(target!)) continue
+      if (/^[a-z]+:/.test(target!) || target!.startsWith("images/")) continue
       count++
       const [path, anchor] = target!.split("#")
       const file = path === "" ? join(directory, name) : resolve(directory, dirname(name), path!)

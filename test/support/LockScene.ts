@@ -1,6 +1,6 @@
 /** Locks as a busy place has them, by several stores that stand for processes: for pictures, and for tests of the page. */
 import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -40,7 +40,7 @@ export const process = (
     return {
       owner,
       provide: (effect) => Effect.provideService(effect, LockStore.LockStore, store),
-      die: Scope.close(scope, Exit.void)
+      die: Effect.provide(Scope.close(scope, Exit.void), quiet)
     }
   })
 

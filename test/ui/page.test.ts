@@ -47,7 +47,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
           1
         )
       }),
-    60_000
+    120_000
   )
 
   it.scoped(
@@ -114,7 +114,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         const other = yield* open(`${address}#key=b`)
         yield* shows(details(other).getByRole("heading", { name: "b", exact: true }))
       }),
-    60_000
+    120_000
   )
 
   it.scoped(
@@ -144,7 +144,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* act(() => page.getByRole("button", { name: "Free by force", exact: true }).click())
         yield* shows(page.getByText("It is free, or the next one has it."))
       }),
-    60_000
+    120_000
   )
 
   it.scoped(
@@ -196,7 +196,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* act(() => page.keyboard.press("Escape"))
         yield* shows(details(page).locator(".stint.freed-by-force"))
       }),
-    60_000
+    120_000
   )
 
   it.scoped(
@@ -219,7 +219,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* server.restart
         yield* shows(page.getByRole("heading", { name: "No locks" }))
       }),
-    60_000
+    120_000
   )
 
   it.scoped(
@@ -241,6 +241,6 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* shows(details(page).locator(".holders").getByText("two:2"))
         yield* shows(details(page).locator(".lane", { hasText: "one:1" }).locator(".stint.expired"))
       }),
-    60_000
+    120_000
   )
 })

@@ -64,7 +64,7 @@ export const decodeTerms = (options: {
 }
 
 /** So many keys that are gone are remembered for those who have not been told yet: the others are told all. */
-const mostGone = 10_000
+const mostGone = 5_000
 
 /** So many events, for the same. */
 const mostEvents = 200
