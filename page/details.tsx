@@ -20,7 +20,7 @@ const waits = ({ pending, pendingCount }: Of, now: number): string => {
     ? ""
     : pendingCount === 1
       ? `One waits${long}.`
-      : `${count(pendingCount)} wait${long}.`
+      : `${count(pendingCount)}\u00A0wait${long}.`
 }
 
 /** What somebody on call wants to know first. */

@@ -44,11 +44,13 @@ const scene = (url: string) =>
     yield* LockScene.holds(web!, read)
     yield* LockScene.holds(three!, read)
     yield* LockScene.holds(four!, ReadWriteLock.writeLock("catalogue"))
-    const jobs = CronJob.run("jobs:mail", { cron: "*/5 * * * * *" })(Effect.sleep("700 millis"))
+    const jobs = CronJob.run("jobs:mail", { cron: "*/10 * * * * *" })(Effect.sleep("700 millis"))
     yield* Effect.forkScoped(web!.provide(jobs))
 
     // what happened to an invoice: passed on, a holder that dies, and one that hangs
-    const ahead = [yield* LockScene.holds(one!, invoice), yield* LockScene.holds(two!, invoice)]
+    const first = yield* LockScene.holds(one!, invoice)
+    yield* pause(1)
+    const ahead = [first, yield* LockScene.holds(two!, invoice)]
     yield* pause(2)
     const third = yield* LockScene.holds(three!, invoice)
     yield* pause(2)
@@ -106,8 +108,9 @@ const program = Effect.gen(function* () {
   yield* Effect.promise(() => page.keyboard.press("Escape"))
   yield* Effect.promise(() => page.emulateMedia({ colorScheme: "light" }))
   yield* take(page, "narrow-light")
-  yield* Effect.promise(() => page.setViewportSize({ width: 1280, height: 800 }))
+  yield* Effect.promise(() => page.setViewportSize({ width: 1100, height: 600 }))
   yield* take(page, "changes")
+  yield* Effect.promise(() => page.setViewportSize({ width: 1100, height: 700 }))
   yield* Effect.promise(() => key.click())
   yield* Effect.promise(() => page.getByRole("button", { name: "Free by force…" }).click())
   yield* Effect.promise(() => page.getByLabel(/Type the key/).fill("invoice:42"))
