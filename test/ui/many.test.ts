@@ -201,7 +201,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* shows(away.getByText("Nothing is known yet"))
         // (a page that is open does not keep it)
         yield* nowhere.signal("SIGINT")
-        expect(yield* nowhere.ended).toBe(130)
+        expect(yield* nowhere.ended).toBe("SIGINT")
         yield* shows(away.getByText("The server of this page does not answer."))
       }),
     120_000

@@ -108,6 +108,19 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         }
         yield* act(() => page.keyboard.press("Escape"))
         yield* hides(details(page))
+        // nothing is cut off at the side
+        for (const width of [320, 940, 941, 1081, 1280, 1920]) {
+          yield* act(() => page.setViewportSize({ width, height: 780 }))
+          const beyond = yield* act(() =>
+            page.evaluate<number>(
+              `new Promise((tell) => requestAnimationFrame(() => requestAnimationFrame(() => {
+                const list = document.querySelector(".list")
+                tell(list.scrollWidth - list.clientWidth)
+              })))`
+            )
+          )
+          expect([width, beyond]).toEqual([width, 0])
+        }
         yield* act(() => page.setViewportSize({ width: 390, height: 780 }))
         expect(yield* violations(page)).toEqual([])
         // what is looked at can be passed on
