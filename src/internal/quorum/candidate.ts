@@ -29,9 +29,7 @@ import {
   type Grant,
   Granted,
   Impossible,
-  Joining,
   keptMillis,
-  Lost,
   type ScheduledCall,
   Unavailable
 } from "../engine.js"
