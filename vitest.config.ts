@@ -33,6 +33,8 @@ const withOneClient = [
   "maxHold",
   "multiLock",
   "ownership",
+  "quorum",
+  "quorumContract",
   "queueFaults",
   "queueOrder",
   "queueProcesses",

@@ -222,7 +222,14 @@ export const allCapabilities = [
 ] as const
 
 /** Those of a quorum: of several holders at once it promises nothing, and it hands nothing over. */
-const quorumCapabilities = ["look", "keys", "revoke", "tick", "maxHold", "holdAtLeast"] as const
+export const quorumCapabilities = [
+  "look",
+  "keys",
+  "revoke",
+  "tick",
+  "maxHold",
+  "holdAtLeast"
+] as const
 
 type Entry = readonly [
   name: string,

@@ -109,9 +109,9 @@ export class Candidate implements SeatEvents {
     return this.claim.waitMillis - (this.terms.clock.unsafeNow() - this.askedAt)
   }
 
-  /** A node's deadline is far below the ttl. */
+  /** A node's deadline is far below the ttl (unless that is so short that any answer would be late). */
   private get nodeTimeoutMillis(): number {
-    return Math.min(this.terms.nodeTimeoutMillis, keptMillis(this.claim) / 4)
+    return Math.min(this.terms.nodeTimeoutMillis, Math.max(50, keptMillis(this.claim) / 4))
   }
 
   // ---------------------------------------------------------------- what becomes of its seats
@@ -190,6 +190,8 @@ export class Candidate implements SeatEvents {
   private onFirstRefused(first: Seat): void {
     const { leftMillis } = this
     if (!isFailure(first.refusal)) {
+      // (others may know of a later one)
+      if (hasTick(first) && this.seats.some(({ isAsking }) => isAsking)) return
       if (leftMillis <= 0 || hasTick(first)) return this.conclude()
       return first.ask(leftMillis)
     }
@@ -236,11 +238,13 @@ export class Candidate implements SeatEvents {
   }
 
   /** Now and then: who does not answer is given up, and votes that are split are given back. */
-  private tick(): void {
+  private tick(inMillis = this.nodeTimeoutMillis * (1 + Math.random() / 2)): void {
     const { clock } = this.terms
     this.timer?.cancel()
-    const at = clock.unsafeNow() + this.nodeTimeoutMillis * (1 + Math.random() / 2)
+    const at = clock.unsafeNow() + inMillis
     this.timer = clock.unsafeSchedule(at, () => {
+      // this process was stopped or busy: the answers may be here already, unread
+      if (clock.unsafeNow() - at > 20) return this.tick(5)
       this.tick()
       this.inOneStep(() => this.onTick())
     })

@@ -20,19 +20,21 @@ export class Identities {
     private readonly terms: Terms
   ) {}
 
+  /** Asks those who have not said it: beside a claim, so that this takes no time of its own. */
+  ask(): void {
+    for (const node of this.nodes) this.askOne(node)
+    if (this.isBegun) return
+    this.isBegun = true
+    const { clock, nodeTimeoutMillis } = this.terms
+    clock.unsafeSchedule(clock.unsafeNow() + nodeTimeoutMillis, () => this.known())
+  }
+
   /**
-   * Calls back with what is wrong. The first calls wait until all nodes have said who they are, or have not
+   * Calls back with what is wrong. The first claims wait until all nodes have said who they are, or have not
    * for a time; a node that was away is asked again beside a later one.
    */
   whenKnown(onKnown: (mistake: Mistake | undefined) => void): Forget {
-    for (const node of this.nodes) this.ask(node)
-    if (!this.isBegun) {
-      this.isBegun = true
-      const { clock, nodeTimeoutMillis } = this.terms
-      clock.unsafeSchedule(clock.unsafeNow() + nodeTimeoutMillis, () => this.known())
-    }
-    if (this.asking.size === 0) this.known()
-    if (this.isKnown) {
+    if (this.isKnown || this.asking.size === 0) {
       onKnown(this.mistake)
       return () => {}
     }
@@ -47,7 +49,7 @@ export class Identities {
     for (const tell of waiting) tell(this.mistake)
   }
 
-  private ask(node: Node): void {
+  private askOne(node: Node): void {
     if (node.identity !== undefined || this.asking.has(node)) return
     this.asking.add(node)
     node.identify((exit) => {

@@ -64,7 +64,8 @@ export const refusalOf = (
   }
   const busy = ordered.flatMap(({ refusal }) => (refusal instanceof Unavailable ? refusal : []))
   const told = busy.find((one) => one.contention !== nobody)
-  const lastTick = busy.find((one) => one.lastTick !== undefined)?.lastTick
+  const ticks = busy.flatMap((one) => one.lastTick ?? [])
+  const lastTick = ticks.length === 0 ? undefined : Math.max(...ticks)
   const inTheWay = told?.contention ?? contention ?? nobody
   return new Unavailable(claim.key, waitedMillis, inTheWay, lastTick)
 }

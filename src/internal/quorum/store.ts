@@ -101,6 +101,7 @@ export class QuorumStore implements Store {
     let forget: Forget = nothing
     others.add(candidate)
     this.candidates.set(key, others)
+    this.identities.ask()
     candidate.begin()
     return () => {
       others.delete(candidate)
