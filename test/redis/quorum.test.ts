@@ -8,15 +8,7 @@ import * as Option from "effect/Option"
 import { Lock } from "effect-redis-lock"
 import * as RedisQuorum from "../support/RedisQuorum.js"
 import { freshKey } from "../support/stores.js"
-import {
-  failure,
-  FaultProxy,
-  quietly,
-  RedisServer,
-  storeOf,
-  timed,
-  undisturbed
-} from "./support.js"
+import { failure, FaultProxy, quietly, RedisServer, storeOf, timed } from "./support.js"
 
 const { eventually } = RedisServer
 

@@ -18,7 +18,7 @@ const servers = Layer.unwrapScoped(
 )
 
 layer(Layer.merge(servers, quiet), { excludeTestServices: true })("three servers", (it) => {
-  describe.concurrent("keep the contract", () => {
+  describe("keep the contract", () => {
     for (const { effect, name, timeoutMillis } of LockStoreContract.cases({
       capabilities: quorumCapabilities
     })) {
