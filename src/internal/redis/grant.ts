@@ -75,11 +75,14 @@ export class RedisGrant implements Grant {
   ): Forget {
     const { askedMillis, commands, line } = this
     const { nodeKey } = commands
+    const args = this.renewalArgs(askedMillis)
     const call = commands.call(
       this.confirming,
       line.firstKeys(lockProtocol.renewedKeys).concat(nodeKey),
-      this.renewalArgs(askedMillis).concat(String(fencingToken), String(longestTtlMillis)),
-      commands.patience(nodeKey, this.turn.claim.ttlMillis)
+      args.concat(String(fencingToken), String(longestTtlMillis)),
+      commands.patience(nodeKey, this.turn.claim.ttlMillis),
+      // a batch has no place for more
+      args.length > 2
     )
     return call.whenSettled((outcome) => {
       const joining = readJoining(replyOf(outcome))

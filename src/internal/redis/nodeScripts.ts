@@ -58,3 +58,41 @@ return answer
 
 export const confirm = confirming(lock.renew)
 export const confirmBound = confirming(lockScripts.renew)
+
+/**
+ * Several confirmations in one call, of leases without bounds: what is not as simple as that is answered with
+ * nothing, and asked again by itself.
+ *
+ * KEYS: lock, record, marker of each. ARGV: how many; token, ttl, fencing token, longest ttl of each.
+ */
+export const confirmAll = script(
+  "confirmAll",
+  run,
+  `
+local call, answers = redis.pcall, {}
+local ok, this = pcall(run)
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local at, by = string.match(call('GET', KEYS[3]) or '', '^(%d+) (%x+)$')
+local counts = ok and by == this and tonumber(at) <= now
+local k, a = 0, 1
+for i = 1, tonumber(ARGV[1]) do
+  local answer, ttl = false, tonumber(ARGV[a + 2])
+  if counts and at + ARGV[a + 4] <= now and call('GET', KEYS[k + 1]) == ARGV[a + 1] then
+    local left, known = call('PTTL', KEYS[k + 1]), call('GET', KEYS[k + 2])
+    local last, claim
+    if type(known) == 'string' then last, claim = string.match(known, '^(%d+) (.*)$') end
+    if last and type(left) == 'number' and left <= ttl and call('PEXPIRE', KEYS[k + 1], ttl) == 1 then
+      local raised = tonumber(last) >= tonumber(ARGV[a + 3])
+      if not raised then
+        raised = call('SET', KEYS[k + 2], ARGV[a + 3] .. ' ' .. claim, 'EX', 86400).ok
+      end
+      if raised then answer = 1 end
+    end
+  end
+  answers[i] = answer
+  k, a = k + 3, a + 4
+end
+return answers
+`
+)
