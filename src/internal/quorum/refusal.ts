@@ -49,7 +49,8 @@ export const refusalOf = (
   const fail = (detail: string, transient: boolean, cause?: unknown) =>
     new StoreFailure("acquire", claim.key, detail, transient, cause)
   if (failed.length > length - majority) {
-    const details = failed.map(({ failure, node }) => `Node ${node.number}: ${failure.detail}`)
+    const byNumber = failed.sort((one, other) => one.node.number - other.node.number)
+    const details = byNumber.map(({ failure, node }) => `Node ${node.number}: ${failure.detail}`)
     return fail(
       `Of ${length} nodes ${length - failed.length} answered, and ${majority} must. ${details.join(" ")}`,
       failed.some(({ failure }) => failure.transient),
