@@ -15,8 +15,8 @@ import { dirname, join } from "node:path"
 import { pathToFileURL } from "node:url"
 
 const nodes = 5
-const rounds = 5
-const seconds = 1
+const rounds = 9
+const seconds = 2
 const ttl = 10_000
 const contenders = ["redlock", "effect-redis-lock"]
 

@@ -143,7 +143,13 @@ inline deliver(t, n) {
 			:: else -> last[n] = max(last[n], fence[t])
 			fi;
 			has[at(t,n)] = (phase[t] == OVER -> 0 : 2)
-		:: else -> has[at(t,n)] = 0
+		:: else ->
+			/* it does not count: what it has granted is given back */
+			has[at(t,n)] = 0;
+			if
+			:: owner[n] == t + 1 && !crashed[t] -> under[at(t,n)] = RELEASE
+			:: else -> skip
+			fi
 		fi;
 		if
 		:: phase[t] == OVER && undo[at(t,n)] -> under[at(t,n)] = RELEASE
