@@ -224,8 +224,7 @@ inline emptied(n) {
 active proctype world() {
 	byte t; byte n; byte other;
 	/* what was granted before */
-	if :: last[0] = 0 :: last[0] = 1 fi;
-	if :: last[1] = 0 :: last[1] = 1 fi;
+	last[0] = 1;
 	do
 	:: atomic {
 		/* any claim, any node */

@@ -471,7 +471,7 @@ const leftIn = (
   Effect.gen(function* () {
     const left: Array<string> = []
     for (const key of yield* server.dump) {
-      if (/:lock-(record|tick)$/.test(key)) continue
+      if (/:lock-(record|tick|node)$/.test(key)) continue
       const tokens = yield* tokensIn(server, key)
       const living = tokens.filter((token) => !crew.dead.has(storeOf(token)))
       if (living.length > 0) left.push(`${key} with ${living.join(", ")}`)
