@@ -311,7 +311,8 @@ const perform = (
           until: now(),
           fault: step.fault,
           target,
-          forgets: forgets === true ? keys : [],
+          // (what one node of a quorum forgets, the others know)
+          forgets: forgets === true && crew.row.topology !== "quorum" ? keys : [],
           wallAt,
           wallUntil: Date.now()
         })

@@ -8,7 +8,15 @@ import * as Option from "effect/Option"
 import { Lock } from "effect-redis-lock"
 import * as RedisQuorum from "../support/RedisQuorum.js"
 import { freshKey } from "../support/stores.js"
-import { failure, FaultProxy, quietly, RedisServer, storeOf, timed } from "./support.js"
+import {
+  failure,
+  FaultProxy,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  undisturbed
+} from "./support.js"
 
 const { eventually } = RedisServer
 
@@ -223,6 +231,27 @@ describe("of three nodes", () => {
         yield* nothingLeft(servers.slice(0, 2))
       }).pipe(quietly),
     90_000
+  )
+
+  it.live("a free lock takes two round trips to the slowest of the fastest majority", () =>
+    undisturbed(
+      30,
+      Effect.gen(function* () {
+        const { clients } = yield* apart(3, 1)
+        const { proxies, use } = clients[0]!
+        // (connected, and with the scripts)
+        yield* use(Effect.repeatN(Lock.withLock(freshKey())(Effect.void), 2))
+        ;[50, 100, 1_000].forEach((toClient, index) => proxies[index]!.delay({ toClient }))
+        for (const key of Array.from({ length: 6 }, freshKey)) {
+          const askedAt = performance.now()
+          yield* use(
+            Lock.withLock(key)(
+              Effect.sync(() => expect(performance.now() - askedAt).toBeLessThan(2 * 100 + 70))
+            )
+          )
+        }
+      }).pipe(quietly)
+    )
   )
 
   it.scopedLive("what is interrupted on its way leaves nothing at any node", () =>
