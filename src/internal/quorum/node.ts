@@ -47,7 +47,8 @@ export class Node {
 
   /** It has not answered of late, or does not count yet. It is asked all the same, but nobody queues there. */
   get isAway(): boolean {
-    return this.isFailing || this.clock.unsafeNow() < this.joinsAt
+    if (this.isFailing || this.joinsAt === Number.NEGATIVE_INFINITY) return this.isFailing
+    return this.clock.unsafeNow() < this.joinsAt
   }
 
   /** Calls back when it goes away. */
