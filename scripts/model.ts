@@ -1,7 +1,7 @@
 /**
- * Checks the model of the protocol, docs/protocol.pml (of kinds that several can hold, with
- * docs/holders.pml), in all its schedules. Then puts known bugs into it, which the search must find. Exit code 1 if a property does not hold, if a search was cut
- * short, or if a bug was not found.
+ * Checks the models of the protocol in all their schedules: docs/protocol.pml (of kinds that several can
+ * hold, with docs/holders.pml), and docs/quorum.pml. Then puts known bugs into them, which the search must
+ * find. Exit code 1 if a property does not hold, if a search was cut short, or if a bug was not found.
  *
  *   npm run model
  *   npm run model -- --only semaphore
@@ -16,6 +16,8 @@ interface Check {
   readonly name: string
   /** What Spin's preprocessor is told: the size of the world, and the mistake. */
   readonly define: Readonly<Record<string, string | number>>
+  /** Default: protocol.pml. */
+  readonly model?: string
 }
 
 interface Result {
@@ -28,7 +30,8 @@ interface Result {
 
 const { values } = parseArgs({ options: { only: { type: "string", default: "" } } })
 const docs = join(import.meta.dirname, "../docs")
-const model = join(docs, "protocol.pml")
+const protocol = join(docs, "protocol.pml")
+const quorum = join(docs, "quorum.pml")
 
 const back = { N: 2, TTL: 2, SHORT: 1, WINDOW: 1, BACK: 1, RESTART: 0, REPEAT: 0, TRY: 0 }
 const timely = { TIMELY: 1, LATE: 0 }
@@ -51,6 +54,8 @@ const latePass = {
 /** Three clients of what several can hold: of what can go wrong, they start anew, and nothing else. */
 const three = { N: 3, TTL: 2, WINDOW: 1, LATE: 0, PASS: 0, TRY: 0, REPEAT: 0 }
 const threeInTime = { N: 3, ...timely, PASS: 0, TRY: 0, REPEAT: 0, BOUND: 10 }
+/** Of a quorum: a lease is not renewed, and a ttl is one tick. */
+const once = { TTL: 1, RENEW: 0, CRASHES: 0 }
 /** Two clients: commands come twice, late, or from a connection that was given up. */
 const two = { N: 2, TTL: 2, WINDOW: 1 }
 
@@ -110,12 +115,27 @@ const checks: ReadonlyArray<Check> = [
   {
     name: "readers and writers, a writer and 2 readers in time: exclusion, in order, and no client waits for more than 10 ticks",
     define: { ...threeInTime, LIMIT: 3, S0: 3, DOWNGRADE: 1, FAULTS: 0 }
+  },
+  {
+    name: "quorum of three, 2 clients, commands that come late, and a node that comes back empty: one holder, in the order of the fencing tokens, and nothing is left behind",
+    define: once,
+    model: quorum
+  },
+  {
+    name: "quorum of three, 2 clients of which one can stop for ever, commands that come late: the same",
+    define: { ...once, EMPTY: 0, CRASHES: 1 },
+    model: quorum
   }
 ]
 
 const planted = (name: string, BUG: string, define: Check["define"] = { N: 2 }): Check => ({
   name,
   define: { ...define, BUG }
+})
+const ofQuorum = (name: string, BUG: string, define: Check["define"] = {}): Check => ({
+  name: `quorum: ${name}`,
+  define: { ...once, EMPTY: 0, BUG, ...define },
+  model: quorum
 })
 const waiting = { N: 2, ...timely, BOUND: 10 }
 const places = { N: 2, ...place, ...timely, RESTART: 0, BOUND: 10 }
@@ -199,7 +219,12 @@ const mistakes: ReadonlyArray<Check> = [
     S0: 2,
     DOWNGRADE: 1,
     PASS: 0
-  })
+  }),
+  ofQuorum("the fencing token is not written back", "noWriteBack"),
+  ofQuorum("a node that comes back empty votes at once", "noMarker", { EMPTY: 1 }),
+  ofQuorum("a minority is enough", "minority"),
+  ofQuorum("what is granted late is not given back", "lateStays"),
+  ofQuorum("the clock of a node that comes back empty is behind", "0", { EMPTY: 1, CLOCKS: 0 })
 ]
 
 const run = (cwd: string, command: string, args: ReadonlyArray<string>): string => {
@@ -243,7 +268,7 @@ const ensureTools = (): void => {
   process.exit(1)
 }
 
-const search = ({ define }: Check): Result => {
+const search = ({ define, model = protocol }: Check): Result => {
   const dir = mkdtempSync(join(tmpdir(), "lock-model-"))
   try {
     const world = Object.entries(define).map(([name, value]) => `-D${name}=${value}`)
@@ -284,7 +309,9 @@ const report = (
 
 ensureTools()
 const lines = (file: string) => readFileSync(join(docs, file), "utf8").split("\n").length
-console.log(`${lines("protocol.pml") + lines("holders.pml")} lines of model\n`)
+console.log(
+  `${lines("protocol.pml") + lines("holders.pml") + lines("quorum.pml")} lines of model\n`
+)
 const chosen = (list: ReadonlyArray<Check>) => list.filter(({ name }) => name.includes(values.only))
 
 const hold = report("checked", chosen(checks), ({ errors, isWhole }) =>

@@ -28,6 +28,8 @@ export * as MemoryLockStore from "./MemoryLockStore.js"
 /** @since 0.1.0 */
 export * as MultiLock from "./MultiLock.js"
 /** @since 0.1.0 */
+export * as QuorumLockStore from "./QuorumLockStore.js"
+/** @since 0.1.0 */
 export * as ReadWriteLock from "./ReadWriteLock.js"
 /** @since 0.1.0 */
 export * as RedisLockStore from "./RedisLockStore.js"

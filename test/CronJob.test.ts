@@ -24,7 +24,15 @@ import {
 } from "effect-redis-lock"
 import { it as vitest } from "vitest"
 import { collecting, impossible, storeError } from "./support/background.js"
-import { controlled, freshKey, lateAtFirst, lose, quiet, storesOf } from "./support/stores.js"
+import {
+  controlled,
+  freshKey,
+  kindsOf,
+  lateAtFirst,
+  lose,
+  quiet,
+  storesOf
+} from "./support/stores.js"
 
 // ---------------------------------------------------------------- helpers
 
@@ -63,7 +71,7 @@ const underTestClock = <A, E>(
 
 // ---------------------------------------------------------------- tests
 
-describe.each(storesOf("lock"))("%s", (_, rawStore) => {
+describe.each(storesOf("lock"))("%s", (_, rawStore, capabilities) => {
   layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("a job", (it) => {
     it.scoped("of several processes is run once for each tick, with its time and its lease", () =>
       Effect.gen(function* () {
@@ -154,6 +162,7 @@ describe.each(storesOf("lock"))("%s", (_, rawStore) => {
         )
         // what is used otherwise
         error = undefined
+        if (!kindsOf(capabilities).includes("semaphore")) return
         const other = freshKey()
         const refused = yield* Semaphore.withPermits(other, { limit: 1 })(
           Effect.flip(CronJob.run(other, { cron: everySecond })(Effect.void))

@@ -28,7 +28,7 @@ import {
   lose,
   quiet,
   StoreControls,
-  stores,
+  everyStore,
   untilAsked
 } from "./support/stores.js"
 import { undisturbed } from "./redis/support.js"
@@ -61,7 +61,7 @@ const isPending = (fiber: Fiber.Fiber<unknown, unknown>) =>
 
 class Tariff extends Context.Tag("test/Tariff")<Tariff, number>() {}
 
-describe.concurrent.each(stores)("%s", (_, rawStore, capabilities) => {
+describe.concurrent.each(everyStore)("%s", (_, rawStore, capabilities) => {
   const store = Layer.merge(rawStore, quiet)
 
   // -------------------------------------------------------------- the store itself

@@ -20,11 +20,11 @@ import {
   freshKey,
   quiet,
   StoreControls,
-  stores,
+  everyStore,
   untilAsked
 } from "./support/stores.js"
 
-describe.each(stores)("%s", (_, rawStore) => {
+describe.each(everyStore)("%s", (_, rawStore) => {
   const store = Layer.merge(rawStore, quiet)
 
   layer(store, { excludeTestServices: true })("timeouts and retries", (it) => {

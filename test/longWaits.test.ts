@@ -6,7 +6,7 @@ import * as FiberRef from "effect/FiberRef"
 import * as Logger from "effect/Logger"
 import * as Metric from "effect/Metric"
 import { Lock, LockStore } from "effect-redis-lock"
-import { expectFree, freshKey, quiet, stores } from "./support/stores.js"
+import { everyStore, expectFree, freshKey, quiet } from "./support/stores.js"
 
 const waiting = (lock: string) =>
   Effect.map(Metric.snapshot, (pairs) => {
@@ -18,7 +18,7 @@ const waiting = (lock: string) =>
     return (found?.metricState as { readonly value?: number } | undefined)?.value
   })
 
-describe.each(stores)("%s", (_, store) => {
+describe.each(everyStore)("%s", (_, store) => {
   layer(store, { excludeTestServices: true })("a long wait", (it) => {
     it.scoped("that ends when the next warning is due ends without it", () =>
       Effect.gen(function* () {

@@ -100,6 +100,20 @@ const kindNames: Record<Kind, string> = {
   readWriteLock: "read-write lock"
 }
 
+/** Of a store that keeps all of a key in one place. */
+export const allCapabilities: ReadonlySet<Capability> = new Set([
+  "semaphore",
+  "readWriteLock",
+  "reshare",
+  "look",
+  "keys",
+  "revoke",
+  "maxHold",
+  "holdAtLeast",
+  "tick",
+  "handOver"
+])
+
 /** What the claim needs, and a store with these capabilities does not have. */
 export const lacking = (
   claim: Pick<Claim, "kind" | "adopt" | "holdAtLeastMillis" | "maxHoldMillis" | "tick">,
@@ -132,14 +146,9 @@ export const tickKeptMillis = (claim: Claim): number => claim.tickKeptMillis ?? 
 export const notCapable = (
   operation: LockStoreOperation,
   key: string | undefined,
-  needed: Capability
-): StoreFailure =>
-  new StoreFailure(
-    operation,
-    key,
-    `This store has no ${needed}: it is not among its capabilities.`,
-    false
-  )
+  needed: Capability,
+  why = "it is not among its capabilities."
+): StoreFailure => new StoreFailure(operation, key, `This store has no ${needed}: ${why}`, false)
 
 export const cannotHandOver = (key: string, why: string): StoreFailure =>
   new StoreFailure("handOver", key, `The lease cannot be handed over. ${why}`, false)
@@ -187,6 +196,12 @@ export type RenewExit =
 
 export type OwnershipExit = "Ours" | NotOurs | StoreFailure | Died
 
+/** Of a node of a quorum that was started, or emptied, a short time ago: it counts after so many ms. */
+export class Joining {
+  readonly _tag = "Joining"
+  constructor(readonly leftMillis: number) {}
+}
+
 /** How not to be called back. */
 export type Forget = () => void
 
@@ -210,6 +225,18 @@ export interface Grant {
    */
   release(since: number, onExit: (exit: OwnershipExit) => void, unused?: boolean): void
   readonly reshare?: ((share: number, onExit: (exit: RenewExit) => void) => Forget) | undefined
+  /**
+   * Of a store that can be a node of a quorum: a renewal which also sees to it that every later grant of the
+   * key has a greater fencing token than that. A node that may have forgotten leases answers `Joining`, and
+   * renews nothing, until the longest ttl of the quorum is over.
+   */
+  readonly confirm?:
+    | ((
+        fencingToken: number,
+        longestTtlMillis: number,
+        onExit: (exit: RenewExit | Joining) => void
+      ) => Forget)
+    | undefined
   /** Calls back in its time, also where there is no answer. */
   readonly handOver?: ((onExit: (exit: RenewExit) => void) => Forget) | undefined
   whenLost(listener: (reason: NotOurs) => void): void
@@ -266,6 +293,13 @@ export interface Store {
   /** See `LockStore.identity`. */
   readonly identity?: string
   readonly capabilities: ReadonlySet<Capability>
+  /** See `LockStore.whyNot`. */
+  readonly whyNot?: ((needed: Capability) => string | undefined) | undefined
+  /**
+   * Of a store that can be a node of a quorum: says which server it is, by a name that no other one has. Its
+   * grants have `confirm`.
+   */
+  readonly identify?: ((onExit: OnAnswer<string>) => Forget) | undefined
   /**
    * When it last had an answer; while a part of its servers owes some, of that part. Absent: it has none to
    * wait for.

@@ -11,6 +11,7 @@ import * as Changes from "../support/Changes.js"
 import * as Failover from "../support/Failover.js"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisCluster from "../support/RedisCluster.js"
+import * as RedisQuorum from "../support/RedisQuorum.js"
 import * as RedisSentinel from "../support/RedisSentinel.js"
 import * as RedisServer from "../support/RedisServer.js"
 import { type Event, now } from "./History.js"
@@ -170,6 +171,17 @@ const stand = (row: Row): Effect.Effect<Standing, never, Scope.Scope> =>
           serverOf: cluster.nodeOf,
           cluster,
           standby: Failover.ofCluster(cluster)
+        }
+      }
+      case "quorum": {
+        const servers = yield* RedisQuorum.make(3, { args })
+        yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
+        return {
+          ...nothing,
+          servers,
+          masters: Effect.succeed(servers),
+          addresses: servers.map(({ host, port }) => ({ host, port })),
+          serverOf: () => Effect.succeed(servers[0]!)
         }
       }
       case "sentinel": {

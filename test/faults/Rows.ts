@@ -17,6 +17,7 @@ import {
   type LockError,
   MemoryLockStore,
   MultiLock,
+  QuorumLockStore,
   ReadWriteLock,
   RedisLockStore,
   Semaphore
@@ -455,13 +456,13 @@ export const job: Kind = {
 // rows
 // -----------------------------------------------------------------------------
 
-export type Topology = "none" | "redis" | "redis behind proxies" | "cluster" | "sentinel"
+export type Topology = "none" | "redis" | "redis behind proxies" | "cluster" | "sentinel" | "quorum"
 
 /** Where a worker finds its store. */
 export interface Place {
   /** Of one Redis, or of the worker's own proxy to it. */
   readonly url: string
-  /** Of a Cluster's nodes, or of the Sentinels. */
+  /** Of a Cluster's nodes, of the Sentinels, or of the nodes of a quorum. */
   readonly addresses: ReadonlyArray<{ readonly host: string; readonly port: number }>
 }
 
@@ -590,6 +591,24 @@ const sentinelClient: Row = {
     onClient(() => new Redis({ sentinels: [...addresses], name: "mymaster" }))
 }
 
+/**
+ * Of three nodes one at a time has a fault. It may forget everything: it comes back empty, and with another
+ * one's leases in what it had saved.
+ */
+const quorum: Row = {
+  ...direct,
+  name: "mutex, quorum of three",
+  topology: "quorum",
+  layer: ({ addresses }) =>
+    QuorumLockStore.layer({
+      nodes: addresses.map(({ host, port }) =>
+        RedisLockStore.layer({ url: `redis://${host}:${port}` })
+      ),
+      longestTtl: "5 seconds"
+    }),
+  without: ["readonly"]
+}
+
 const memory: Row = {
   ...direct,
   name: "mutex in memory",
@@ -648,12 +667,13 @@ export const rows: ReadonlyArray<Row> = [
   clusterClient,
   sentinel,
   sentinelClient,
+  quorum,
   memory,
   ...[proxied, strict, direct, cluster, clusterClient, sentinel, memory].map(withPermits),
   ...[proxied, strict, direct, cluster, sentinel, sentinelClient, memory].map(withReaders),
-  ...[proxied, direct, cluster, clusterClient, sentinel, memory].map(ofSeveral),
-  ...[proxied, direct, cluster, sentinel, memory].map(ofLeaders),
-  ...[proxied, direct, cluster, sentinel, memory].map(ofJobs),
+  ...[proxied, direct, cluster, clusterClient, sentinel, quorum, memory].map(ofSeveral),
+  ...[proxied, direct, cluster, sentinel, quorum, memory].map(ofLeaders),
+  ...[proxied, direct, cluster, sentinel, quorum, memory].map(ofJobs),
   ...[proxied, direct, memory].map(onEffect4),
   ...[proxied, direct].map(onBoth),
   ...[withPermits(proxied), withReaders(proxied), ofSeveral(proxied)].map(onBoth)

@@ -311,7 +311,8 @@ const perform = (
           until: now(),
           fault: step.fault,
           target,
-          forgets: forgets === true ? keys : [],
+          // (what one node of a quorum forgets, the others know)
+          forgets: forgets === true && crew.row.topology !== "quorum" ? keys : [],
           wallAt,
           wallUntil: Date.now()
         })
@@ -471,7 +472,7 @@ const leftIn = (
   Effect.gen(function* () {
     const left: Array<string> = []
     for (const key of yield* server.dump) {
-      if (/:lock-(record|tick)$/.test(key)) continue
+      if (/:lock-(record|tick|node)$/.test(key)) continue
       const tokens = yield* tokensIn(server, key)
       const living = tokens.filter((token) => !crew.dead.has(storeOf(token)))
       if (living.length > 0) left.push(`${key} with ${living.join(", ")}`)

@@ -78,6 +78,12 @@ const shortForm: ReadonlyArray<{
     crews: 1,
     seeds: []
   },
+  {
+    row: "mutex, quorum of three",
+    scripts: ["calm and patient", "killed: the holder", "restart", "flushall", "redis stopped"],
+    crews: 1,
+    seeds: [9]
+  },
   { row: "mutex in memory", scripts: [""], crews: 1, seeds: [8] },
   {
     row: "semaphore, one Redis through proxies",

@@ -276,6 +276,7 @@ interface Internals {
       readonly foreignKeys: { readonly size: number }
     }
   }
+  readonly nodes?: ReadonlyArray<{ readonly store: Internals }>
 }
 
 /** What a store keeps of keys that nobody holds or waits for. */
@@ -399,7 +400,9 @@ const program = Effect.gen(function* () {
   }
   process.on("message", obey)
   process.on("disconnect", () => process.exit())
-  const { around } = inside<Internals>(store)
+  const engine = inside<Internals>(store)
+  // (of a quorum: as its first node knows it)
+  const { around } = engine.nodes?.[0]?.store ?? engine
   if (around === undefined && row.topology !== "none")
     return yield* Effect.dieMessage("no store id")
   tell({ _tag: "Ready", storeId: around?.storeId ?? "nothing in Redis" })

@@ -36,6 +36,7 @@ const rooms: Record<string, (of: string) => boolean> = {
   common: () => false,
   lease: (of) => room(of) === "common",
   memory: (of) => room(of) === "common",
+  quorum: (of) => room(of) === "common",
   redis: (of) => room(of) === "common" || of === "ioredis"
 }
 

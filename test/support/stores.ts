@@ -23,6 +23,7 @@ import {
   LockError,
   LockStore,
   MemoryLockStore,
+  QuorumLockStore,
   RedisLockStore
 } from "effect-redis-lock"
 import * as Changes from "./Changes.js"
@@ -198,6 +199,14 @@ export const redis: Layer.Layer<
   )
 ).pipe(Layer.provideMerge(RedisServer.layer()))
 
+/** Of three stores in memory. */
+export const quorum: Layer.Layer<LockStore.LockStore | StoreControls> = withControls(
+  QuorumLockStore.layer({
+    nodes: [MemoryLockStore.layer, MemoryLockStore.layer, MemoryLockStore.layer],
+    longestTtl: "1 hour"
+  })
+)
+
 /** All that there are. */
 export const allCapabilities = [
   "semaphore",
@@ -212,15 +221,32 @@ export const allCapabilities = [
   "handOver"
 ] as const
 
-export const stores: ReadonlyArray<
-  readonly [
-    name: string,
-    store: Layer.Layer<LockStore.LockStore | StoreControls, LockError.LockStoreError>,
-    capabilities: ReadonlyArray<LockStore.Capability>
-  ]
-> = [
+/** Those of a quorum: of several holders at once it promises nothing, and it hands nothing over. */
+export const quorumCapabilities = [
+  "look",
+  "keys",
+  "revoke",
+  "tick",
+  "maxHold",
+  "holdAtLeast"
+] as const
+
+type Entry = readonly [
+  name: string,
+  store: Layer.Layer<LockStore.LockStore | StoreControls, LockError.LockStoreError>,
+  capabilities: ReadonlyArray<LockStore.Capability>
+]
+
+/** Those that keep all kinds of locks. */
+export const stores: ReadonlyArray<Entry> = [
   ...(isOlderClient ? [] : [["memory", memory, allCapabilities] as const]),
   ["redis", redis, allCapabilities]
+]
+
+/** And those that do not. */
+export const everyStore: ReadonlyArray<Entry> = [
+  ...stores,
+  ...(isOlderClient ? [] : [["quorum", quorum, quorumCapabilities] as const])
 ]
 
 /** What a store with those capabilities keeps claims of. */
@@ -233,7 +259,7 @@ export const kindsOf = (
 
 /** Those that keep claims of that kind. */
 export const storesOf = (kind: LockStore.Kind) =>
-  stores.filter(([, , capabilities]) => kindsOf(capabilities).includes(kind))
+  everyStore.filter(([, , capabilities]) => kindsOf(capabilities).includes(kind))
 
 let keys = 0
 

@@ -48,7 +48,9 @@ const durations: ReadonlySet<string> = new Set([
   "warnAfter",
   "every",
   "maxHold",
-  "holdAtLeast"
+  "holdAtLeast",
+  "longestTtl",
+  "nodeTimeout"
 ])
 
 export const show = (value: unknown): string => {
@@ -112,6 +114,29 @@ export const notAllInOne = (keys: ReadonlyArray<string>): string => {
   const all = JSON.stringify(keys)
   return `Impossible lock option keys: ${all.length > 200 ? `${all.slice(0, 200)}…` : all}. With reentrant: true, inner code shares the lease that its fiber has, and that has some of these keys and not all of them: it would wait for itself for ever. Take all of them outside, in one MultiLock.`
 }
+
+/** Says what is wrong with the nodes of a quorum, or nothing. */
+export const checkNodes = (nodes: unknown): string | undefined => {
+  const why = "A quorum needs an odd number of nodes, and at least 3:"
+  if (!Array.isArray(nodes)) return impossible("nodes", nodes, "It must be an array of layers.")
+  const { length } = nodes
+  if (length < 3) {
+    return impossible("nodes", length, `${why} fewer cannot lose one and have a majority left.`)
+  }
+  return length % 2 === 1
+    ? undefined
+    : impossible(
+        "nodes",
+        length,
+        `${why} one more than ${length - 1} can fail, and no more may do so.`
+      )
+}
+
+/** Says what is wrong with a time of a quorum, or nothing. */
+export const checkQuorumTime = (option: string, millis: number): string | undefined =>
+  Number.isSafeInteger(Math.floor(millis)) && millis >= minTtl
+    ? undefined
+    : impossible(option, millis, `It must be a finite duration of at least ${minTtl} ms.`)
 
 /** Says what is wrong with a flag, or nothing. */
 export const checkFlag = (option: string, value: unknown): string | undefined =>

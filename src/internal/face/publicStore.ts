@@ -127,6 +127,7 @@ class PublicStore extends Opaque implements Public.LockStore {
   readonly clock: Public.LockClock
   readonly capabilities: ReadonlySet<Public.Capability>
   readonly identity: string | undefined
+  readonly whyNot: Public.LockStore["whyNot"]
   readonly acquire: Public.LockStore["acquire"]
   readonly look?: NonNullable<Public.LockStore["look"]>
   readonly keys?: NonNullable<Public.LockStore["keys"]>
@@ -140,6 +141,7 @@ class PublicStore extends Opaque implements Public.LockStore {
     this.clock = store.clock
     this.capabilities = store.capabilities
     this.identity = store.identity
+    this.whyNot = store.whyNot
     this.acquire = (claim, restore) =>
       asked(
         (onExit: (exit: Engine.AcquireExit) => void) => store.acquire(engineClaim(claim), onExit),

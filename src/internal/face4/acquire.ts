@@ -275,7 +275,7 @@ export const withLease = <L extends HeldLease, A, E, R, E2>(
   const acquisition = new Acquisition(key, share, resolved, store, caller)
   const needed = lacking(acquisition, store.capabilities)
   if (needed !== undefined) {
-    return Effect.fail(lockStoreError(notCapable("acquire", key, needed)))
+    return Effect.fail(lockStoreError(notCapable("acquire", key, needed, store.whyNot?.(needed))))
   }
   return Effect.catchCause(acquisition.take(use, caller), (cause) =>
     acquisition.failed<A, E, A, E2>(cause, orElse)

@@ -18,7 +18,10 @@ const asking = <A>(
   Effect.flatMap(LockStore, (store): Effect.Effect<A, LockStoreError> => {
     if (impossible !== undefined) return defect(impossible)
     const asked = store.capabilities?.has(operation) === true ? ask(store) : undefined
-    return asked ?? Effect.fail(lockStoreError(notCapable(operation, key, operation)))
+    return (
+      asked ??
+      Effect.fail(lockStoreError(notCapable(operation, key, operation, store.whyNot?.(operation))))
+    )
   })
 
 export const lookAt = (

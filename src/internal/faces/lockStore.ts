@@ -167,6 +167,8 @@ export interface LockStore {
   readonly defaults?: Defaults | undefined
   /** What it can do beyond plain locks. Absent: nothing. */
   readonly capabilities?: ReadonlySet<Capability> | undefined
+  /** Why it has not that capability, as the end of a sentence for people. Absent: there is nothing to say. */
+  readonly whyNot?: ((needed: Capability) => string | undefined) | undefined
   /**
    * Takes the lease, waiting for it as long as the claim says.
    *

@@ -39,7 +39,7 @@ export class Holding extends Link implements Ranked {
 
   constructor(
     readonly token: string,
-    readonly fencingToken: number,
+    public fencingToken: number,
     readonly claim: Claim,
     readonly since: number
   ) {

@@ -19,6 +19,7 @@ import {
   type Forget,
   type Grant,
   Granted,
+  type Joining,
   type LockClock,
   type LockStoreOperation,
   type Look,
@@ -114,6 +115,10 @@ export class FaultyStore implements Store {
 
   revoke(key: string, fencingToken: number, onExit: OnAnswer<boolean>): Forget {
     return this.ask("revoke", key, (tell) => this.inner.revoke(key, fencingToken, tell), onExit)
+  }
+
+  identify(onExit: OnAnswer<string>): Forget {
+    return this.ask("acquire", undefined, (tell) => this.inner.identify(tell), onExit)
   }
 
   close(onClosed: () => void): void {
@@ -231,6 +236,16 @@ class FaultyGrant implements Grant {
 
   renew(onExit: (exit: RenewExit) => void): Forget {
     return this.store.ask<RenewExit>("renew", this.key, (tell) => this.grant.renew(tell), onExit)
+  }
+
+  confirm(
+    fencingToken: number,
+    longestTtlMillis: number,
+    onExit: (exit: RenewExit | Joining) => void
+  ): Forget {
+    const ask = (tell: (exit: RenewExit | Joining) => void) =>
+      this.grant.confirm!(fencingToken, longestTtlMillis, tell)
+    return this.store.ask<RenewExit | Joining>("renew", this.key, ask, onExit)
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {

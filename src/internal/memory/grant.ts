@@ -22,6 +22,8 @@ export interface Keeper {
   serve(entry: TimedEntry): void
   /** Ends a lease, and answers whose it was. */
   giveBack(entry: TimedEntry, holding: Holding): "Ours" | NotOurs
+  /** It has that fencing token at least, and later grants have a greater one. */
+  raise(holding: Holding, fencingToken: number): void
   /** Of a grant that did not come to its caller. */
   undoTick(entry: Entry, token: string): void
 }
@@ -48,6 +50,13 @@ export class MemoryGrant implements Returnable {
 
   renew(onExit: (exit: RenewExit) => void): Forget {
     return this.reshare(this.holding.share, onExit)
+  }
+
+  confirm(fencingToken: number, _: number, onExit: (exit: RenewExit) => void): Forget {
+    return this.renew((exit) => {
+      if (exit._tag === "Renewed") this.store.raise(this.holding, fencingToken)
+      onExit(exit)
+    })
   }
 
   verify(onExit: (exit: OwnershipExit) => void): Forget {

@@ -5,7 +5,7 @@
 import { Dictionary } from "../common/dictionary.js"
 import {
   type Adopted,
-  type Capability,
+  allCapabilities,
   type Kind,
   type LockClock,
   type NotOurs,
@@ -42,23 +42,10 @@ import { type Keeper, MemoryGrant } from "./grant.js"
 import { Revoked } from "./revoked.js"
 import { Ticks } from "./ticks.js"
 
-const capabilities: ReadonlySet<Capability> = new Set([
-  "semaphore",
-  "readWriteLock",
-  "reshare",
-  "look",
-  "keys",
-  "revoke",
-  "maxHold",
-  "holdAtLeast",
-  "tick",
-  "handOver"
-])
-
 const nothing = (): void => {}
 
 export class MemoryStore implements Store, Keeper {
-  readonly capabilities = capabilities
+  readonly capabilities = allCapabilities
   private readonly entries = new Dictionary<TimedEntry>()
   private readonly ticks = new Ticks()
   private readonly revoked = new Revoked()
@@ -143,6 +130,12 @@ export class MemoryStore implements Store, Keeper {
     return nothing
   }
 
+  /** (It ends with its process: it cannot come back without leases that it has forgotten.) */
+  identify(onExit: OnAnswer<string>): Forget {
+    onExit(this.identity)
+    return nothing
+  }
+
   close(onClosed: () => void): void {
     this.isClosed = true
     for (const entry of this.entries.values) {
@@ -207,6 +200,11 @@ export class MemoryStore implements Store, Keeper {
     })
   }
 
+  raise(holding: Holding, fencingToken: number): void {
+    holding.fencingToken = Math.max(holding.fencingToken, fencingToken)
+    this.lastFencingToken = Math.max(this.lastFencingToken, fencingToken)
+  }
+
   /** Of a grant that did not come to its caller. */
   undoTick({ key }: Entry, token: string): void {
     this.ticks.undo(key, token)
@@ -216,7 +214,7 @@ export class MemoryStore implements Store, Keeper {
 
   private refusal(claim: Claim): StoreFailure | undefined {
     if (this.isClosed) return closed(claim.key)
-    const needed = lacking(claim, capabilities)
+    const needed = lacking(claim, allCapabilities)
     return needed === undefined ? undefined : notCapable("acquire", claim.key, needed)
   }
 

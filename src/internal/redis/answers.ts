@@ -124,6 +124,12 @@ export const readLastTick = (reply: unknown): number | undefined =>
     ? readNumber(reply[1])
     : undefined
 
+/** Of a node of a quorum that does not count yet: for how many ms. */
+export const readJoining = (reply: unknown): number | undefined =>
+  Array.isArray(reply) && reply.length === 2 && reply[0] === "joining"
+    ? readNumber(reply[1])
+    : undefined
+
 /** Of a heartbeat: the token is neither queued nor granted. */
 export const isNowhere = (reply: unknown): boolean => readNumber(reply) === 0
 

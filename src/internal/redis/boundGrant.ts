@@ -15,6 +15,8 @@ import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { RedisGrant } from "./grant.js"
 import type { Line } from "./line.js"
+import type { Script } from "./lua.js"
+import { confirmBound } from "./nodeScripts.js"
 import type { Turn } from "./tenure.js"
 
 class RedisBoundGrant extends RedisGrant {
@@ -41,18 +43,26 @@ class RedisBoundGrant extends RedisGrant {
     return () => {}
   }
 
-  protected override askForTtl(ttlMillis: number, patienceMillis?: number): Call {
+  protected override get confirming(): Script {
+    return confirmBound
+  }
+
+  protected override renewalArgs(ttlMillis: number): ReadonlyArray<string> {
     const { bounds, commands, line, token } = this
-    const { protocol } = line
     const args = [token, String(ttlMillis)]
     // (what several can hold stands in no record)
-    if (!protocol.several) {
+    if (!line.protocol.several) {
       args.push(this.turn.tenure.mustRecord(ttlMillis, commands.clock.unsafeNow()) ? "1" : "")
     }
-    return commands.call(
+    return args.concat(bounds)
+  }
+
+  protected override askForTtl(ttlMillis: number, patienceMillis?: number): Call {
+    const { protocol } = this.line
+    return this.commands.call(
       protocol.renew,
-      line.firstKeys(protocol.renewedKeys),
-      args.concat(bounds),
+      this.line.firstKeys(protocol.renewedKeys),
+      this.renewalArgs(ttlMillis),
       patienceMillis
     )
   }

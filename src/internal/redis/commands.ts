@@ -7,6 +7,7 @@ import { maxDelay } from "../common/timing.js"
 import { AcknowledgedCall, type Acknowledging, proves } from "./acknowledging.js"
 import { readOwnership } from "./answers.js"
 import { Call } from "./call.js"
+import { nodeKey } from "./layout.js"
 import { alone, canTravelTogether, pack } from "./parcel.js"
 import { Probe } from "./probe.js"
 import { closedMessage, isFinal, isOnItsWay, messageOf } from "./replyErrors.js"
@@ -79,6 +80,11 @@ export class Commands {
   /** The same, of a key as its user names it. */
   routeOfLock(key: string): Route {
     return this.routeOf(this.prefix + key)
+  }
+
+  /** Where it stands since when the server is a node of a quorum. */
+  get nodeKey(): string {
+    return nodeKey(this.prefix)
   }
 
   /** What many callers asked for in this turn of the event loop goes out together. */

@@ -113,6 +113,10 @@ const advice: ReadonlyArray<readonly [RegExp, string]> = [
     "Locks need the server's clock: its scripts must be able to ask TIME. See docs/guarantees.md, Servers."
   ],
   [
+    /^NORUN/,
+    "A node of a quorum needs the server's run_id, to know whether it may have forgotten leases: its scripts must be able to ask INFO server."
+  ],
+  [
     /bad lua script/i,
     "The service checks the text of scripts, and refuses keys with an index that is computed: switch that off (script_check_enable). See docs/guarantees.md, Servers."
   ],

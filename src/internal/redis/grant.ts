@@ -5,6 +5,7 @@ import {
   type Contention,
   type Forget,
   type Grant,
+  Joining,
   type LockStoreOperation,
   notCapable,
   type NotOurs,
@@ -15,11 +16,14 @@ import {
   type StoreFailure
 } from "../engine.js"
 import { validUntil } from "../common/timing.js"
-import { readOwnership } from "./answers.js"
+import { readJoining, readOwnership, replyOf } from "./answers.js"
 import type { Call, Outcome } from "./call.js"
 import type { Commands } from "./commands.js"
 import { storeError } from "./errors.js"
 import type { Line } from "./line.js"
+import type { Script } from "./lua.js"
+import { confirm } from "./nodeScripts.js"
+import { lockProtocol } from "./protocol.js"
 import { Release } from "./release.js"
 import { prolong } from "./semaphoreScripts.js"
 import type { Turn } from "./tenure.js"
@@ -63,16 +67,50 @@ export class RedisGrant implements Grant {
     return call.whenSettled((outcome) => onExit(this.renewed("renew", call, outcome, ttlMillis)))
   }
 
+  /** Of a node of a quorum. */
+  confirm(
+    fencingToken: number,
+    longestTtlMillis: number,
+    onExit: (exit: RenewExit | Joining) => void
+  ): Forget {
+    const { askedMillis, commands, line } = this
+    const { nodeKey } = commands
+    const args = this.renewalArgs(askedMillis)
+    const call = commands.call(
+      this.confirming,
+      line.firstKeys(lockProtocol.renewedKeys).concat(nodeKey),
+      args.concat(String(fencingToken), String(longestTtlMillis)),
+      commands.patience(nodeKey, this.turn.claim.ttlMillis),
+      // a batch has no place for more
+      args.length > 2
+    )
+    return call.whenSettled((outcome) => {
+      const joining = readJoining(replyOf(outcome))
+      if (joining !== undefined) onExit(new Joining(joining))
+      else onExit(this.renewed("renew", call, outcome, askedMillis))
+    })
+  }
+
+  protected get confirming(): Script {
+    return confirm
+  }
+
+  /** What a renewal with room for all that it can say is sent. */
+  protected renewalArgs(ttlMillis: number): ReadonlyArray<string> {
+    const mustRecord = this.turn.tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
+    return mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)]
+  }
+
   protected askForTtl(ttlMillis: number, patienceMillis?: number): Call {
     const { protocol } = this.line
-    const mustRecord = this.turn.tenure.mustRecord(ttlMillis, this.commands.clock.unsafeNow())
+    const args = this.renewalArgs(ttlMillis)
     return this.commands.call(
       protocol.renew,
       this.line.firstKeys(protocol.renewedKeys),
-      mustRecord ? [this.token, String(ttlMillis), "1"] : [this.token, String(ttlMillis)],
+      args,
       patienceMillis,
-      // a batch has no place for that
-      mustRecord
+      // a batch has no place for more
+      args.length > 2
     )
   }
 

@@ -1,4 +1,4 @@
-/** What operators do with a key: they look at it, and free it by force. */
+/** What operators do with a key: they look at it, and free it by force. And which server it is. */
 import { type Forget, type Look, type Page, StoreFailure, type OnAnswer } from "../engine.js"
 import { makeToken } from "../common/token.js"
 import { readDone, replyOf } from "./answers.js"
@@ -7,6 +7,7 @@ import type { LockKeys } from "./layout.js"
 import type { Line } from "./line.js"
 import { readLook } from "./look.js"
 import { look } from "./lookScript.js"
+import { identify } from "./nodeScripts.js"
 import { revoke } from "./revokeScript.js"
 import { readPage, scan, scanArgs } from "./scan.js"
 import type { Surroundings } from "./surroundings.js"
@@ -46,6 +47,17 @@ export class Inspection {
           storeError(commands, "keys", undefined, outcome)
       )
     )
+  }
+
+  /** Which run of a server it is. */
+  identify(onExit: OnAnswer<string>): Forget {
+    const { commands } = this.around
+    // (the key is only where it is sent)
+    const call = commands.call(identify, [commands.nodeKey], [])
+    return call.within(commands.timeoutMillis, (outcome) => {
+      const run = replyOf(outcome)
+      onExit(typeof run === "string" ? run : storeError(commands, "acquire", undefined, outcome))
+    })
   }
 
   /** Whether this request has ended the lease with that fencing token. */

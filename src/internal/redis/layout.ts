@@ -17,7 +17,8 @@ const suffixes = [
   ":lock-holders",
   ":lock-index",
   ":lock-tick",
-  ":lock-revoked"
+  ":lock-revoked",
+  ":lock-node"
 ] as const
 
 /** The lock, the record of its last grant, its queue, what is known of its waiters; see `lua.ts`. */
@@ -70,6 +71,9 @@ export const revokedKey = (clientPrefix: string, prefix: string, key: string): s
 /** Where the last tick stands that was granted. */
 export const tickKey = (clientPrefix: string, prefix: string, key: string): string =>
   companions(clientPrefix, prefix, key)(":lock-tick")
+
+/** Where a node of a quorum notes since when it has not forgotten leases: for all keys of the prefix. */
+export const nodeKey = (prefix: string): string => `${prefix}:lock-node`
 
 /**
  * Which key the name of something in Redis is of, if that says that somebody has the key, or waits for it, or had

@@ -1,6 +1,7 @@
 /** Which calls travel together: what many callers asked for in one turn of the event loop. */
 import type { Call } from "./call.js"
 import type { Script } from "./lua.js"
+import * as node from "./nodeScripts.js"
 import * as scripts from "./scripts.js"
 import * as semaphore from "./semaphoreScripts.js"
 
@@ -22,6 +23,9 @@ const ofLocks: Batch = new Map([
   [scripts.acquire, { keys: [0, 2, 1], args: 3 }]
 ])
 
+/** Of a node of a quorum. */
+const ofNode: Batch = new Map([[node.confirm, { keys: [0, 1, 3], args: 4 }]])
+
 const six = [0, 1, 2, 3, 4, 5]
 const ofSeveral = ({
   acquire,
@@ -37,6 +41,7 @@ const ofSeveral = ({
 const batches: ReadonlyMap<Script, Batch> = new Map([
   [scripts.batch, ofLocks],
   [semaphore.batch, ofSeveral(semaphore)],
+  [node.confirmAll, ofNode],
   [semaphore.readWrite.batch, ofSeveral(semaphore.readWrite)]
 ])
 

@@ -20,7 +20,7 @@ export const messageOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error))
     .replace(inScript, "")
     .replace(whatWasSent, "")
-    .replace(/^ERR (?=NOTIME )/, "")
+    .replace(/^ERR (?=(NOTIME|NORUN) )/, "")
 
 /** In the words of servers, services and proxies. */
 export const runsNoScripts =
@@ -56,7 +56,7 @@ export const isFinal = (error: unknown): boolean => {
   const message = messageOf(error)
   return (
     runsNoScripts.test(message) ||
-    /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|MOVED|NOTIME|The address is that of a Sentinel)|unknown command|no permissions|can't run this command|can't access/i.test(
+    /^(WRONGTYPE|NOPERM|NOAUTH|WRONGPASS|CROSSSLOT|MOVED|NOTIME|NORUN|The address is that of a Sentinel)|unknown command|no permissions|can't run this command|can't access/i.test(
       message
     )
   )

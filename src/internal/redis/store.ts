@@ -2,7 +2,7 @@
 import { Dictionary } from "../common/dictionary.js"
 import {
   type AcquireExit,
-  type Capability,
+  allCapabilities,
   type Claim,
   Granted,
   Impossible,
@@ -47,22 +47,11 @@ import { Tenure, Turn } from "./tenure.js"
 import { contentionOf, tellLimit, Waiter } from "./waiter.js"
 
 type OnExit = (exit: AcquireExit) => void
-type Asked<Member extends "look" | "keys" | "revoke"> = NonNullable<Store[Member]>
+type Asked<Member extends "look" | "keys" | "revoke" | "identify"> = NonNullable<Store[Member]>
 
 export class RedisStore implements Store {
   readonly clock: LockClock
-  readonly capabilities: ReadonlySet<Capability> = new Set([
-    "semaphore",
-    "readWriteLock",
-    "reshare",
-    "look",
-    "keys",
-    "maxHold",
-    "holdAtLeast",
-    "tick",
-    "revoke",
-    "handOver"
-  ])
+  readonly capabilities = allCapabilities
   /** Of each kind: the server says which of them a key is of. */
   private readonly linesOf = {
     lock: new Dictionary<Line>(),
@@ -75,6 +64,7 @@ export class RedisStore implements Store {
   private closed = false
   private readonly around: Surroundings
   private readonly inspection: Inspection
+  readonly identify?: Asked<"identify">
 
   constructor(
     around: Omit<Surroundings, "serverTime" | "doubts" | "ignored" | "revokedKey" | "tickKey">,
@@ -88,6 +78,10 @@ export class RedisStore implements Store {
       ignored: new Set(),
       revokedKey: (key) => revokedKey(this.clientPrefix, prefix, key),
       tickKey: (key) => tickKey(this.clientPrefix, prefix, key)
+    }
+    // (a Cluster forgets leases by the slot, and its masters have no run in common)
+    if (!around.commands.transport.isCluster) {
+      this.identify = (onExit) => this.inspection.identify(onExit)
     }
     this.strays = new Strays(this.around)
     this.inspection = new Inspection(
