@@ -49,10 +49,7 @@ export class QuorumGrant implements Grant, SeatEvents {
     readonly contention: Contention | undefined
   ) {
     this.fencingFloor = fencingToken
-    const first = seats
-      .filter(isConfirmed)
-      .reduce((one, other) => (other.node.number < one.node.number ? other : one))
-    this.token = first.grant!.token
+    this.token = seats.find(isConfirmed)!.grant!.token
     const bounds = seats.flatMap(({ grant, node }) =>
       grant?.holdUntil === undefined ? [] : node.here(grant.holdUntil)
     )
