@@ -165,6 +165,10 @@ export class QuorumGrant implements Grant, SeatEvents {
       if (round !== undefined) this.onAnswered(round)
       return
     }
+    // what the others have is of no use, and who waits there must not wait for its release
+    for (const { grant, node } of this.seats) {
+      grant?.release(node.store.clock.unsafeNow(), () => {}, false)
+    }
     const why = mostCommon(this.reasons)
     if (round === undefined) this.listener?.(why)
     else this.tell({ _tag: "NotOurs", reason: why })
