@@ -269,7 +269,7 @@ export interface HeldEntry {
   readonly incarnation: string | undefined
   readonly isLeft: boolean
   readonly ttlLeftMillis: number | undefined
-  readonly id: string
+  readonly id: string | undefined
 }
 
 export interface PendingEntry {
@@ -278,7 +278,7 @@ export interface PendingEntry {
   readonly limit: number
   readonly waitedMillis: number | undefined
   readonly incarnation: string | undefined
-  readonly id: string
+  readonly id: string | undefined
 }
 
 /** Some of the keys, and where to go on; `undefined`: these were the last. */

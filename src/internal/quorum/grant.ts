@@ -49,10 +49,7 @@ export class QuorumGrant implements Grant, SeatEvents {
     readonly contention: Contention | undefined
   ) {
     this.fencingFloor = fencingToken
-    const first = seats
-      .filter(isConfirmed)
-      .reduce((one, other) => (other.node.number < one.node.number ? other : one))
-    this.token = first.grant!.token
+    this.token = seats.find(isConfirmed)!.grant!.token
     const bounds = seats.flatMap(({ grant, node }) =>
       grant?.holdUntil === undefined ? [] : node.here(grant.holdUntil)
     )
@@ -167,6 +164,10 @@ export class QuorumGrant implements Grant, SeatEvents {
     if (!this.isLost) {
       if (round !== undefined) this.onAnswered(round)
       return
+    }
+    // what the others have is of no use, and who waits there must not wait for its release
+    for (const { grant, node } of this.seats) {
+      grant?.release(node.store.clock.unsafeNow(), () => {}, false)
     }
     const why = mostCommon(this.reasons)
     if (round === undefined) this.listener?.(why)

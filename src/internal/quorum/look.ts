@@ -64,8 +64,8 @@ const together = (looks: ReadonlyArray<Look>, majority: number, atMost: number):
     kind: isInUse ? "lock" : undefined,
     limit: holder && 1,
     inUse: holder === undefined ? 0 : 1,
-    held: holder === undefined ? [] : [holder].slice(0, atMost),
-    pending: pending.slice(0, atMost),
+    held: holder === undefined ? [] : [unnamed(holder)].slice(0, atMost),
+    pending: pending.slice(0, atMost).map(unnamed),
     heldCount: holder === undefined ? 0 : 1,
     pendingCount,
     atMillis: queue.atMillis,
@@ -74,3 +74,9 @@ const together = (looks: ReadonlyArray<Look>, majority: number, atMost: number):
     lastTick: lastOf(looks)
   }
 }
+
+/** Each node has another name for its token: there is none that stays the same. */
+const unnamed = <Entry extends { readonly id: string | undefined }>(entry: Entry): Entry => ({
+  ...entry,
+  id: undefined
+})

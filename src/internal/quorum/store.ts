@@ -133,7 +133,7 @@ export class QuorumStore implements Store {
   }
 
   look(key: string, atMost: number, ended: ReadonlyArray<number>, onExit: OnAnswer<Look>): Forget {
-    return lookAtAll(this.nodes, this.terms, key, atMost, ended, onExit)
+    return lookAtAll(this.inOrder(key), this.terms, key, atMost, ended, onExit)
   }
 
   /** Of one node after the other: `from` is which, how many could not be asked, and where it goes on. */
