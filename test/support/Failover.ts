@@ -197,7 +197,8 @@ export const cluster: Effect.Effect<Group, never, Scope.Scope> = Effect.gen(func
   const stores = (options: RedisLockStore.StoreOptions) => ({
     own: storeOf(RedisLockStore.layerCluster({ nodes: [...addresses], ...options })),
     given: Effect.flatMap(
-      connected(() => new Cluster([...addresses], { slotsRefreshInterval: 500 })),
+      // (who has which slots it asks when a node sends it away or is gone: it stays with one that is silent)
+      connected(() => new Cluster([...addresses])),
       (client) => storeOf(RedisLockStore.layerFromClient(client, options))
     )
   })
