@@ -57,7 +57,9 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
   const text = "\n".repeat(start) + code.join("\n") + "\n"
   const isFor4 = text.includes(`"${effect4}`)
   writeFileSync(join(outDir, isFor4 ? "effect4" : "", name), text)
-  if (!isFor4 && document.endsWith(".md") && !hasOtherForm(document, start)) {
+  // (the module that is for Effect 3 alone)
+  const isFor3 = text.includes(`"effect-redis-lock/LockInspectorHttp"`)
+  if (!isFor4 && !isFor3 && document.endsWith(".md") && !hasOtherForm(document, start)) {
     writeFor4(`as-4.${name}`, document, text)
   }
 }
