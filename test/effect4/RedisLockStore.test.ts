@@ -4,7 +4,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import { Lock, RedisLockStore } from "effect-redis-lock/effect4"
 import { Redis } from "ioredis"
@@ -263,6 +265,27 @@ it("layer and layerFromClient say the same of their options, as a LockStoreError
           transient: false
         })
         expect(error.message).toContain("Impossible option localHandoff: -1 second.")
+      }
+    })
+  ))
+
+it("what is answered while a fiber yields is heard", () =>
+  run(
+    Effect.gen(function* () {
+      const server = yield* redisServer()
+      const { use } = yield* storeOf(RedisLockStore.layer({ url: server.url, defaults: { ttl } }))
+      const rounds = Effect.forEach([1, 2, 3], (round) =>
+        Effect.flatMap(
+          Lock.withLock("k")((lease) => Effect.as(lease.verify, round)),
+          (done) => Effect.scoped(Effect.as(Lock.acquire("k"), done))
+        )
+      )
+      for (let maxOps = 3; maxOps <= 12; maxOps++) {
+        const ended = use(rounds).pipe(
+          Effect.provideService(Scheduler.MaxOpsBeforeYield, maxOps),
+          Effect.timeoutOption("5 seconds")
+        )
+        expect([maxOps, yield* ended]).toEqual([maxOps, Option.some([1, 2, 3])])
       }
     })
   ))

@@ -236,7 +236,10 @@ export class HeldLease implements Shareable, LeaseFace {
     // mostly where it was passed on within this process
     if (exit !== undefined) return next(exit)
     return Effect.callback<A, E>((resume) => {
-      onLateExit = (late) => afterwards(() => resume(Effect.suspend(() => next(late))))
+      const goOn = (answer: ReleaseExit) => resume(Effect.suspend(() => next(answer)))
+      // (the fiber can have yielded in between)
+      if (exit !== undefined) return goOn(exit)
+      onLateExit = (late) => afterwards(() => goOn(late))
     })
   }
 

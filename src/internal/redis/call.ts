@@ -123,9 +123,12 @@ export class Call extends Link {
     this.underway--
   }
 
-  /** A copy was answered with nothing: whatever it was, nothing was done. */
+  /**
+   * A copy was answered with nothing: whatever it was, nothing was done. (Of a copy that a client has sent
+   * again by itself, that says nothing of the first one.)
+   */
   isUndone(): void {
-    this.timesSent--
+    if (this.connection === this.carrier.connection) this.timesSent--
   }
 
   /** Whether it may have been applied more than once. */
