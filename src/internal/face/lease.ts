@@ -243,9 +243,11 @@ export class HeldLease implements Shareable, LeaseFace {
     // mostly where it was passed on within this process
     if (exit !== undefined) return next(exit)
     return Effect.async<A, E>((resume) => {
-      onLateExit = inContext((late) =>
+      const goOn = (late: ReleaseExit) =>
         resume(late === "Confirmed" ? next(late) : Effect.suspend(() => next(late)))
-      )
+      // (the fiber can have yielded in between)
+      if (exit !== undefined) return goOn(exit)
+      onLateExit = inContext(goOn)
     })
   }
 
