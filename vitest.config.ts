@@ -28,6 +28,7 @@ const withOneClient = [
   "forceRelease",
   "handOver",
   "holdAtLeast",
+  "lease",
   "hostile",
   "leader",
   "late",
@@ -49,6 +50,7 @@ const withOneClient = [
   "semaphoreRuns",
   "semaphoreScripts",
   "stalls",
+  "telemetry",
   "tick",
   "validity"
 ]
@@ -67,6 +69,7 @@ const onBothFaces = [
   "composition",
   "forceRelease",
   "holdAtLeast",
+  "lease",
   "longWaits",
   "maxHold",
   "memoryExpiry",
@@ -77,6 +80,7 @@ const onBothFaces = [
   "redis/deadline",
   "redis/leftovers",
   "reentrant",
+  "telemetry",
   "tick",
   "waitsForItself"
 ].map((name) => `test/${name}.test.ts`)
