@@ -28,7 +28,6 @@ const withOneClient = [
   "forceRelease",
   "handOver",
   "holdAtLeast",
-  "lease",
   "hostile",
   "leader",
   "late",
@@ -50,7 +49,6 @@ const withOneClient = [
   "semaphoreRuns",
   "semaphoreScripts",
   "stalls",
-  "telemetry",
   "tick",
   "validity"
 ]
@@ -60,6 +58,7 @@ const onBothFaces = [
   "CronJob",
   "Leader",
   "LockStoreContract",
+  "MemoryLockStore",
   "MultiLock",
   "ReadWriteLock",
   "Semaphore",
@@ -67,7 +66,9 @@ const onBothFaces = [
   "asyncContext",
   "capabilities",
   "composition",
+  "defaults",
   "forceRelease",
+  "handOver",
   "holdAtLeast",
   "lease",
   "longWaits",
