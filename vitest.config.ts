@@ -60,6 +60,7 @@ const onBothFaces = [
   "CronJob",
   "Leader",
   "LockStoreContract",
+  "MemoryLockStore",
   "MultiLock",
   "QuorumLockStore",
   "ReadWriteLock",
@@ -68,8 +69,11 @@ const onBothFaces = [
   "asyncContext",
   "capabilities",
   "composition",
+  "defaults",
   "forceRelease",
+  "handOver",
   "holdAtLeast",
+  "lease",
   "longWaits",
   "maxHold",
   "memoryExpiry",
@@ -80,6 +84,7 @@ const onBothFaces = [
   "redis/deadline",
   "redis/leftovers",
   "reentrant",
+  "telemetry",
   "tick",
   "waitsForItself"
 ].map((name) => `test/${name}.test.ts`)

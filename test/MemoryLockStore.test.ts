@@ -12,6 +12,7 @@ import * as TestContext from "effect/TestContext"
 import { Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
 import * as fc from "fast-check"
 import { describe } from "vitest"
+import { supervised } from "./redis/support.js"
 import { forkSettled, settle, stateOf } from "./support/fibers.js"
 import { ask, claimOf, memory, StoreControls } from "./support/stores.js"
 
@@ -330,10 +331,8 @@ describe("under a TestClock", () => {
 
   it.effect("no fiber is left, nor a timer, when everybody has gone", () =>
     Effect.gen(function* () {
-      const roots = new Set(yield* Fiber.roots)
-      const left = Effect.map(Fiber.roots, (all) => [...all].filter((fiber) => !roots.has(fiber)))
       const body = Effect.sleep("12 seconds").pipe(Lock.withLock("key", { waitAtMost: "1 minute" }))
-      const fibers = yield* Effect.forEach([1, 2, 3], () => forkSettled(body))
+      const [fibers, left] = yield* supervised(Effect.forEach([1, 2, 3], () => forkSettled(body)))
       expect((yield* left).length).toBeGreaterThan(0)
       yield* TestClock.adjust("15 seconds")
       yield* Fiber.interrupt(fibers[2]!)

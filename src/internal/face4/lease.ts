@@ -38,7 +38,7 @@ type Told = Exit.Exit<void, LockLost | LockStoreError>
 
 const tellEnd = (renewal: Renewal): void => renewal.ended()
 
-export class HeldLease implements Shareable, LeaseFace {
+export class HeldLease extends Inspectable.Class implements Shareable, LeaseFace {
   readonly token: string
   readonly fencingToken: number
   readonly core: LeaseCore
@@ -66,6 +66,7 @@ export class HeldLease implements Shareable, LeaseFace {
     askedAt: number,
     readonly hold: Hold
   ) {
+    super()
     this.token = grant.token
     this.fencingToken = grant.fencingToken
     this.contention = grant.contention
@@ -124,13 +125,9 @@ export class HeldLease implements Shareable, LeaseFace {
     return handingOver(this, this.kind, this.portion, this.options)
   }
 
-  /** What a log shows of it: not the token. */
-  toJSON(): unknown {
+  /** What a log shows of it: not the token. (`toString`, which Effect 4 prints with, is made of it.) */
+  override toJSON(): unknown {
     return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
-  }
-
-  [Inspectable.NodeInspectSymbol](): unknown {
-    return this.toJSON()
   }
 
   // ---------------------------------------------------------------- what the inside sees

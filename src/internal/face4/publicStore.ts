@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -59,7 +60,7 @@ const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> 
   exit instanceof StoreFailure ? Exit.failCause(causeOf(exit)) : Exit.succeed(exit)
 
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
-class PublicGrant implements Public.Grant {
+class PublicGrant extends Inspectable.Class implements Public.Grant {
   readonly token: string
   readonly fencingToken: number
   readonly fencingFloor: number
@@ -74,6 +75,7 @@ class PublicGrant implements Public.Grant {
   readonly handOver?: NonNullable<Public.Grant["handOver"]>
 
   constructor(grant: Engine.Grant, store: Engine.Store) {
+    super()
     this.token = grant.token
     this.fencingToken = grant.fencingToken
     this.fencingFloor = grant.fencingFloor
@@ -101,7 +103,7 @@ class PublicGrant implements Public.Grant {
     }
   }
 
-  toJSON(): unknown {
+  override toJSON(): unknown {
     return { _id: "Grant", fencingToken: this.fencingToken }
   }
 }

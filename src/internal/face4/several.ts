@@ -59,8 +59,10 @@ export class SharedSeveral extends SharedLease {
 }
 
 /** What the lease of one key and that of several have in common: it is the life of all of them. */
-abstract class Shared {
-  constructor(protected readonly held: Shareable) {}
+abstract class Shared extends Inspectable.Class {
+  constructor(protected readonly held: Shareable) {
+    super()
+  }
 
   get remaining(): Effect.Effect<Duration.Duration> {
     return this.held.remaining
@@ -89,12 +91,6 @@ abstract class Shared {
   get release(): Effect.Effect<void, LockLost | LockStoreError> {
     return this.held.release
   }
-
-  abstract toJSON(): unknown
-
-  [Inspectable.NodeInspectSymbol](): unknown {
-    return this.toJSON()
-  }
 }
 
 /** One of the keys. */
@@ -116,7 +112,7 @@ class LeaseOfOne extends Shared implements Lease {
     )
   }
 
-  toJSON(): unknown {
+  override toJSON(): unknown {
     return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
   }
 }
@@ -151,7 +147,7 @@ export class SeveralLease extends Shared {
     )
   }
 
-  toJSON(): unknown {
+  override toJSON(): unknown {
     return {
       _id: "MultiLease",
       leases: this.leases.map(({ fencingToken, key }) => ({ key, fencingToken }))

@@ -16,7 +16,7 @@ import { guard } from "./guard.js"
 import { notItsOwn } from "./handingOver.js"
 import type { Hold, OfKey, Shareable } from "../faces/holds.js"
 
-export class SharedLease implements Shareable {
+export class SharedLease extends Inspectable.Class implements Shareable {
   readonly token: string
   readonly fencingToken: number
   /** The scope that ends it, where a scope does. */
@@ -31,6 +31,7 @@ export class SharedLease implements Shareable {
     private readonly outer: Shareable,
     readonly key: string
   ) {
+    super()
     const { fencingToken, token } = outer.of(key)
     this.token = token
     this.fencingToken = fencingToken
@@ -81,12 +82,8 @@ export class SharedLease implements Shareable {
     )
   }
 
-  toJSON(): unknown {
+  override toJSON(): unknown {
     return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
-  }
-
-  [Inspectable.NodeInspectSymbol](): unknown {
-    return this.toJSON()
   }
 
   // ---------------------------------------------------------------- what the inside sees

@@ -95,21 +95,37 @@ export const tagMetrics: {
   )
 )
 
-export const supervised = (
-  self: Any,
-  { service }: { readonly service: Metric.FiberRuntimeMetricsService }
-) => Effect.provideService(self, Metric.FiberRuntimeMetrics, service)
+interface Supervisor {
+  readonly service: Metric.FiberRuntimeMetricsService
+}
+
+export const supervised: {
+  (supervisor: Supervisor): (self: Any) => Any
+  (self: Any, supervisor: Supervisor): Any
+} = dual(2, (self: Any, { service }: Supervisor) =>
+  Effect.provideService(self, Metric.FiberRuntimeMetrics, service)
+)
 
 export const parallelFinalizers = (self: Any) =>
   Effect.flatMap(Effect.scope, (parent) =>
     Effect.provideService(self, Scope.Scope, Scope.forkUnsafe(parent, "parallel"))
   )
 
+/** A `Scheduler` as Effect 3 has it: it answers with what priority a fiber yields. */
+interface NamedScheduler {
+  readonly shouldYield: (fiber: RuntimeFiber) => number | false
+  readonly scheduleTask: (task: () => void, priority: number) => void
+}
+
 export const withScheduler: {
-  (scheduler: Scheduler.Scheduler): (self: Any) => Any
-  (self: Any, scheduler: Scheduler.Scheduler): Any
-} = dual(2, (self: Any, scheduler: Scheduler.Scheduler) =>
-  Effect.provideService(self, Scheduler.Scheduler, scheduler)
+  (scheduler: NamedScheduler): (self: Any) => Any
+  (self: Any, scheduler: NamedScheduler): Any
+} = dual(2, (self: Any, { scheduleTask, shouldYield }: NamedScheduler) =>
+  Effect.provideService(self, Scheduler.Scheduler, {
+    executionMode: "async",
+    shouldYield: (fiber) => shouldYield(fiber) !== false,
+    makeDispatcher: () => ({ scheduleTask, flush: () => {} })
+  })
 )
 
 /** A `Clock` as Effect 3 has it. */

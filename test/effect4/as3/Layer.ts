@@ -1,3 +1,4 @@
+import * as ConfigProvider from "effect/ConfigProvider"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -6,6 +7,7 @@ export * from "effect/Layer"
 
 export const scoped = Layer.effect
 export const succeedContext = Layer.succeedContext
+export const setConfigProvider = ConfigProvider.layer
 export const unwrapEffect = Layer.unwrap
 export const unwrapScoped = Layer.unwrap
 export const map = <A, B>(

@@ -7,6 +7,10 @@ import * as References from "effect/References"
 
 export * from "effect/Logger"
 
+export const jsonLogger = Logger.formatJson
+export const logfmtLogger = Logger.formatLogFmt
+export const stringLogger = Logger.formatSimple
+
 export const make = (
   log: (entry: {
     readonly message: unknown

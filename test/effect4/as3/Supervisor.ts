@@ -11,3 +11,8 @@ export const track = Effect.sync(() => {
     value: Effect.sync(() => Array.from({ length: running }))
   }
 })
+
+export abstract class AbstractSupervisor {
+  abstract onStart(): void
+  readonly service = { recordFiberStart: () => this.onStart(), recordFiberEnd: () => {} }
+}

@@ -1,0 +1,5 @@
+import * as Config from "effect/Config"
+
+export * from "effect/Config"
+
+export const duration = Config.Duration
