@@ -174,6 +174,17 @@ describe("of three nodes", () => {
     }).pipe(quietly)
   )
 
+  it.scopedLive("a silent one does not use up the ttl of the first lease, however short", () =>
+    Effect.gen(function* () {
+      const { clients } = yield* apart(3, 3)
+      for (const [index, { proxies, use }] of clients.entries()) {
+        proxies[index]!.blackHole()
+        const work = Lock.withLock(freshKey(), { ttl: "480 millis" })(({ isHeld }) => isHeld)
+        expect(yield* Effect.exit(use(work))).toEqual(Exit.succeed(true))
+      }
+    }).pipe(quietly)
+  )
+
   it.scopedLive("one that comes back empty does not vote before the longest ttl is over", () =>
     Effect.gen(function* () {
       const { clients, servers } = yield* apart(3, 2)

@@ -30,14 +30,13 @@ import {
   type Grant,
   Granted,
   Impossible,
-  keptMillis,
   type ScheduledCall,
   Unavailable
 } from "../engine.js"
 import { retryDelay } from "../common/timing.js"
 import { QuorumGrant } from "./grant.js"
 import { provenBy } from "./majority.js"
-import type { Node, Terms } from "./node.js"
+import { type Node, nodeTimeoutOf, type Terms } from "./node.js"
 import {
   died,
   hasTick,
@@ -126,9 +125,8 @@ export class Candidate implements SeatEvents {
     return this.claim.waitMillis - (this.terms.clock.unsafeNow() - this.askedAt)
   }
 
-  /** A node's deadline is far below the ttl (unless that is so short that any answer would be late). */
   private get nodeTimeoutMillis(): number {
-    return Math.min(this.terms.nodeTimeoutMillis, Math.max(50, keptMillis(this.claim) / 4))
+    return nodeTimeoutOf(this.claim, this.terms)
   }
 
   // ---------------------------------------------------------------- what becomes of its seats
