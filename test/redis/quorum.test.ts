@@ -158,6 +158,33 @@ describe("of three nodes", () => {
     60_000
   )
 
+  it.scopedLive("a process that starts during a short outage of a majority is not refused", () =>
+    Effect.gen(function* () {
+      const servers = yield* RedisQuorum.make(3)
+      yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
+      // one refuses connections, and that to another one is a while on its way
+      yield* servers[2]!.kill
+      const proxy = yield* FaultProxy.make(servers[1]!.port)
+      proxy.blackHole()
+      const { use } = yield* storeOf(RedisQuorum.layerOf([servers[0]!, proxy, servers[2]!]))
+      yield* Effect.forkScoped(Effect.delay(Effect.sync(proxy.heal), "1 second"))
+      const attempt = Lock.withLockIfAvailable(freshKey())(Effect.void)
+      expect(yield* Effect.exit(use(attempt))).toEqual(Exit.succeed(Option.some(undefined)))
+      yield* nothingLeft(servers.slice(0, 2))
+    }).pipe(quietly)
+  )
+
+  it.scopedLive("a silent one does not use up the ttl of the first lease, however short", () =>
+    Effect.gen(function* () {
+      const { clients } = yield* apart(3, 3)
+      for (const [index, { proxies, use }] of clients.entries()) {
+        proxies[index]!.blackHole()
+        const work = Lock.withLock(freshKey(), { ttl: "480 millis" })(({ isHeld }) => isHeld)
+        expect(yield* Effect.exit(use(work))).toEqual(Exit.succeed(true))
+      }
+    }).pipe(quietly)
+  )
+
   it.scopedLive("one that comes back empty does not vote before the longest ttl is over", () =>
     Effect.gen(function* () {
       const { clients, servers } = yield* apart(3, 2)

@@ -20,6 +20,7 @@
  * | heading    | the first is held, the others are asked   | a majority: confirming. None within some time: the others' are given back, and asked for again |
  * | confirming | the write-back                            | a majority has answered: granted. Some have not: heading, or asking            |
  * | joining    | nothing, until enough nodes count again   | asking                                                                         |
+ * | outage     | nothing, for a moment                     | asking; or the end, if no majority has answered for some time                  |
  */
 import type { StoreFailure } from "../engine.js"
 import {
@@ -29,19 +30,30 @@ import {
   type Grant,
   Granted,
   Impossible,
-  keptMillis,
   type ScheduledCall,
   Unavailable
 } from "../engine.js"
 import { retryDelay } from "../common/timing.js"
 import { QuorumGrant } from "./grant.js"
 import { provenBy } from "./majority.js"
-import type { Node, Terms } from "./node.js"
-import { died, hasTick, isFailure, joiningMillis, nobody, refusalOf, tooLate } from "./refusal.js"
+import { type Node, nodeTimeoutOf, type Terms } from "./node.js"
+import {
+  died,
+  hasTick,
+  isFailure,
+  isOutage,
+  joiningMillis,
+  nobody,
+  refusalOf,
+  tooLate
+} from "./refusal.js"
 import { Seat, type SeatEvents } from "./seat.js"
 
 /** So often a claim that does not wait asks the others again, when it has the first node. */
 const mostTries = 5
+
+/** For so many of a node's deadlines a claim tries to find a majority: by default, a `commandTimeout`. */
+const outageTimeouts = 4
 
 export class Candidate implements SeatEvents {
   /** In the order of its key. */
@@ -61,6 +73,9 @@ export class Candidate implements SeatEvents {
   private forgetAway: (() => void) | undefined = undefined
   private grant: QuorumGrant | undefined = undefined
   private readonly askedAt: number
+  private begunAt: number
+  /** Since when no majority has answered. */
+  private awaySince: number | undefined = undefined
 
   constructor(
     private readonly claim: Claim,
@@ -70,7 +85,7 @@ export class Candidate implements SeatEvents {
     private readonly isContended: () => boolean,
     private readonly onExit: (exit: AcquireExit) => void
   ) {
-    this.askedAt = terms.clock.unsafeNow()
+    this.askedAt = this.begunAt = terms.clock.unsafeNow()
     this.seats = nodes.map((node) => new Seat(node, claim, terms, this))
     this.first = this.seats[0]!
   }
@@ -83,6 +98,7 @@ export class Candidate implements SeatEvents {
     const { claim, seats } = this
     const first = (this.first = seats.find(({ node }) => !node.isAway) ?? seats[0]!)
     for (const seat of seats) seat.refusal = undefined
+    this.begunAt = this.terms.clock.unsafeNow()
     this.tick()
     this.inOneStep(() => {
       const isContended = claim.waitMillis > 0 && this.isContended()
@@ -109,9 +125,8 @@ export class Candidate implements SeatEvents {
     return this.claim.waitMillis - (this.terms.clock.unsafeNow() - this.askedAt)
   }
 
-  /** A node's deadline is far below the ttl (unless that is so short that any answer would be late). */
   private get nodeTimeoutMillis(): number {
-    return Math.min(this.terms.nodeTimeoutMillis, Math.max(50, keptMillis(this.claim) / 4))
+    return nodeTimeoutOf(this.claim, this.terms)
   }
 
   // ---------------------------------------------------------------- what becomes of its seats
@@ -178,7 +193,10 @@ export class Candidate implements SeatEvents {
     const { first, held, seats, terms } = this
     const final = seats.find(({ refusal }) => refusal instanceof Impossible)
     if (final !== undefined) return this.settle(final.refusal as Impossible)
-    if (held.length >= terms.majority) return this.confirm(held)
+    if (held.length >= terms.majority) {
+      this.awaySince = undefined
+      return this.confirm(held)
+    }
     if (first.isAsking) return
     const failed = seats.filter(({ refusal }) => isFailure(refusal))
     if (failed.length > seats.length - terms.majority) return this.conclude()
@@ -319,6 +337,7 @@ export class Candidate implements SeatEvents {
   /** It cannot be had with what is under way. */
   private conclude(): void {
     const { askedAt, claim, contention, first, leftMillis, seats, terms } = this
+    if (this.outlasts()) return
     const joinsIn = joiningMillis(seats, terms.majority)
     if (joinsIn === undefined || leftMillis <= 0) {
       const waited = claim.waitMillis <= 0 ? 0 : Math.round(terms.clock.unsafeNow() - askedAt)
@@ -328,6 +347,23 @@ export class Candidate implements SeatEvents {
     this.timer?.cancel()
     // (the node's clock is not ours)
     this.after(Math.min(joinsIn + 5, leftMillis), () => this.begin())
+  }
+
+  /** A short outage is no reason to fail: a connection may be on its way, as at the start of a process. */
+  private outlasts(): boolean {
+    const { nodeTimeoutMillis, seats, terms } = this
+    if (!isOutage(seats, terms.majority)) return false
+    const now = terms.clock.unsafeNow()
+    // (it may have stood in a queue for long)
+    this.awaySince ??= Math.max(this.begunAt, now - terms.nodeTimeoutMillis)
+    const pause = (nodeTimeoutMillis / 4) * (0.5 + Math.random())
+    const until = this.awaySince + outageTimeouts * terms.nodeTimeoutMillis
+    // (another try takes that long)
+    if (now + pause + nodeTimeoutMillis > until) return false
+    for (const seat of seats) seat.leave()
+    this.timer?.cancel()
+    this.after(pause, () => this.begin())
+    return true
   }
 
   private settle(exit: AcquireExit): void {

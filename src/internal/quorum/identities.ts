@@ -31,15 +31,26 @@ export class Identities {
 
   /**
    * Calls back with what is wrong. The first claims wait until all nodes have said who they are, or have not
-   * for a time; a node that was away is asked again beside a later one.
+   * for a time, which is short where a lease would end meanwhile; a node that was away is asked again beside
+   * a later one.
    */
-  whenKnown(onKnown: (mistake: Mistake | undefined) => void): Forget {
+  whenKnown(atMostMillis: number, onKnown: (mistake: Mistake | undefined) => void): Forget {
     if (this.isKnown || this.asking.size === 0) {
       onKnown(this.mistake)
       return () => {}
     }
-    this.waiting.add(onKnown)
-    return () => this.waiting.delete(onKnown)
+    const { clock } = this.terms
+    const tell = (mistake: Mistake | undefined): void => {
+      forget()
+      onKnown(mistake)
+    }
+    const timer = clock.unsafeSchedule(clock.unsafeNow() + atMostMillis, () => tell(this.mistake))
+    const forget = (): void => {
+      timer.cancel()
+      this.waiting.delete(tell)
+    }
+    this.waiting.add(tell)
+    return forget
   }
 
   private known(): void {

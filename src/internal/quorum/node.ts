@@ -1,8 +1,10 @@
 /** A node of a quorum: a store, on its own clock, which can be away. */
 import {
   type AcquireExit,
+  type Claim,
   type Forget,
   type Joining,
+  keptMillis,
   type LockClock,
   type LockStoreOperation,
   type OnAnswer,
@@ -22,6 +24,10 @@ export interface Terms {
   /** For so long an answer of a node is waited for, if the ttl is not short. */
   readonly nodeTimeoutMillis: number
 }
+
+/** A node's deadline is far below the ttl (unless that is so short that any answer would be late). */
+export const nodeTimeoutOf = (claim: Claim, { nodeTimeoutMillis }: Terms): number =>
+  Math.min(nodeTimeoutMillis, Math.max(50, keptMillis(claim) / 4))
 
 export class Node {
   /** Which server it is, once it has said so. */

@@ -26,6 +26,14 @@ const failedOf = (seats: ReadonlyArray<Seat>) =>
     refusal instanceof StoreFailure ? [{ node, failure: refusal }] : []
   )
 
+/** Whether a majority is missing only because nodes are away that may be back in a moment. */
+export const isOutage = (seats: ReadonlyArray<Seat>, majority: number): boolean => {
+  const failed = failedOf(seats)
+  const most = seats.length - majority
+  const lasting = failed.filter(({ failure }) => !failure.transient)
+  return failed.length > most && lasting.length <= most
+}
+
 /** If a majority is missing only because nodes do not count yet: when the next one does. */
 export const joiningMillis = (seats: ReadonlyArray<Seat>, majority: number): number | undefined => {
   const joining = joiningOf(seats)

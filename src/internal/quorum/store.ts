@@ -19,7 +19,7 @@ import { Candidate } from "./candidate.js"
 import { Identities } from "./identities.js"
 import { type Look, lookAtAll } from "./look.js"
 import { majorityOf } from "./majority.js"
-import { Node, type Terms } from "./node.js"
+import { Node, nodeTimeoutOf, type Terms } from "./node.js"
 
 /** Of several holders at once nothing is promised. */
 const possible: ReadonlyArray<Capability> = [
@@ -90,7 +90,7 @@ export class QuorumStore implements Store {
       (exit) => {
         others.delete(candidate)
         if (others.size === 0) this.candidates.delete(key)
-        forget = this.identities.whenKnown((mistake) => {
+        forget = this.identities.whenKnown(nodeTimeoutOf(claim, this.terms), (mistake) => {
           if (mistake !== undefined && exit instanceof Granted) candidate.cancel()
           onExit(mistake === undefined ? exit : mistake(key))
         })

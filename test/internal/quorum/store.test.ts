@@ -84,7 +84,7 @@ describe("a quorum", () => {
     nodes[1]!.refuse({ detail: "away", transient: true })
     nodes[2]!.refuse({ detail: "away", transient: true })
     const asked = ask(store)
-    clock.advance(1_000)
+    clock.advance(3_000)
     expect(asked.exit).toMatchObject({
       _tag: "StoreFailure",
       transient: true,
@@ -93,13 +93,50 @@ describe("a quorum", () => {
     expect(inside.map(heldAt)).toEqual([0, 0, 0])
   })
 
+  it.each([0, Number.POSITIVE_INFINITY])(
+    "a short outage of a majority is outlasted, by a claim that waits for %d ms",
+    (waitMillis) => {
+      const { clock, inside, nodes, quorum } = world()
+      nodes[1]!.refuse({ detail: "away", transient: true })
+      // (as a connection that is being made)
+      nodes[2]!.silence()
+      const asked = ask(quorum(), { waitMillis })
+      clock.advance(1_000)
+      expect(asked.exit).toBeUndefined()
+      nodes[2]!.restore()
+      clock.advance(700)
+      asked.grant.release(clock.now, () => {})
+      expect(inside.map(heldAt)).toEqual([0, 0, 0])
+    }
+  )
+
+  it("an outage that does not end fails a claim in two seconds or so, however long it waits", () => {
+    const { clock, inside, nodes, quorum } = world()
+    nodes[1]!.refuse({ detail: "away", transient: true })
+    nodes[2]!.silence()
+    const asked = ask(quorum(), patient)
+    clock.advance(1_400)
+    expect(asked.exit).toBeUndefined()
+    clock.advance(1_200)
+    expect(asked.exit).toMatchObject({ _tag: "StoreFailure", transient: true })
+    nodes[2]!.restore()
+    clock.advance(100)
+    expect(inside.map(heldAt)).toEqual([0, 0, 0])
+  })
+
+  it("what is wrong for good at a majority fails a claim at once", () => {
+    const { nodes, quorum } = world()
+    for (const node of nodes.slice(1)) node.refuse({ detail: "no scripts", transient: false })
+    expect(ask(quorum()).exit).toMatchObject({ _tag: "StoreFailure", transient: false })
+  })
+
   it("what is answered late is given back", () => {
     const { clock, inside, nodes, quorum } = world()
     const store = quorum()
     nodes[1]!.silence()
     nodes[2]!.silence()
     const asked = ask(store)
-    clock.advance(1_500)
+    clock.advance(3_000)
     expect(asked.exit).toMatchObject({ _tag: "StoreFailure" })
     nodes[1]!.restore()
     nodes[2]!.restore()
