@@ -406,6 +406,17 @@ describe("interruption", () => {
     expect(found([...turn({ ...late, seen }), stalled(800, 1_290)])).toEqual(["interruption"])
     expect(found([...turn({ ...late, seen: seen.slice(1) }), stalled(800, 1_290)])).toEqual([])
   })
+
+  it("but not by one that does so after two stalls: it can have been proven again in between", () => {
+    const seen = [
+      [1_101, 0],
+      [1_291, 0]
+    ] as const
+    const first = [...turn({ ...late, seen }), stalled(800, 1_100)]
+    expect(found([...first, stalled(1_102, 1_290)])).toEqual([])
+    expect(found([...first, stalled(1_280, 1_290)])).toEqual(["interruption"])
+    expect(found([...first, stalled(1_102, 1_290, "b")])).toEqual(["interruption"])
+  })
 })
 
 describe("losses are told", () => {

@@ -50,6 +50,9 @@ type Check = (history: History, terms: Terms) => ReadonlyArray<string>
 /** A body that is interrupted, a timer that fires, an answer that is read: on a busy machine. */
 const grace = 150
 
+/** A stall of so long is one (`worker.ts`). */
+const aStall = 12
+
 // -----------------------------------------------------------------------------
 // as many holders at a time as there is room for
 // -----------------------------------------------------------------------------
@@ -288,7 +291,8 @@ const growing: Check = (history, { behind, ttl }) => {
  * A body was interrupted while its lease was still proven, unless the store said that it is gone, or
  * the event loop did not turn: then at once, with one look at its lease at most. (A grant can come
  * with a few milliseconds of proof left, which a timer can miss by some: that is a violation where
- * somebody else had the key by then.)
+ * somebody else had the key by then. And after a stall the answer to a renewal can be read before the
+ * timer of the loss is due in its turn: the lease is proven again, and the next stall is another one.)
  */
 const interruption: Check = (history) => {
   const violations: Array<string> = []
@@ -323,7 +327,11 @@ const interruption: Check = (history) => {
       }
     }
     const blind = looks.filter((look) => look.until === 0 && look !== ended && look !== granted)
-    if (blind.length > 1) {
+    const again = blind.find(
+      ({ at }, index) =>
+        index > 0 && during(stalls(asked.worker), blind[index - 1]!.at, at) < aStall
+    )
+    if (again !== undefined) {
       violations.push(
         `${show(section)} went on for ${blind.length} steps, over ${(ended.at - blind[0]!.at).toFixed(1)} ms, without a lease`
       )

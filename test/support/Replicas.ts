@@ -32,6 +32,10 @@ export const make = (
     const [master, ...replicas] = yield* Effect.all(all, { concurrency: "unbounded" })
     for (const replica of replicas) yield* follow(replica, master!)
     yield* caughtUp(master!, count)
+    // what is written waits in the master until a replica has answered once: a second, with Valkey 9
+    yield* master!.command("SET", "k", "")
+    yield* master!.command("DEL", "k")
+    yield* caughtUp(master!, count)
     return { master: master!, replicas }
   })
 
