@@ -103,6 +103,7 @@ end
 local waiting = redis.pcall('ZCARD', KEYS[3])
 waiting = type(waiting) == 'number' and waiting - dead or 0
 local ticked = redis.pcall('GETRANGE', KEYS[8], 0, 20)
+if type(ticked) == 'table' and not string.find(ticked.err, 'WRONGTYPE') then return ticked end
 local tick = type(ticked) == 'string' and string.match(ticked, '^%-?%d+') or ''
 return { kind, used, count, least, held, pending, waiting, string.format('%.0f', now), revoked, tick }
 `
