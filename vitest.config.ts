@@ -80,6 +80,7 @@ const onBothFaces = [
   "readWriteStories",
   "redis/deadline",
   "redis/leftovers",
+  "redis/secrets",
   "reentrant",
   "telemetry",
   "tick",
