@@ -83,6 +83,7 @@ const onBothFaces = [
   "readWriteStories",
   "redis/deadline",
   "redis/leftovers",
+  "redis/secrets",
   "reentrant",
   "telemetry",
   "tick",

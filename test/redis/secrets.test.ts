@@ -72,14 +72,23 @@ describe("tokens", () => {
 
 // ---------------------------------------------------------------- what is shown
 
+const jsonOf = (value: unknown): string => {
+  try {
+    return (
+      JSON.stringify(value, (_, inner) => (typeof inner === "bigint" ? `${inner}` : inner)) ?? ""
+    )
+  } catch (error) {
+    // (the context of a fiber of Effect 4 has a scope in it, which refers to itself)
+    return String(error)
+  }
+}
+
 /** All that an application could log, export or print while an effect runs. */
 const makeShown = () => {
   const seen: Array<string> = []
   const show = (value: unknown) => {
     seen.push(inspect(value, { depth: 20, showHidden: true, maxStringLength: null }), String(value))
-    seen.push(
-      JSON.stringify(value, (_, inner) => (typeof inner === "bigint" ? `${inner}` : inner)) ?? ""
-    )
+    seen.push(jsonOf(value))
     if (value instanceof Error) seen.push(value.message, String(value.stack))
     if (Exit.isExit(value) && Exit.isFailure(value)) {
       seen.push(Cause.pretty(value.cause, { renderErrorCause: true }))

@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { Lease } from "../../Lease.js"
@@ -26,6 +25,7 @@ import { awaitLoss } from "./ending.js"
 import { signalOf } from "../faces/signal.js"
 import { guard, guarded } from "./guard.js"
 import { all, handingOver, type Portion } from "./handingOver.js"
+import { Shown } from "./shown.js"
 import type { Hold, OfKey, Shareable } from "../faces/holds.js"
 import { logFailedRenewal, logWarning } from "../faces/logs.js"
 import { Renewal } from "./renewal.js"
@@ -38,7 +38,7 @@ type Told = Exit.Exit<void, LockLost | LockStoreError>
 
 const tellEnd = (renewal: Renewal): void => renewal.ended()
 
-export class HeldLease extends Inspectable.Class implements Shareable, LeaseFace {
+export class HeldLease extends Shown implements Shareable, LeaseFace {
   readonly token: string
   readonly fencingToken: number
   readonly core: LeaseCore
@@ -125,7 +125,7 @@ export class HeldLease extends Inspectable.Class implements Shareable, LeaseFace
     return handingOver(this, this.kind, this.portion, this.options)
   }
 
-  /** What a log shows of it: not the token. (`toString`, which Effect 4 prints with, is made of it.) */
+  /** What a log shows of it: not the token. */
   override toJSON(): unknown {
     return { _id: "Lease", key: this.key, fencingToken: this.fencingToken }
   }

@@ -2,7 +2,6 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Inspectable from "effect/Inspectable"
 import { identity } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -14,6 +13,7 @@ import { acquireExit, causeOf, publicContention, publicLook } from "../faces/ans
 import { defect } from "./causes.js"
 import { inClosing } from "../faces/closing.js"
 import { resuming } from "./resuming.js"
+import { Shown } from "./shown.js"
 import { Opaque } from "../faces/opaque.js"
 import { type Asking, lookAtAll } from "../faces/snapshots.js"
 
@@ -60,7 +60,7 @@ const answer = <A>(exit: A | Engine.StoreFailure): Exit.Exit<A, LockStoreError> 
   exit instanceof StoreFailure ? Exit.failCause(causeOf(exit)) : Exit.succeed(exit)
 
 /** All that a holder is given: own properties, so that a copy with some of them replaced works. */
-class PublicGrant extends Inspectable.Class implements Public.Grant {
+class PublicGrant extends Shown implements Public.Grant {
   readonly token: string
   readonly fencingToken: number
   readonly fencingFloor: number

@@ -2,7 +2,6 @@
 import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Inspectable from "effect/Inspectable"
 import type { Lease } from "../../Lease.js"
 import type { LockLost, LockStoreError, LossReason } from "../../LockError.js"
 import { checkKeys, notAllInOne } from "../common/options.js"
@@ -13,6 +12,7 @@ import type { OfKey, Shareable } from "../faces/holds.js"
 import { HeldLease } from "./lease.js"
 import { type Own, type Share, wholeLock } from "./share.js"
 import { SharedLease } from "./sharedLease.js"
+import { Shown } from "./shown.js"
 import { BoundGrant, sourceOf } from "./sources.js"
 
 type Held = ConstructorParameters<typeof HeldLease>
@@ -59,7 +59,7 @@ export class SharedSeveral extends SharedLease {
 }
 
 /** What the lease of one key and that of several have in common: it is the life of all of them. */
-abstract class Shared extends Inspectable.Class {
+abstract class Shared extends Shown {
   constructor(protected readonly held: Shareable) {
     super()
   }

@@ -5,7 +5,6 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Inspectable from "effect/Inspectable"
 import * as Scope from "effect/Scope"
 import type { Lease } from "../../Lease.js"
 import { LockLost, type LockStoreError } from "../../LockError.js"
@@ -14,9 +13,10 @@ import { awaitLoss } from "./ending.js"
 import { signalOf } from "../faces/signal.js"
 import { guard } from "./guard.js"
 import { notItsOwn } from "./handingOver.js"
+import { Shown } from "./shown.js"
 import type { Hold, OfKey, Shareable } from "../faces/holds.js"
 
-export class SharedLease extends Inspectable.Class implements Shareable {
+export class SharedLease extends Shown implements Shareable {
   readonly token: string
   readonly fencingToken: number
   /** The scope that ends it, where a scope does. */

@@ -18,4 +18,5 @@ export const isInterruptedOnly = Cause.hasInterruptsOnly
 export const isEmpty = ({ reasons }: Any) => reasons.length === 0
 export const isIllegalArgumentException = Cause.isIllegalArgumentError
 export const IllegalArgumentException = Cause.IllegalArgumentError
+export const parallel = Cause.combine
 export const firstFailure = (cause: Any) => Option.getOrUndefined(failureOption(cause))
