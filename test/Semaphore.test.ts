@@ -648,8 +648,8 @@ describe.concurrent.each(storesOf("semaphore"))("%s", (_, rawStore) => {
               }),
             { concurrency: 60, discard: true }
           )
-          expect(done).toBeGreaterThan(100)
-          expect(cut).toBeGreaterThan(500)
+          expect(done).toBeGreaterThan(10)
+          expect(cut).toBeGreaterThan(100)
           for (const key of keys) {
             expect(room.get(key)!.most()).toBeLessThanOrEqual(4)
             // what was sent may still be on its way

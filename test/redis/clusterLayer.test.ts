@@ -230,7 +230,7 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
   )
 
   for (const [ttl, latency] of [
-    [1_000, 300],
+    [2_000, 600],
     [5_000, 900]
   ] as const) {
     it.scoped(`no lease of ${ttl} ms is lost by answers that take ${latency} ms from now on`, () =>
