@@ -238,6 +238,8 @@ export class Candidate implements SeatEvents {
       if (!isUnderWay) this.conclude()
       return
     }
+    // (it was taken for away, and it is not)
+    if (seats.slice(0, seats.indexOf(first)).some(hasTick)) return this.conclude()
     // a grant by handoff is short, and its node may not count
     if (leftMillis > 0 && first.confirmed < 0 && first.confirming === undefined) first.confirm(0)
     if (this.pause !== undefined) return
