@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
-import { Lock } from "effect-redis-lock"
+import { CronJob, Lock } from "effect-redis-lock"
 import * as RedisQuorum from "../support/RedisQuorum.js"
 import { freshKey } from "../support/stores.js"
 import {
@@ -261,6 +261,28 @@ describe("of three nodes", () => {
         yield* nothingLeft(servers.slice(0, 2))
       }).pipe(quietly),
     90_000
+  )
+
+  it.scopedLive(
+    "processes that have one each run a job all the same, one of them for each tick",
+    () =>
+      Effect.gen(function* () {
+        const { clients } = yield* apart(3, 3)
+        // each asks the one beside it first
+        clients.forEach(({ proxies }, own) =>
+          proxies.forEach((proxy, index) => proxy.delay({ toServer: index === own ? 1 : 40 }))
+        )
+        const key = freshKey()
+        const ran: Array<number> = []
+        const job = CronJob.run(key, { cron: "* * * * * *" })(({ scheduledAt }) =>
+          Effect.sync(() => ran.push(scheduledAt.epochMillis))
+        )
+        for (const { use } of clients) yield* Effect.forkScoped(use(job))
+        yield* Effect.sleep("5500 millis")
+        expect(ran.length).toBeGreaterThanOrEqual(4)
+        // (none is missing, and none is there twice)
+        expect(ran.map((tick) => tick - ran[0]!)).toEqual(ran.map((_, index) => 1_000 * index))
+      }).pipe(quietly)
   )
 
   it.live("a free lock takes two round trips to the slowest of the fastest majority", () =>

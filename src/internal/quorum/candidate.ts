@@ -51,6 +51,8 @@ import { Seat, type SeatEvents } from "./seat.js"
 
 /** So often a claim that does not wait asks the others again, when it has the first node. */
 const mostTries = 5
+/** The same, of a claim for a tick, after pauses that double: who has noted it elsewhere may wait for a node. */
+const mostTriesForTick = 8
 
 /** For so many of a node's deadlines a claim tries to find a majority: by default, a `commandTimeout`. */
 const outageTimeouts = 4
@@ -219,29 +221,40 @@ export class Candidate implements SeatEvents {
     this.isChanged = true
   }
 
-  /** It has the first node: nobody else who waits asks the others. */
+  /**
+   * It has the first node: nobody else who waits asks the others. That its tick is said to be over there is not
+   * the end of it: a claim that has got no majority may have noted that, and gives it back.
+   */
   private askOthers(first: Seat): void {
-    const { leftMillis, seats } = this
+    const { leftMillis, seats, tries } = this
     const isUnderWay = seats.some(({ isAsking }) => isAsking)
-    const busy = seats.filter(
-      (seat) =>
-        seat.grant === undefined && !seat.isAsking && !isFailure(seat.refusal) && !hasTick(seat)
+    const refused = seats.filter(
+      (seat) => seat.grant === undefined && !seat.isAsking && !isFailure(seat.refusal)
     )
+    const hasTicks = refused.some(hasTick)
+    const most = hasTicks ? mostTriesForTick : mostTries
+    const busy = tries < most ? refused : refused.filter((seat) => !hasTick(seat))
     if (busy.length === 0) {
       if (!isUnderWay) this.conclude()
       return
     }
-    if (leftMillis > 0) {
-      // a grant by handoff is short, and its node may not count
-      if (first.confirmed < 0 && first.confirming === undefined) first.confirm(0)
-      if (this.pause !== undefined) return
+    // (it was taken for away, and it is not)
+    if (seats.slice(0, seats.indexOf(first)).some(hasTick)) return this.conclude()
+    // a grant by handoff is short, and its node may not count
+    if (leftMillis > 0 && first.confirmed < 0 && first.confirming === undefined) first.confirm(0)
+    if (this.pause !== undefined) return
+    if (leftMillis > 0 && !busy.some(hasTick)) {
       for (const seat of busy) seat.ask(leftMillis)
-    } else if (!isUnderWay && this.pause === undefined) {
-      if (this.claim.waitMillis > 0 || this.tries++ >= mostTries) return this.conclude()
-      this.after(retryDelay(this.claim.ttlMillis) / 10, () => {
-        for (const seat of busy) if (seat.grant === undefined && !seat.isAsking) seat.ask(0)
-      })
+      return
     }
+    if (isUnderWay) return
+    if ((this.claim.waitMillis > 0 && leftMillis <= 0) || tries >= most) return this.conclude()
+    this.tries++
+    const pause = retryDelay(this.claim.ttlMillis) / 10
+    this.after(hasTicks ? Math.min(this.nodeTimeoutMillis, pause * 2 ** tries) : pause, () => {
+      const wait = Math.max(0, this.leftMillis)
+      for (const seat of busy) if (seat.grant === undefined && !seat.isAsking) seat.ask(wait)
+    })
   }
 
   private after(millis: number, act: () => void): void {
