@@ -104,7 +104,7 @@ const storeError = (operation: string, detail: string) =>
 
 for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
   const { adopt, take } = ways[kind]
-  describe.each(storesOf(kind))(`%s: ${kind}`, (_, rawStore) => {
+  describe.each(storesOf(kind, "handOver"))(`%s: ${kind}`, (_, rawStore) => {
     layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("handed over", (it) => {
       it.scoped("goes on elsewhere, before whoever waits, and has ended here", () =>
         Effect.gen(function* () {
@@ -413,7 +413,7 @@ for (const kind of ["lock", "semaphore", "readWriteLock"] as const) {
   })
 }
 
-describe.each(storesOf("semaphore"))("%s: several holders", (_, rawStore) => {
+describe.each(storesOf("semaphore", "handOver"))("%s: several holders", (_, rawStore) => {
   layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("handed over", (it) => {
     it.scoped("permits stay in use, as many as they were, of the same limit", () =>
       Effect.gen(function* () {
@@ -462,7 +462,7 @@ describe.each(storesOf("semaphore"))("%s: several holders", (_, rawStore) => {
   })
 })
 
-describe.each(storesOf("lock"))("%s: what cannot be handed over", (_, rawStore) => {
+describe.each(storesOf("lock", "handOver"))("%s: what cannot be handed over", (_, rawStore) => {
   layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("by itself", (it) => {
     it.scoped("one of several keys, and a nested read: the whole goes on", () =>
       Effect.gen(function* () {

@@ -103,7 +103,7 @@ const defectOf = <A, E>(exit: Exit.Exit<A, E>): string => {
 // ---------------------------------------------------------------- tests
 
 for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
-  describe.concurrent.each(storesOf(claim.kind))(`%s: ${name}`, (_, rawStore) => {
+  describe.concurrent.each(storesOf(claim.kind, "handOver"))(`%s: ${name}`, (_, rawStore) => {
     layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })("handed over", (it) => {
       it.scoped(
         "with maxHold: the last adopter loses it when it is over since the first grant",
@@ -330,7 +330,7 @@ for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
   })
 }
 
-describe.concurrent.each(storesOf("readWriteLock"))(
+describe.concurrent.each(storesOf("readWriteLock", "handOver"))(
   "%s: a write that became a read",
   (_, rawStore) => {
     layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })((it) => {
@@ -358,7 +358,7 @@ describe.concurrent.each(storesOf("readWriteLock"))(
   }
 )
 
-describe.concurrent.each(storesOf("lock"))("%s: a lease for a tick", (_, rawStore) => {
+describe.concurrent.each(storesOf("lock", "handOver"))("%s: a lease for a tick", (_, rawStore) => {
   layer(Layer.merge(rawStore, quiet), { excludeTestServices: true })((it) => {
     it.scoped("is not handed over, and goes on", () =>
       Effect.gen(function* () {

@@ -29,8 +29,10 @@ export const violations = (page: Page) =>
   act(async () => {
     // (the policy of the page lets no script of others in: this one comes by the debugger)
     await page.evaluate(axe.source)
+    // (a change that was shown in light is no colour of the dark page)
+    await page.evaluate("document.getAnimations().forEach((one) => one.finish())")
     const { violations } = await page.evaluate(() =>
       (globalThis as unknown as { readonly axe: typeof axe }).axe.run()
     )
-    return violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`)
+    return violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`)
   })

@@ -257,9 +257,13 @@ export const kindsOf = (
     (kind) => kind === "lock" || capabilities.includes(kind)
   )
 
-/** Those that keep claims of that kind. */
-export const storesOf = (kind: LockStore.Kind) =>
-  everyStore.filter(([, , capabilities]) => kindsOf(capabilities).includes(kind))
+/** Those that keep claims of that kind, and can do what is needed. */
+export const storesOf = (kind: LockStore.Kind, needed?: LockStore.Capability) =>
+  everyStore.filter(
+    ([, , capabilities]) =>
+      kindsOf(capabilities).includes(kind) &&
+      (needed === undefined || capabilities.includes(needed))
+  )
 
 let keys = 0
 

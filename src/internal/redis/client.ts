@@ -6,7 +6,7 @@
 import type { Socket } from "node:net"
 import { acknowledge, acknowledgeOn, type Masters } from "./acknowledgeScript.js"
 import type { Wire } from "./lane.js"
-import { isFinal, messageOf } from "./replyErrors.js"
+import { isFinal, lacksScript, messageOf } from "./replyErrors.js"
 import { scan, scanOn, type Scannable, type Server } from "./scan.js"
 import type { Script } from "./scripts.js"
 
@@ -122,7 +122,7 @@ export const wireOf = (client: RedisClient, loaded: Set<Script> = new Set()): Wi
         }
         client.evalsha(script.sha, keys.length, ...keysAndArgs).then(onReply, (error) => {
           // (given up meanwhile, and undone: it must not come behind that)
-          if (!messageOf(error).startsWith("NOSCRIPT") || !parcel.isOpen) return refused(error)
+          if (!lacksScript(error) || !parcel.isOpen) return refused(error)
           client.eval(script.lua, keys.length, ...keysAndArgs).then(onReply, refused)
         })
       } catch (error) {

@@ -44,6 +44,13 @@ export const isDown = (error: unknown): boolean =>
     messageOf(error)
   )
 
+/**
+ * The server does not know the script, and has done nothing. (As the last of ioredis's tries in a Cluster that
+ * was down, it is told with those.)
+ */
+export const lacksScript = (error: unknown): boolean =>
+  /^(Too many Cluster redirections\. Last error: (ReplyError: )?)?NOSCRIPT/.test(messageOf(error))
+
 /** The server is there, has done nothing, and may do it in a while. */
 export const isPassing = (error: unknown): boolean => isOnItsWay(error) || isDown(error)
 
