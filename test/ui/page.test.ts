@@ -84,7 +84,7 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* act(() => page.keyboard.press("ArrowDown"))
         yield* act(() => page.keyboard.press("Enter"))
         yield* shows(details(page).getByRole("heading", { name: "b", exact: true }))
-        expect(page.url()).toContain("#key=b")
+        yield* act(() => page.waitForURL(/#key=b$/))
         const queue = details(page).locator(".queue li")
         yield* shows(queue.nth(1))
         expect(yield* act(() => queue.allInnerTexts())).toEqual([

@@ -6,12 +6,7 @@
  * others, and waits in their queues: nobody else who waits does, so that votes are not split among those who
  * wait. Where the first one is away, the next one is the first.
  *
- * A majority of grants is not enough: the greatest of their fencing tokens is written back (`Seat.confirm`),
- * and only nodes that have answered that count. So every later majority has a node whose number is greater.
- * (Redlock has the majority, and the validity from before the first question on: antirez, "Distributed Locks
- * with Redis". That it needs fencing tokens: Kleppmann, "How to do distributed locking", 2016. That a value
- * is written back to a majority before it is used: Attiya, Bar-Noy and Dolev, "Sharing memory robustly in
- * message-passing systems", 1995.)
+ * A majority of grants is not enough: see `Ballot`.
  *
  * | state      | what is under way                         | what follows                                                                   |
  * | ---------- | ----------------------------------------- | ------------------------------------------------------------------------------ |
@@ -22,48 +17,38 @@
  * | joining    | nothing, until enough nodes count again   | asking                                                                         |
  * | outage     | nothing, for a moment                     | asking; or the end, if no majority has answered for some time                  |
  */
-import type { StoreFailure } from "../engine.js"
 import {
   type AcquireExit,
   type Claim,
   type Contention,
-  type Grant,
   Granted,
   Impossible,
   type ScheduledCall,
+  type StoreFailure,
   Unavailable
 } from "../engine.js"
 import { retryDelay } from "../common/timing.js"
+import { Ballot } from "./ballot.js"
 import { QuorumGrant } from "./grant.js"
-import { provenBy } from "./majority.js"
+import { Outage } from "./outage.js"
 import { type Node, nodeTimeoutOf, type Terms } from "./node.js"
 import {
   died,
   hasTick,
   isFailure,
-  isOutage,
   joiningMillis,
+  mostTries,
   nobody,
   refusalOf,
   tooLate
 } from "./refusal.js"
 import { Seat, type SeatEvents } from "./seat.js"
 
-/** So often a claim that does not wait asks the others again, when it has the first node. */
-const mostTries = 5
-/** The same, of a claim for a tick, after pauses that double: who has noted it elsewhere may wait for a node. */
-const mostTriesForTick = 8
-
-/** For so many of a node's deadlines a claim tries to find a majority: by default, a `commandTimeout`. */
-const outageTimeouts = 4
-
 export class Candidate implements SeatEvents {
   /** In the order of its key. */
   private readonly seats: ReadonlyArray<Seat>
   private first: Seat
-  /** The grants of which the greatest fencing token is written back. */
-  private voters: ReadonlySet<Grant> = new Set()
-  private fencingToken = 0
+  private readonly ballot = new Ballot()
   private contention: Contention | undefined = undefined
   private isTold = false
   private tries = 0
@@ -76,8 +61,7 @@ export class Candidate implements SeatEvents {
   private grant: QuorumGrant | undefined = undefined
   private readonly askedAt: number
   private begunAt: number
-  /** Since when no majority has answered. */
-  private awaySince: number | undefined = undefined
+  private readonly outage: Outage
 
   constructor(
     private readonly claim: Claim,
@@ -88,6 +72,7 @@ export class Candidate implements SeatEvents {
     private readonly onExit: (exit: AcquireExit) => void
   ) {
     this.askedAt = this.begunAt = terms.clock.unsafeNow()
+    this.outage = new Outage(terms)
     this.seats = nodes.map((node) => new Seat(node, claim, terms, this))
     this.first = this.seats[0]!
   }
@@ -196,7 +181,7 @@ export class Candidate implements SeatEvents {
     const final = seats.find(({ refusal }) => refusal instanceof Impossible)
     if (final !== undefined) return this.settle(final.refusal as Impossible)
     if (held.length >= terms.majority) {
-      this.awaySince = undefined
+      this.outage.isOver()
       return this.confirm(held)
     }
     if (first.isAsking) return
@@ -232,7 +217,7 @@ export class Candidate implements SeatEvents {
       (seat) => seat.grant === undefined && !seat.isAsking && !isFailure(seat.refusal)
     )
     const hasTicks = refused.some(hasTick)
-    const most = hasTicks ? mostTriesForTick : mostTries
+    const most = mostTries(hasTicks)
     const busy = tries < most ? refused : refused.filter((seat) => !hasTick(seat))
     if (busy.length === 0) {
       if (!isUnderWay) this.conclude()
@@ -313,26 +298,9 @@ export class Candidate implements SeatEvents {
 
   private confirm(held: ReadonlyArray<Seat>): void {
     const { clock, majority } = this.terms
-    let voters: ReadonlyArray<Seat> = held.filter(({ grant }) => this.voters.has(grant!))
-    if (voters.length < majority) {
-      // those that come later do not count: each of them would be another round trip
-      voters = held
-      this.voters = new Set(held.map(({ grant }) => grant!))
-      this.fencingToken = Math.max(...held.map(({ grant }) => grant!.fencingToken))
-    }
-    const { fencingToken } = this
-    const confirmed = voters.filter((seat) => seat.confirmed >= fencingToken)
-    if (confirmed.length < majority) {
-      for (const seat of voters) {
-        const isAsked = Math.max(seat.confirmed, seat.confirming ?? 0) >= fencingToken
-        if (!isAsked) seat.confirm(fencingToken)
-      }
-      return
-    }
-    const until = provenBy(
-      confirmed.map(({ provenUntil }) => provenUntil),
-      majority
-    )
+    const until = this.ballot.provenUntil(held, majority)
+    if (until === undefined) return
+    const { fencingToken } = this.ballot
     if (clock.unsafeNow() >= until) return this.settle(tooLate(this.claim))
     this.end()
     const { claim, contention, nodeTimeoutMillis, seats, terms } = this
@@ -350,7 +318,12 @@ export class Candidate implements SeatEvents {
   /** It cannot be had with what is under way. */
   private conclude(): void {
     const { askedAt, claim, contention, first, leftMillis, seats, terms } = this
-    if (this.outlasts()) return
+    const pause = this.outage.pause(seats, this.begunAt, this.nodeTimeoutMillis)
+    if (pause !== undefined) {
+      for (const seat of seats) seat.leave()
+      this.timer?.cancel()
+      return this.after(pause, () => this.begin())
+    }
     const joinsIn = joiningMillis(seats, terms.majority)
     if (joinsIn === undefined || leftMillis <= 0) {
       const waited = claim.waitMillis <= 0 ? 0 : Math.round(terms.clock.unsafeNow() - askedAt)
@@ -360,23 +333,6 @@ export class Candidate implements SeatEvents {
     this.timer?.cancel()
     // (the node's clock is not ours)
     this.after(Math.min(joinsIn + 5, leftMillis), () => this.begin())
-  }
-
-  /** A short outage is no reason to fail: a connection may be on its way, as at the start of a process. */
-  private outlasts(): boolean {
-    const { nodeTimeoutMillis, seats, terms } = this
-    if (!isOutage(seats, terms.majority)) return false
-    const now = terms.clock.unsafeNow()
-    // (it may have stood in a queue for long)
-    this.awaySince ??= Math.max(this.begunAt, now - terms.nodeTimeoutMillis)
-    const pause = (nodeTimeoutMillis / 4) * (0.5 + Math.random())
-    const until = this.awaySince + outageTimeouts * terms.nodeTimeoutMillis
-    // (another try takes that long)
-    if (now + pause + nodeTimeoutMillis > until) return false
-    for (const seat of seats) seat.leave()
-    this.timer?.cancel()
-    this.after(pause, () => this.begin())
-    return true
   }
 
   private settle(exit: AcquireExit): void {

@@ -26,6 +26,12 @@ const failedOf = (seats: ReadonlyArray<Seat>) =>
     refusal instanceof StoreFailure ? [{ node, failure: refusal }] : []
   )
 
+/**
+ * So often a claim that does not wait asks the others again, when it has the first node; of a claim for a tick,
+ * after pauses that double: who has noted it elsewhere may wait for a node.
+ */
+export const mostTries = (hasTicks: boolean): number => (hasTicks ? 8 : 5)
+
 /** Whether a majority is missing only because nodes are away that may be back in a moment. */
 export const isOutage = (seats: ReadonlyArray<Seat>, majority: number): boolean => {
   const failed = failedOf(seats)
