@@ -48,6 +48,7 @@ const inSemaphores = [
   "PEXPIRE $3 10000",
   "PEXPIREAT $3 1",
   "TYPE $1",
+  "GETRANGE $1 0 63",
   "UNLINK $1 $2 $3"
 ]
 
