@@ -113,10 +113,10 @@ const onBoth: Plugin = {
 /** What takes longest, which comes first, so that no worker has one of these alone at the end. */
 const longest = [
   "faults/faults",
-  "redis/clusterLayer",
   "examples",
   "LockStore",
   "redis/acl",
+  "redis/clusterLayer",
   "redis/slotMoves",
   "redis/cronJob",
   "redis/sentinelLayer",
