@@ -1,4 +1,5 @@
 import { mkdirSync, writeFileSync } from "node:fs"
+import { dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import type { Reporter } from "vitest/reporters"
 
@@ -30,7 +31,7 @@ export default class Totals implements Reporter {
       .map((module): Failed => ({ project: module.project.name, file: module.moduleId }))
     // (an error outside of all files is of none of them)
     const noted = unhandledErrors.length > 0 ? undefined : failed
-    mkdirSync(new URL(".", `file://${failedFile}`), { recursive: true })
+    mkdirSync(dirname(failedFile), { recursive: true })
     writeFileSync(failedFile, JSON.stringify(noted ?? null))
   }
 }
