@@ -9,7 +9,13 @@ import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.
 import type * as Public from "../../LockStore.js"
 import type * as Engine from "../engine.js"
 import { StoreFailure } from "../engine.js"
-import { acquireExit, causeOf, publicContention, publicLook } from "../faces/answers.js"
+import {
+  acquireExit,
+  causeOf,
+  engineClaim,
+  publicContention,
+  publicLook
+} from "../faces/answers.js"
 import { AsyncContext } from "../faces/asyncContext.js"
 import { defect } from "./causes.js"
 import { currentFiber } from "./currentFiber.js"
@@ -183,17 +189,6 @@ class PublicStore extends Opaque implements Public.LockStore {
     }
     engineStores.set(this, store)
   }
-}
-
-const engineClaim = (claim: Public.Claim): Engine.Claim => {
-  const { whenWaiting } = claim
-  // (what does not wait differs in nothing, and is not copied)
-  return whenWaiting === undefined
-    ? (claim as Engine.Claim)
-    : {
-        ...claim,
-        whenWaiting: (contention) => whenWaiting(() => publicContention(contention()))
-      }
 }
 
 export const publicStore = (

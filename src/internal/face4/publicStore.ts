@@ -9,7 +9,13 @@ import type { LockLost, LockStoreError, LockUnavailable } from "../../LockError.
 import type * as Public from "../faces/lockStore.js"
 import type * as Engine from "../engine.js"
 import { StoreFailure } from "../engine.js"
-import { acquireExit, causeOf, publicContention, publicLook } from "../faces/answers.js"
+import {
+  acquireExit,
+  causeOf,
+  engineClaim,
+  publicContention,
+  publicLook
+} from "../faces/answers.js"
 import { defect } from "./causes.js"
 import { inClosing } from "../faces/closing.js"
 import { resuming } from "./resuming.js"
@@ -181,17 +187,6 @@ class PublicStore extends Opaque implements Public.LockStore {
     }
     engineStores.set(this, store)
   }
-}
-
-const engineClaim = (claim: Public.Claim): Engine.Claim => {
-  const { whenWaiting } = claim
-  // (what does not wait differs in nothing, and is not copied)
-  return whenWaiting === undefined
-    ? (claim as Engine.Claim)
-    : {
-        ...claim,
-        whenWaiting: (contention) => whenWaiting(() => publicContention(contention()))
-      }
 }
 
 export const publicStore = (

@@ -33,6 +33,18 @@ export const engineContention = ({
   ahead
 })
 
+/** A claim as the engine takes it. */
+export const engineClaim = (claim: Public.Claim): Engine.Claim => {
+  const { whenWaiting } = claim
+  // (what does not wait differs in nothing, and is not copied)
+  return whenWaiting === undefined
+    ? (claim as Engine.Claim)
+    : {
+        ...claim,
+        whenWaiting: (contention) => whenWaiting(() => publicContention(contention()))
+      }
+}
+
 export const publicLook = ({ atMillis, ...look }: Engine.Look): Public.Look => ({
   ...look,
   at: Option.getOrThrow(DateTime.make(atMillis)),
