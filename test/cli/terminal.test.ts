@@ -127,8 +127,7 @@ exec /bin/stty "$@"
     Effect.gen(function* () {
       const { dir, dump, url } = yield* emptyServer
       const { goOn, shell } = yield* withSlowStart(url, dir)
-      const [child] = Cli.childrenOf(Cli.childrenOf(shell.pid)[0]!)
-      process.kill(child!, "SIGINT")
+      process.kill(Cli.commandLineBelow(shell.pid)!, "SIGINT")
       yield* goOn
       yield* interrupted(shell)
       expect(yield* dump).not.toContain("k")

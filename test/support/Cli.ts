@@ -72,7 +72,8 @@ export const onTerminal = (
 ): Effect.Effect<Process, never, Scope.Scope> =>
   spawn("script", ["-qefc", command, "/dev/null"], {
     ...options,
-    env: { ...options?.env, CLI: `${process.execPath} ${path()}`, TERM: "xterm" }
+    // (that shell runs the command, and not every one becomes it)
+    env: { ...options?.env, CLI: `${process.execPath} ${path()}`, SHELL: "/bin/sh", TERM: "xterm" }
   })
 
 const spawn = (
@@ -154,3 +155,13 @@ export const childrenOf = (pid: number): ReadonlyArray<number> =>
     .split(" ")
     .filter(Boolean)
     .map(Number)
+
+/** The first of the processes below it that runs the command line. (Linux) */
+export const commandLineBelow = (pid: number): number | undefined => {
+  for (const child of childrenOf(pid)) {
+    const isOne = Fs.readFileSync(`/proc/${child}/cmdline`, "utf8").split("\0")[1] === path()
+    const found = isOne ? child : commandLineBelow(child)
+    if (found !== undefined) return found
+  }
+  return undefined
+}
