@@ -55,18 +55,33 @@ function publishedVersions(name: string): ReadonlyArray<string> | undefined {
   return stdout.includes("E404") ? [] : undefined
 }
 
+const git = (...args: ReadonlyArray<string>): string =>
+  execFileSync("git", args, { cwd: root, encoding: "utf8" }).trimEnd()
+
+const changedFiles = (): ReadonlyArray<string> =>
+  git("status", "--porcelain")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => line.slice(3))
+
 function currentState(manifest: State["manifest"] & { readonly name: string }): State {
-  const changed = execFileSync("git", ["status", "--porcelain"], { cwd: root, encoding: "utf8" })
   return {
-    changedFiles: changed
-      .split("\n")
-      .filter((line) => line !== "")
-      .map((line) => line.slice(3)),
+    changedFiles: changedFiles(),
     changesets: readdirSync(join(root, ".changeset")).filter((it) => it.endsWith(".md")),
     changelog: readFileSync(join(root, "CHANGELOG.md"), "utf8"),
     manifest,
     published: publishedVersions(manifest.name)
   }
+}
+
+/** How many files of which folder. */
+function countsOf(files: ReadonlyArray<string>): string {
+  const counts = new Map<string, number>()
+  for (const file of files) {
+    const folder = file.includes("/") ? `${file.split("/")[0]}/` : file
+    counts.set(folder, (counts.get(folder) ?? 0) + 1)
+  }
+  return [...counts].map(([name, count]) => `  ${name}${count > 1 ? ` ${count}` : ""}`).join("\n")
 }
 
 function release(): void {
@@ -86,9 +101,13 @@ function release(): void {
   const { files, size, tarball, unpackedSize } = pack(folder)
   run("npx", "tsx", "scripts/package-check.ts", "--tarball", tarball)
   run("npm", "publish", tarball, "--dry-run")
-  const commit = execFileSync("git", ["rev-parse", "HEAD"], { cwd: root, encoding: "utf8" }).trim()
+  const written = changedFiles()
+  if (written.length > 0) throw new Error(`The build has changed files: ${written.join(", ")}`)
+  const commit = git("rev-parse", "HEAD")
   console.log(`
-${manifest.name} ${manifest.version}, of ${commit}: ${files.length} files, ${size} bytes (${unpackedSize} unpacked).
+${manifest.name} ${manifest.version}, of ${commit}: ${size} bytes, ${unpackedSize} unpacked, ${files.length} files:
+${countsOf(files)}
+
 Nothing is published yet. To publish this file, and to tag the commit:
 
   npm publish ${relative(root, tarball)}
