@@ -53,7 +53,9 @@ function pack(): string {
   )
   const sources = filesBelow("src")
   const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "dist/cli.mjs"]
-  const pages = filesBelow("docs").filter((name) => !name.startsWith(images))
+  const pages = filesBelow("docs").filter(
+    (name) => !name.startsWith(images) && !name.startsWith(reference)
+  )
   expected.push(...pages, ...filesBelow("examples"), ...sources)
   for (const source of sources) {
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
@@ -362,6 +364,9 @@ function checkCli(tarball: string, url: string): void {
 
 /** Pictures are in the repository alone. */
 const images = "docs/images/"
+
+/** Written by `npm run api:docs`: for the site. */
+const reference = "docs/api/"
 
 /** As GitHub makes them of headings. */
 const anchorsOf = (page: string): ReadonlySet<string> =>
