@@ -44,16 +44,16 @@ const files: Readonly<Record<string, string>> = {
  */
 import type * as Effect from "effect/Effect";
 import type { LockLost, Share as Part } from "./internal/lost.js";
+import type { Keep, Store } from "./internal/options.js";
 import type * as Types from "./internal/options.js";
-import { type Store } from "./Store.js";
-export type { Options } from "./internal/options.js";
 /**
  * Takes it.
  *
  * @since 1.0.0
  * @category constructors
  */
-export declare const acquire: <Share>(key: string, options: Types.Options, share: Share) => Effect.Effect<Part, LockLost, Store>;
+export declare const acquire: <Keep>(key: string, options: Types.Options, keep: Keep) => Effect.Effect<Part, LockLost, Store>;
+export type { Options } from "./internal/options.js";
 `,
   "dist/Store.d.ts": `
 /**
@@ -66,15 +66,14 @@ export declare const acquire: <Share>(key: string, options: Types.Options, share
  *
  * @since 1.0.0
  */
-import type { Keep } from "./internal/options.js";
+import type { Store as Basis } from "./internal/options.js";
 /**
  * Where leases are.
  *
  * @since 1.0.0
  * @category models
  */
-export interface Store {
-    readonly keep: Keep;
+export interface Store extends Basis {
 }
 `,
   "dist/internal/lost.d.ts": `
@@ -83,7 +82,9 @@ export declare class LockLost extends YieldableError {
     readonly reason: "Missing" | "Taken";
 }
 export interface Share {
-    readonly token: string;
+    readonly of: Owner;
+}
+export interface Owner {
 }
 export interface Unused {
 }
@@ -102,6 +103,9 @@ export interface Options {
     readonly owner?: string | undefined;
 }
 export type Keep = (key: string) => boolean;
+export interface Store {
+    readonly keep: Keep;
+}
 `,
   "dist/effect4/Lock.d.ts": `
 /**
@@ -158,19 +162,17 @@ describe("the API report", () => {
         readonly owner?: string | undefined
       }
 
-      export declare const acquire: <Share>(
+      export declare const acquire: <Keep>(
         key: string,
         options: Options,
-        share: Share
-      ) => Effect.Effect<internal.lost.Share, internal.lost.LockLost, Store.Store>
+        keep: Keep
+      ) => Effect.Effect<internal.lost.Share, internal.lost.LockLost, internal.options.Store>
       \`\`\`
 
       ## locks/Store
 
       \`\`\`ts
-      export interface Store {
-        readonly keep: internal.options.Keep
-      }
+      export interface Store extends internal.options.Store {}
       \`\`\`
 
       ## Not exported
@@ -186,8 +188,10 @@ describe("the API report", () => {
         readonly reason: "Missing" | "Taken"
       }
 
+      interface Owner {}
+
       interface Share {
-        readonly token: string
+        readonly of: Owner
       }
       \`\`\`
 
@@ -195,6 +199,10 @@ describe("the API report", () => {
 
       \`\`\`ts
       type Keep = (key: string) => boolean
+
+      interface Store {
+        readonly keep: Keep
+      }
       \`\`\`
       "
     `)
@@ -211,7 +219,7 @@ describe("the API report", () => {
     [
       "an export with another name",
       ["dist/Lock.d.ts", "const acquire:", "const take:"],
-      ["- export declare const acquire: <Share>(", "+ export declare const take: <Share>("]
+      ["- export declare const acquire: <Keep>(", "+ export declare const take: <Keep>("]
     ],
     [
       "an option that is gone",
@@ -227,8 +235,8 @@ describe("the API report", () => {
       "another error",
       ["dist/Lock.d.ts", "LockLost, Store>", "LockLost | Error, Store>"],
       [
-        ") => Effect.Effect<internal.lost.Share, internal.lost.LockLost, Store.Store>",
-        ") => Effect.Effect<internal.lost.Share, internal.lost.LockLost | Error, Store.Store>"
+        ") => Effect.Effect<internal.lost.Share, internal.lost.LockLost, internal.options.Store>",
+        ") => Effect.Effect<internal.lost.Share, internal.lost.LockLost | Error, internal.options.Store>"
       ]
     ],
     [
@@ -311,6 +319,7 @@ describe("the API reference", () => {
   it("has no HTML and no template of somebody's text", async () => {
     const { text } = await page(saying("An <A> of {{ b }}, and `<A>` of `{{ b }}`."))
     expect(text).toContain("An &lt;A> of &#123;&#123; b }}, and `<A>` of `{{ b }}`.")
+    expect(text).not.toContain("An <A>")
   })
 
   it("has the types, what an effect fails with, and what it needs", async () => {
@@ -320,7 +329,7 @@ describe("the API reference", () => {
     expect(text).toContain("- `ttl`: How long.")
     expect(text).toContain("**Example**: [at the top](#lock)")
     // (which has no module Store)
-    expect(text).toContain("On Effect 4:\n\n```ts\n// not exported\ninterface Store {")
+    expect(text).toContain("On Effect 4:\n\n```ts\n// not exported\ntype Keep =")
   })
 })
 
