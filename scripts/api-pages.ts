@@ -64,8 +64,15 @@ const anchorsOf = (module: Module): Anchors => {
 
 const style = await prettier.resolveConfig("docs/api/index.md")
 
+/** (As wide as a page of VitePress has room for.) */
+const narrow = { parser: "typescript", printWidth: 78 }
+
 const formatted = (parts: ReadonlyArray<string>): Promise<string> =>
-  prettier.format(parts.filter((it) => it !== "").join("\n\n"), { ...style, parser: "markdown" })
+  prettier.format(parts.filter((it) => it !== "").join("\n\n"), {
+    ...style,
+    parser: "markdown",
+    embeddedLanguageFormatting: "off"
+  })
 
 export class Pages {
   readonly problems: Array<string> = []
@@ -118,9 +125,10 @@ export class Pages {
     const line = (face: Face): string => {
       const own = face.modules.find(({ name }) => name === module.name)
       if (own === undefined) return `// not on Effect ${face.version}`
-      return face.index.exports.some(({ name }) => name === module.name)
-        ? `import { ${own.name} } from "${face.index.path}" // Effect ${face.version}`
-        : `import * as ${own.name} from "${own.path}" // Effect ${face.version}`
+      const text = face.index.exports.some(({ name }) => name === module.name)
+        ? `import { ${own.name} } from "${face.index.path}"`
+        : `import * as ${own.name} from "${own.path}"`
+      return `// on Effect ${face.version}\n${text}`
     }
     return [line(this.face), line(this.face4)].join("\n")
   }
@@ -198,7 +206,7 @@ export class Pages {
     const texts = (all: ReadonlyArray<Origin>) =>
       all.flatMap((it) => face.declarations.declared(it).map((it) => this.withBase(face, it)))
     const all = [...texts([origin]), ...texts(hidden).map((text) => `// not exported\n${text}`)]
-    const formatted = all.map((text) => prettier.format(text, { ...style, parser: "typescript" }))
+    const formatted = all.map((text) => prettier.format(text, { ...style, ...narrow }))
     return (await Promise.all(formatted)).map((text) => text.trim().replace(/^declare /m, ""))
   }
 
@@ -356,8 +364,10 @@ const code = (text: string): string => {
 }
 
 /** The first one, without what it lists. */
-const sentenceOf = (doc: Doc | undefined): string =>
-  /^[^]*?(\.(?=\s|$)|(?=:?\n\n)|$)/.exec(doc?.text ?? "")![0]
+const sentenceOf = (doc: Doc | undefined): string => {
+  const [sentence] = /^[^]*?(\.(?=\s|$)|(?=:?\n\n)|$)/.exec(doc?.text ?? "")!
+  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`
+}
 
 const hiddenBehind = (face: Face, origin: Origin): ReadonlyArray<Origin> =>
   face.hiddenBehind([origin], (it) => face.publicOf(it) !== undefined)
