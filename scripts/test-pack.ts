@@ -53,9 +53,7 @@ function pack(): string {
   )
   const sources = filesBelow("src")
   const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "dist/cli.mjs"]
-  const pages = filesBelow("docs").filter(
-    (name) => !name.startsWith(images) && !name.startsWith(reference)
-  )
+  const pages = filesBelow("docs").filter((name) => !name.startsWith(images))
   expected.push(...pages, ...filesBelow("examples"), ...sources)
   for (const source of sources) {
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
@@ -364,9 +362,6 @@ function checkCli(tarball: string, url: string): void {
 
 /** Pictures are in the repository alone. */
 const images = "docs/images/"
-
-/** Written by `npm run api:docs`: for the site. */
-const reference = "docs/api/"
 
 /** As GitHub makes them of headings. */
 const anchorsOf = (page: string): ReadonlySet<string> =>
