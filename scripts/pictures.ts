@@ -42,6 +42,11 @@ const drawn = <A>(name: string, { check: checkScene, picture, play }: Scenes<A>)
       if (check) compare(name, svg)
       return svg
     })
+  ).pipe(
+    Effect.timeoutFail({
+      duration: "1 minute",
+      onTimeout: () => new Error(`${name}: what the picture shows does not happen, or takes long`)
+    })
   )
 
 const compare = (name: string, svg: string): void => {
