@@ -3,7 +3,8 @@
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
- * And every link of README.md and of docs/ to a file or a heading must lead to one.
+ * And every link of README.md and of docs/ to a file or a heading must lead to one, and every figure that they quote
+ * must be the one that was measured last.
  *
  * Each block of README.md and docs/, and each example that needs no package of `@effect`, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
@@ -12,6 +13,7 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
+import { figureProblems } from "./figures.js"
 
 process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
@@ -149,6 +151,7 @@ for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src"
   extract(document)
 }
 for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
+problems.push(...figureProblems())
 for (const example of filesIn("examples", ".ts")) {
   const text = readFileSync(example, "utf8")
   if (!text.includes('from "@effect/')) writeFor4(example, example, text)

@@ -7,7 +7,7 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { readFileSync, writeFileSync } from "node:fs"
+import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { announceRedisServer } from "../test/setup.js"
@@ -19,7 +19,8 @@ import * as Silence from "./pictures/silence.js"
 import * as Svg from "./pictures/Svg.js"
 import * as Terminal from "./pictures/terminal.js"
 
-const images = join(import.meta.dirname, "../docs/images")
+const root = join(import.meta.dirname, "..")
+const images = join(root, "docs/images")
 const mostBytes = 40_000
 
 const { check } = parseArgs({ options: { check: { type: "boolean", default: false } } }).values
@@ -57,6 +58,27 @@ const compare = (name: string, svg: string): void => {
   )
 }
 
+/** Where pages show a picture: the times that they say in words must be in it, within a tenth of a second. */
+const compareWords = (): void => {
+  const docs = readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" })
+  for (const page of ["README.md", ...docs.map((name) => join("docs", name))]) {
+    if (!page.endsWith(".md")) continue
+    const shown = readFileSync(join(root, page), "utf8").matchAll(
+      /!\[([^\]]*)\]\(\S*images\/(\w+)\.svg\)/g
+    )
+    for (const [, words, name] of shown) {
+      const drawn = times(readFileSync(file(name!), "utf8"))
+      for (const time of times(words!)) {
+        const isDrawn = drawn.some((one) => Math.abs(one - time) < 0.1)
+        holds(isDrawn, `${page} says ${time} s of ${name}.svg, which says ${drawn.join()}`)
+      }
+    }
+  }
+}
+
+const times = (text: string): ReadonlyArray<number> =>
+  [...text.matchAll(/([\d.]+) s\b/g)].map(([, seconds]) => Number(seconds))
+
 const file = (name: string): string => join(images, `${name}.svg`)
 
 const all = {
@@ -73,6 +95,7 @@ try {
     if (!check) writeFileSync(file(name), svg)
     console.log(`${check ? "as played:" : "wrote"} docs/images/${name}.svg (${svg.length} bytes)`)
   }
+  compareWords()
   process.exit()
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)

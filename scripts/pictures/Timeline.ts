@@ -100,7 +100,7 @@ export const draw = (timeline: Timeline): string => {
   if (timeline.remark !== undefined) under += remarks.length * Svg.lineHeight + 6
   const height = Math.ceil(under + 6)
   return Svg.svg(
-    { height, shownAt: 420 },
+    { height, shownAt: 400 },
     {
       title,
       description: notes
