@@ -8,7 +8,7 @@
  *
  *   REDIS_URL=redis://127.0.0.1:6379 npx tsx examples/kubernetes.ts
  *
- * What to set in the pod, and why, is in docs/guide.md ("Shutdown").
+ * What to set in the pod, and why, is in docs/recipes.md ("Shutdown").
  */
 import { spawn } from "node:child_process"
 import { once } from "node:events"

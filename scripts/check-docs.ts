@@ -3,8 +3,8 @@
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
- * And every link of README.md and of docs/ to a file or a heading must lead to one, and every figure that they quote
- * must be the one that was measured last.
+ * And every link of README.md and of docs/ to a file or a heading must lead to one, docs/guide.md must lead to every
+ * page, and every figure of the benchmark that they quote must be the one that was measured last.
  *
  * Each block of README.md and docs/, and each example that needs no package of `@effect`, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
@@ -12,7 +12,7 @@
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
-import { basename, dirname, join } from "node:path"
+import { basename, dirname, join, relative } from "node:path"
 import { figureProblems } from "./figures.js"
 
 process.chdir(join(import.meta.dirname, ".."))
@@ -23,6 +23,9 @@ const effect4 = "effect-redis-lock/effect4"
 const page4 = "docs/effect-4.md"
 const problems: Array<string> = []
 const documents = new Map<string, string>()
+
+/** The table of contents: it leads to every other page. */
+const contents = "docs/guide.md"
 
 const filesIn = (directory: string, extension: string): ReadonlyArray<string> =>
   existsSync(directory)
@@ -87,7 +90,8 @@ function hasOtherForm(document: string, line: number): boolean {
   const anchor = [...anchorsOf(document)].filter(([, at]) => at <= line).at(-1)?.[0]
   return sections4.some(
     (section) =>
-      section.includes("```ts\n") && section.includes(`](${basename(document)}#${anchor})`)
+      section.includes("```ts\n") &&
+      section.includes(`](${relative(dirname(page4), document)}#${anchor})`)
   )
 }
 
@@ -147,8 +151,15 @@ for (const [project, config] of projects) {
     JSON.stringify({ extends: config, include: ["*.ts", "examples"], exclude: [] })
   )
 }
-for (const document of ["README.md", ...filesIn("docs", ".md"), ...filesIn("src", ".ts")]) {
-  extract(document)
+// (the API reference is made of the comments in src/, and is not in git)
+const pages = filesIn("docs", ".md").filter((page) => !page.startsWith(join("docs", "api")))
+for (const document of ["README.md", ...pages, ...filesIn("src", ".ts")]) extract(document)
+for (const document of ["README.md", ...pages]) checkLinks(document)
+const listed = readFileSync(contents, "utf8")
+for (const page of pages) {
+  if (page !== contents && !listed.includes(`](${relative(dirname(contents), page)})`)) {
+    problems.push(`${contents}: no link to ${page}`)
+  }
 }
 for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
 problems.push(...figureProblems())

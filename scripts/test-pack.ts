@@ -28,7 +28,7 @@ const root = join(import.meta.dirname, "..")
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const versions: Record<string, string> = manifest.devDependencies
 const readme = readFileSync(join(root, "README.md"), "utf8")
-const guide = readFileSync(join(root, "docs/guide.md"), "utf8")
+const versionsPage = readFileSync(join(root, "docs/versions.md"), "utf8")
 const temporary = mkdtempSync(join(tmpdir(), "effect-redis-lock-"))
 
 const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): string => {
@@ -313,10 +313,10 @@ function checkCommonJs(project: string, face: Face, url: string): void {
   assert.equal(run(project, "node imported.cjs").trim(), allWell)
 }
 
-/** With the banner that the guide gives, which ioredis needs in an ES module. */
+/** With the banner that docs/versions.md gives, which ioredis needs in an ES module. */
 function checkBundles(project: string, face: Face, url: string): void {
-  const banner = /^ *--banner:js="(.*)"/m.exec(guide)?.[1]
-  assert(banner !== undefined, "docs/guide.md has no banner for esbuild")
+  const banner = /^ *--banner:js="(.*)"/m.exec(versionsPage)?.[1]
+  assert(banner !== undefined, "docs/versions.md has no banner for esbuild")
   const imports = `import { Effect } from "effect"\nimport { ${names} } from "${face}"`
   writeFileSync(join(project, "bundled.mjs"), imports + program(url))
   const esbuild = join(root, "node_modules/.bin/esbuild")

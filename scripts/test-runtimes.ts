@@ -76,7 +76,7 @@ const sources: ReadonlyArray<Source> = [
     name: "deno",
     wanted: "deno@2",
     binary: "@deno/*/deno",
-    // what the guide says that it needs
+    // what docs/versions.md says that it needs
     args: ["run", "--no-prompt", "--allow-net", "--allow-env", "--allow-sys=hostname"],
     runsTests: false
   }

@@ -362,7 +362,7 @@ describe.concurrent.each(storesOf("semaphore"))("%s", (_, rawStore) => {
 
   layer(store, { excludeTestServices: true })("fencing", (it) => {
     /**
-     * UPDATE … SET floor = GREATEST(floor, :floor) WHERE floor <= :token, as the guide has it.
+     * UPDATE … SET floor = GREATEST(floor, :floor) WHERE floor <= :token, as docs/fencing.md has it.
      */
     const makeRegister = () => {
       let floor = 0

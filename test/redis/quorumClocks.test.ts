@@ -3,6 +3,7 @@
  * TIME, and nothing else of a server's clock is asked for (a ttl is counted by the server itself).
  */
 import { expect } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
@@ -29,7 +30,11 @@ const shifted =
       : undefined
 
 /** Three servers with clocks that are so many seconds ahead, and stores that have a proxy of their own to each. */
-const apart = (ahead: ReadonlyArray<number>, stores: number, longestTtl = "10 seconds") =>
+const apart = (
+  ahead: ReadonlyArray<number>,
+  stores: number,
+  longestTtl: Duration.DurationInput = "10 seconds"
+) =>
   Effect.gen(function* () {
     const servers = yield* RedisQuorum.make(ahead.length)
     yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
