@@ -90,7 +90,7 @@ const all = {
 
 await announceRedisServer()
 try {
-  const svgs = await Effect.runPromise(Effect.all(all))
+  const svgs = await Effect.runPromise(Effect.all(all, { concurrency: check ? "unbounded" : 1 }))
   for (const [name, svg] of Object.entries(svgs)) {
     if (!check) writeFileSync(file(name), svg)
     console.log(`${check ? "as played:" : "wrote"} docs/images/${name}.svg (${svg.length} bytes)`)

@@ -93,7 +93,9 @@ const story = ({ sent, turns }: Scene) => {
     tokens,
     nameOf,
     shown,
-    subscribed: of("SUBSCRIBE"),
+    subscribed: names
+      .slice(1)
+      .map((name) => of("SUBSCRIBE").find(({ args }) => nameOf(args[1]!) === name)),
     popped: of("ZPOPMIN", `{${key}}:lock-queue`),
     published: of("PUBLISH"),
     deleted: of("DEL", key),

@@ -26,7 +26,7 @@ export const play = (ttl: number) =>
       return false
     })
     yield* Effect.forkScoped(watch)
-    const scripts = () => proxy.requests.filter(({ args }) => /^evalsha$/i.test(args[0]!))
+    const scripts = () => proxy.requests.filter(({ args }) => /^eval(sha)?$/i.test(args[0]!))
 
     yield* first.order({ _tag: "Hold", key, ttl, stops: false })
     const entered = yield* first.next("Entered")
