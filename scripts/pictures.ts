@@ -44,10 +44,10 @@ const drawn = <A>(name: string, { check: checkScene, picture, play }: Scenes<A>)
       return svg
     })
   ).pipe(
-    Effect.timeoutFail({
-      duration: "1 minute",
-      onTimeout: () => new Error(`${name}: what the picture shows does not happen, or takes long`)
-    })
+    Effect.timeout("1 minute"),
+    Effect.catchTag("TimeoutException", () =>
+      Effect.dieMessage(`${name}: what the picture shows does not happen, or takes long`)
+    )
   )
 
 const compare = (name: string, svg: string): void => {
