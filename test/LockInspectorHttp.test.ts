@@ -272,6 +272,78 @@ describe("its API", () => {
     }).pipe(Effect.provide(memory))
   )
 
+  it.scopedLive("of a request that it refuses, it does not read the body", () =>
+    Effect.gen(function* () {
+      const port = yield* started({ allowRelease: true, hosts: ["ops.example.com"] })
+      const closed = yield* started()
+      const own = { host: "ops.example.com", origin: "https://ops.example.com" }
+      const text = { "content-type": "text/plain" }
+      const json = { "content-type": "application/json" }
+      for (const [at, headers] of [
+        [port, { ...own, ...text, origin: "https://evil.example.com" }],
+        [port, { ...own, ...text }],
+        [port, { ...own, ...json, origin: "https://evil.example.com" }],
+        [port, { ...own, ...json, host: "evil.example.com" }],
+        [closed, { ...json, origin: `http://127.0.0.1:${closed}` }]
+      ] as const) {
+        // (a body is announced, and does not come)
+        const status = yield* Effect.async<number | undefined>((resume) => {
+          const path = "/api/release"
+          const long = { ...headers, "content-length": "1000000000" }
+          const options = { host: "127.0.0.1", port: at, path, method: "POST", headers: long }
+          const request = Http.request({ ...options, agent: false })
+          request.on("response", ({ statusCode }) => resume(Effect.succeed(statusCode)))
+          request.on("error", (error) => resume(Effect.die(error)))
+          request.flushHeaders()
+          return Effect.sync(() => request.destroy())
+        })
+        expect(status).toBe(403)
+      }
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("reads no more than a request can be, and says what is wrong with it", () =>
+    Effect.gen(function* () {
+      const port = yield* started({ allowRelease: true })
+      const { fencingToken, verify } = yield* Lock.acquire("k")
+      const headers = { origin: `http://127.0.0.1:${port}`, "content-type": "application/json" }
+      const release = (body: string) => ask(port, "/api/release", { method: "POST", headers, body })
+      for (const body of ["", "{", "null", "[]", '{"key":"k"}', '{"key":"k","fencingToken":"1"}']) {
+        const { body: said, status } = yield* release(body)
+        expect([body, status, JSON.parse(said)]).toMatchObject([body, 400, { _tag: "Impossible" }])
+      }
+      const long = JSON.stringify({ key: "k", fencingToken, more: "x".repeat(600_000) })
+      // (it hangs up, or has answered before)
+      const exit = yield* Effect.exit(release(long))
+      expect(Exit.isSuccess(exit) ? exit.value.status : 400).toBe(400)
+      yield* verify
+      // the longest key there can be, as it is written at its longest
+      const key = "\u0001".repeat(65_536)
+      const lease = yield* Lock.acquire(key)
+      expect(
+        yield* release(JSON.stringify({ key, fencingToken: lease.fencingToken }))
+      ).toMatchObject({ status: 200, body: '{"freed":true}' })
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("is not kept by anybody on the way, nor read as something else", () =>
+    Effect.gen(function* () {
+      const port = yield* started()
+      for (const path of ["/", "/api/locks", "/api/lock?key=k"]) {
+        const { headers, status } = yield* ask(port, path)
+        expect([path, status, headers]).toMatchObject([
+          path,
+          200,
+          {
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "cross-origin-resource-policy": "same-origin"
+          }
+        ])
+      }
+    }).pipe(Effect.provide(memory))
+  )
+
   it.scopedLive("a reader that sleeps is told all that has changed meanwhile", () =>
     Effect.gen(function* () {
       const port = yield* started({ every: "100 millis" })
