@@ -75,7 +75,7 @@ export interface Options {
   /**
    * For how long it goes on looking when nobody has the page open any more, so that what happens meanwhile is in
    * the history. `Duration.infinity`: always, also before somebody opens it. While it does not look, it costs nothing.
-   * Default: 1 minute.
+   * A tab that is hidden asks once a minute at least, until the browser stops it. Default: 2 minutes.
    */
   readonly idleAfter?: Duration.DurationInput | undefined
   /**
@@ -87,7 +87,7 @@ export interface Options {
    * Under which names a browser reaches the page, with the port where it is not the usual one:
    * `["ops.example.com"]`. Requests for another `Host` are refused, and a release must come from a page of one of
    * them. Default: any `Host`, and a release must come from a page of the same one. Give them where there is no
-   * authentication, or where a proxy replaces `Host`.
+   * authentication. Where a proxy replaces `Host`, give both: what it puts there, and the name that browsers use.
    */
   readonly hosts?: ReadonlyArray<string> | undefined
   /**

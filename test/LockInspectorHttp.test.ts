@@ -272,6 +272,27 @@ describe("its API", () => {
     }).pipe(Effect.provide(memory))
   )
 
+  it.scopedLive(
+    "behind a proxy that has its own Host, it knows both names where they are given",
+    () =>
+      Effect.gen(function* () {
+        const hosts = ["ops.example.com", "inside:3000"]
+        const port = yield* started({ allowRelease: true, hosts })
+        const { fencingToken } = yield* Lock.acquire("k")
+        const release = (origin: string) =>
+          ask(
+            port,
+            "/api/release",
+            json("POST", { key: "k", fencingToken }, { host: "inside:3000", origin })
+          )
+        expect(yield* release("https://evil.example.com")).toMatchObject({ status: 403 })
+        expect(yield* release("https://ops.example.com")).toMatchObject({
+          status: 200,
+          body: '{"freed":true}'
+        })
+      }).pipe(Effect.provide(memory))
+  )
+
   it.scopedLive("of a request that it refuses, it does not read the body", () =>
     Effect.gen(function* () {
       const port = yield* started({ allowRelease: true, hosts: ["ops.example.com"] })

@@ -53,7 +53,7 @@ export const decodeTerms = (options: {
   readonly hosts?: ReadonlyArray<string> | undefined
   readonly leaders?: ReadonlyArray<string> | undefined
 }): Effect.Effect<Terms> => {
-  const { allowRelease = false, every = "1 second", idleAfter = "1 minute" } = options
+  const { allowRelease = false, every = "1 second", idleAfter = "2 minutes" } = options
   const { leaders = [], prefix = "" } = options
   const everyMillis = toMillis(every)
   const idleAfterMillis = toMillis(idleAfter)
@@ -124,10 +124,13 @@ class Knowledge {
   private version = 0
   /** Who knows less than that is told all. */
   private toldFrom = 0
-  private clock: { readonly at: number; readonly seenAt: number } | undefined
-  private trouble: { readonly since: number; readonly detail: string } | undefined
+  /** What the store's clock, or this machine's while that is not known, is ahead of the monotonic one. */
+  private ahead = 0
+  private isStores = false
+  // (these are of the monotonic clock: what is known of the store's can change)
+  private trouble: NonNullable<Update["trouble"]> | undefined
   private lookedAt: number | null = null
-  watchedSince: number | null = null
+  private watchedSince: number | null = null
 
   /** One look. */
   get look(): Effect.Effect<void, never, LockStore> {
@@ -143,31 +146,33 @@ class Knowledge {
     return Effect.gen(this, function* () {
       const exit = yield* Effect.either(Stream.runHead(changes))
       const mono = yield* monotonic
-      const wall = yield* Clock.currentTimeMillis
-      if (exit._tag === "Left") this.failed(exit.left, this.now(mono, wall))
-      else this.succeeded(Option.getOrThrow(exit.right), mono, wall)
+      this.tick(mono, yield* Clock.currentTimeMillis)
+      if (exit._tag === "Left") this.failed(exit.left, mono)
+      else this.succeeded(Option.getOrThrow(exit.right), mono)
     })
   }
 
-  private failed({ detail }: LockStoreError, now: number): void {
-    this.trouble = { since: this.trouble?.since ?? now, detail }
+  private failed({ detail, transient }: LockStoreError, mono: number): void {
+    this.trouble = { since: this.trouble?.since ?? mono, detail, isRefusal: !transient }
   }
 
-  private succeeded(changes: ReadonlyArray<Change>, mono: number, wall: number): void {
+  private succeeded(changes: ReadonlyArray<Change>, mono: number): void {
     this.version++
     const ats = [...this.snapshots.values(), ...changes].map(({ at }) => millisOf(at))
     const at = ats.reduce((a, b) => Math.max(a, b), -Infinity)
-    if (at > -Infinity) this.clock = { at, seenAt: mono }
-    const now = this.now(mono, wall)
-    this.lookedAt = now
-    this.watchedSince ??= now
+    if (at > -Infinity) {
+      this.ahead = at - mono
+      this.isStores = true
+    }
+    this.lookedAt = mono
+    this.watchedSince ??= mono
     this.trouble = undefined
     for (const change of changes) {
       this.history.note(change)
       if (!change.initial) this.events.push({ version: this.version, event: eventOf(change) })
     }
     this.events.splice(0, this.events.length - mostEvents)
-    this.history.forget(now)
+    if (this.isStores) this.history.forget(this.time(mono))
     for (const snapshot of this.snapshots.values()) this.see(snapshot)
     for (const key of this.keys.keys()) {
       if (this.snapshots.has(key)) continue
@@ -200,13 +205,23 @@ class Knowledge {
     if (before === undefined) this.gone.delete(snapshot.key)
   }
 
-  /** By the store's clock, as far as that is known. */
-  now(mono: number, wall: number): number {
-    return this.clock === undefined ? wall : Math.round(this.clock.at + mono - this.clock.seenAt)
+  private tick(mono: number, wall: number): void {
+    if (!this.isStores) this.ahead = wall - mono
+  }
+
+  /** Of a time of the monotonic clock, that of the store's. */
+  private time(mono: number): number {
+    return Math.round(mono + this.ahead)
+  }
+
+  private timeOrNull(mono: number | null): number | null {
+    return mono === null ? null : this.time(mono)
   }
 
   /** What somebody is to be told who was told what was known in that look. */
   since(told: number, mono: number, wall: number): readonly [Update, number] {
+    this.tick(mono, wall)
+    const { trouble } = this
     const reset = told <= 0 || told < this.toldFrom
     const from = reset ? 0 : told
     const rows = [...this.keys.values()].flatMap(({ row, version }) => (version > from ? row : []))
@@ -214,13 +229,13 @@ class Knowledge {
     const events = this.events.flatMap(({ event, version }) => (version > from ? event : []))
     const update = {
       reset,
-      now: this.now(mono, wall),
-      lookedAt: this.lookedAt,
+      now: this.time(mono),
+      lookedAt: this.timeOrNull(this.lookedAt),
       rows,
       gone,
       events,
-      trouble: this.trouble ?? null,
-      watchedSince: this.watchedSince,
+      trouble: trouble ? { ...trouble, since: this.time(trouble.since) } : null,
+      watchedSince: this.timeOrNull(this.watchedSince),
       prefix: this.terms.prefix,
       everyMillis: this.terms.everyMillis,
       allowRelease: this.terms.allowRelease
@@ -237,7 +252,7 @@ class Knowledge {
       held: this.holdersOf(snapshot),
       pending: pending.map(waiterOf),
       history: this.history.of(key),
-      watchedSince: this.watchedSince
+      watchedSince: this.timeOrNull(this.watchedSince)
     }
   }
 
