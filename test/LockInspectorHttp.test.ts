@@ -12,10 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { Lock, MemoryLockStore } from "effect-redis-lock"
 import * as LockInspectorHttp from "effect-redis-lock/LockInspectorHttp"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
 import { text } from "node:stream/consumers"
 import { gzipSync } from "node:zlib"
 import { buildPage, moduleOf, target } from "../scripts/build-page.js"
@@ -205,6 +207,10 @@ describe("its API", () => {
         const headers = { host: "evil.example.com" }
         expect(yield* ask(port, path, { headers })).toMatchObject({ status: 403 })
       }
+      const usual = yield* started({ hosts: ["ops.example.com:443", "127.0.0.1:80"] })
+      for (const host of ["ops.example.com", "127.0.0.1"]) {
+        expect(yield* ask(usual, "/", { headers: { host } })).toMatchObject({ status: 200 })
+      }
       const headers = { host: "ops.example.COM" }
       expect(yield* ask(port, "/api/locks", { headers })).toMatchObject({ status: 200 })
     }).pipe(Effect.provide(memory))
@@ -385,7 +391,11 @@ describe("its API", () => {
         [{ every: "10 millis" }, "every"],
         [{ every: "no time" as never }, "every"],
         [{ idleAfter: "no time" as never }, "idleAfter"],
-        [{ prefix: "\uD800" }, "prefix"]
+        [{ prefix: "\uD800" }, "prefix"],
+        [{ hosts: ["ops.example.com", "https://evil/"] }, "hosts"],
+        [{ hosts: ["ops.example.com/admin"] }, "hosts"],
+        [{ hosts: ["user@ops.example.com"] }, "hosts"],
+        [{ hosts: [""] }, "hosts"]
       ] as const) {
         const exit = yield* Effect.exit(LockInspectorHttp.make(options))
         const said = Exit.isFailure(exit) ? [...Cause.defects(exit.cause)].map(String).join() : ""
@@ -430,6 +440,24 @@ describe("in a server of a user's own", () => {
         expect(yield* ask(port, path, { headers })).toMatchObject({ status: 200 })
       }
       expect(yield* ask(port, "/api/locks", { headers })).toMatchObject({ status: 404 })
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("does not keep that server from stopping while somebody has the page open", () =>
+    Effect.gen(function* () {
+      const api = HttpApi.make("mine").add(LockInspectorHttp.Group)
+      const node = Http.createServer()
+      const live = HttpApiBuilder.serve().pipe(
+        Layer.provide(HttpApiBuilder.api(api)),
+        Layer.provide(LockInspectorHttp.layer(api)),
+        Layer.provide(NodeHttpServer.layer(() => node, { port: 0, host: "127.0.0.1" }))
+      )
+      const server = yield* Scope.make()
+      yield* Scope.extend(Layer.build(live), server)
+      const events = yield* listen((node.address() as AddressInfo).port)
+      yield* events.until(({ length }) => length > 0)
+      yield* Scope.close(server, Exit.void)
+      expect(node.listening).toBe(false)
     }).pipe(Effect.provide(memory))
   )
 

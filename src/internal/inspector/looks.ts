@@ -1,5 +1,6 @@
 /** Looks at all keys again and again while somebody watches, once for all who do. */
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -9,14 +10,12 @@ import * as Stream from "effect/Stream"
 import type { LockStoreError } from "../../LockError.js"
 import type { Change, Snapshot } from "../../LockInspector.js"
 import { LockStore } from "../../LockStore.js"
-import { checkEvery, checkPrefix, notADuration } from "../common/options.js"
-import { defect } from "../face/causes.js"
 import { asking } from "../face/inspector.js"
 import { nextChanges } from "../faces/changes.js"
 import type { Snapshot as Found } from "../faces/inspector.js"
-import { toMillis } from "../faces/millis.js"
 import { askFor } from "../faces/snapshots.js"
 import { History } from "./history.js"
+import type { Terms } from "./terms.js"
 import {
   type Details,
   type Event,
@@ -31,39 +30,6 @@ import {
   type Update,
   waiterOf
 } from "./wire.js"
-
-export interface Terms {
-  readonly prefix: string
-  readonly everyMillis: number
-  /** For how long it goes on when nobody watches any more. */
-  readonly idleAfterMillis: number
-  readonly allowRelease: boolean
-  readonly hosts: ReadonlyArray<string> | undefined
-  readonly leaders: ReadonlyArray<string>
-}
-
-/** So often at most: each look goes through all keys. */
-const leastEvery = 100
-
-export const decodeTerms = (options: {
-  readonly prefix?: string | undefined
-  readonly every?: Duration.DurationInput | undefined
-  readonly idleAfter?: Duration.DurationInput | undefined
-  readonly allowRelease?: boolean | undefined
-  readonly hosts?: ReadonlyArray<string> | undefined
-  readonly leaders?: ReadonlyArray<string> | undefined
-}): Effect.Effect<Terms> => {
-  const { allowRelease = false, every = "1 second", idleAfter = "2 minutes" } = options
-  const { leaders = [], prefix = "" } = options
-  const everyMillis = toMillis(every)
-  const idleAfterMillis = toMillis(idleAfter)
-  if (everyMillis === undefined) return defect(notADuration("every", every))
-  if (idleAfterMillis === undefined) return defect(notADuration("idleAfter", idleAfter))
-  const wrong = checkPrefix(prefix) ?? checkEvery(everyMillis, leastEvery)
-  if (wrong !== undefined) return defect(wrong)
-  const hosts = options.hosts?.map((host) => host.toLowerCase())
-  return Effect.succeed({ prefix, everyMillis, idleAfterMillis, allowRelease, hosts, leaders })
-}
 
 /** So many keys that are gone are remembered for those who have not been told yet: the others are told all. */
 const mostGone = 5_000
@@ -283,6 +249,10 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
     const store = yield* LockStore
     const scope = yield* Effect.scope
     const seen = yield* PubSub.sliding<void>(1)
+    // (a server that stops waits for whoever listens: without an end it would for ever)
+    const ended = yield* Effect.acquireRelease(Deferred.make<void>(), (ended) =>
+      Deferred.succeed(ended, undefined)
+    )
     let knowledge = new Knowledge(terms)
     let [running, watching, leftAt] = [false, 0, 0]
 
@@ -334,7 +304,7 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
           Stream.repeatEffect(Effect.zipRight(beats, next))
         )
       })
-    )
+    ).pipe(Stream.interruptWhenDeferred(ended))
     if (terms.idleAfterMillis === Number.POSITIVE_INFINITY) yield* start
     return {
       updates,

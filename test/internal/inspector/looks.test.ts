@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { LockError, type LockInspector, LockStore } from "effect-redis-lock"
-import { decodeTerms, makeLooks } from "../../../src/internal/inspector/looks.js"
+import { makeLooks } from "../../../src/internal/inspector/looks.js"
+import { decodeTerms } from "../../../src/internal/inspector/terms.js"
 import type { Update } from "../../../src/internal/inspector/wire.js"
 
 const held = (owner: string, more: Partial<LockStore.HeldEntry> = {}): LockStore.HeldEntry => ({
