@@ -38,6 +38,8 @@ export class Live {
   /** Hidden, it has heard what there was to hear, and holds no connection. */
   private isResting = false
   private wokenAt = 0
+  /** The server answers, and does not let this page listen: a login may have ended. */
+  isTurnedAway = false
   private source: EventSource | undefined
   private selected: string | undefined
   private asking = false
@@ -115,12 +117,17 @@ export class Live {
     const source = new EventSource(`${base}/api/events`)
     this.source = source
     source.addEventListener("message", ({ data }) => this.hear(JSON.parse(data) as Update))
-    source.addEventListener("error", () => this.changed())
+    source.addEventListener("error", () => {
+      // (where nobody answers, a browser tries again by itself)
+      this.isTurnedAway = source.readyState === EventSource.CLOSED
+      this.changed()
+    })
   }
 
   private hear(update: Update): void {
     const at = performance.now()
     this.heardAt = at
+    this.isTurnedAway = false
     this.offset = update.now - at
     this.last = update
     const known = new Set(update.reset ? update.rows.map(({ key }) => key) : [])

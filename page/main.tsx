@@ -227,7 +227,17 @@ const Trouble = ({ now }: { now: number }) => {
     <div class="trouble" role="alert">
       {status === "offline" ? (
         <>
-          <strong>The server of this page does not answer.</strong> It is tried again.{asOf}
+          {live.isTurnedAway ? (
+            <>
+              <strong>The server of this page refuses to be asked.</strong> If you have to log in
+              again, reload the page.
+            </>
+          ) : (
+            <>
+              <strong>The server of this page does not answer.</strong> It is tried again.
+            </>
+          )}
+          {asOf}
         </>
       ) : (
         <>

@@ -32,6 +32,8 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* shows(page.getByRole("heading", { name: "No locks" }))
         yield* shows(page.getByText("npx effect-redis-lock run demo -- sleep 60"))
         expect(yield* violations(page)).toEqual([])
+        const jobs = yield* open(yield* PageServer.start(url, { prefix: "jobs:" }))
+        yield* shows(jobs.getByText("npx effect-redis-lock run jobs:demo -- sleep 60"))
         yield* act(() => page.evaluate(() => ((globalThis as { mark?: number }).mark = 1)))
 
         const one = yield* LockScene.process(url, "one:1")
@@ -283,6 +285,23 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
   )
 
   it.scoped(
+    "a server that does not let the page listen any more is not said to be away",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const page = yield* open(yield* PageServer.start(url))
+        yield* shows(page.getByText(/^live/))
+        // (as where a login has ended)
+        yield* act(() => page.route("**/api/events", (route) => route.fulfill({ status: 401 })))
+        yield* act(() => page.reload())
+        yield* shows(page.getByText("The server of this page refuses to be asked."))
+        yield* act(() => page.unroute("**/api/events"))
+        yield* shows(page.getByText(/^live/))
+      }),
+    120_000
+  )
+
+  it.scoped(
     "a store that refuses to be asked is not said to be away",
     () =>
       Effect.gen(function* () {
@@ -316,12 +335,12 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* LockScene.heldBy(one, "k", "one:1")
         // (one look, and no other)
         const page = yield* open(`${yield* PageServer.start(url, { every: "1 hour" })}#key=k`)
-        yield* shows(details(page).getByText(/Not renewed since somebody watches/))
+        yield* shows(details(page).getByText(/Not renewed since|is alive/))
         yield* act(() => page.route("**/api/lock?*", () => {}))
         yield* act(() =>
           page.evaluate(`{
             window.seen = []
-            const look = () => seen.push(document.querySelector(".verdict.look, .ttl.late")?.textContent ?? "")
+            const look = () => seen.push(document.querySelector(".verdict.look:not([role=alert]), .ttl.late")?.textContent ?? "")
             new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true })
           }`)
         )
