@@ -38,6 +38,7 @@ const withOneClient = [
   "multiLock",
   "ownership",
   "quorum",
+  "quorumClocks",
   "quorumContract",
   "queueFaults",
   "queueOrder",

@@ -1,5 +1,5 @@
 /**
- * Runs the test files again that have failed in the last `npm test`, one after the other, with nothing beside
+ * Runs the test files again that have failed in the last run, one after the other, with nothing beside
  * them: many tests are about times, and a machine that stood still for a second fails some of them. More than a
  * few failures are no such thing, and are not tried. What passes here has failed once all the same: both runs
  * are in the log, and a file that is seen here more than once has a test to be mended.

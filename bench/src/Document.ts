@@ -227,9 +227,12 @@ const heldRemarks = (all: ReadonlyArray<Held>, mine: Held): ReadonlyArray<string
       return facts.length === 0
         ? []
         : [
-            `${other.contender} needs less ${list(facts)}. But it does less: ${other.about?.leavesOut.replace(other.contender === "raw" ? "no renewal, " : "", "")}.`
+            `${other.contender} needs less ${list(facts)}.${butLess(other.about?.leavesOut.replace(other.contender === "raw" ? "no renewal, " : "", ""))}`
           ]
     })
+
+const butLess = (leavesOut: string | undefined): string =>
+  leavesOut ? ` But it does less: ${leavesOut}.` : ""
 
 const queueSection = (report: Report): ReadonlyArray<string> => {
   const [byHand, stores] = [rowsOf(report, "queue"), rowsOf(report, "stores")]

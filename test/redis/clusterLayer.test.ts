@@ -53,15 +53,19 @@ const proxied = (options: Partial<RedisLockStore.ClusterOptions> = {}) =>
     const cluster = yield* TestCluster
     yield* flushAll(cluster)
     const through = yield* RedisCluster.throughProxies(cluster)
-    const store = yield* storeOf(
-      RedisLockStore.layerCluster({
-        nodes: through.addresses,
-        ...options,
-        cluster: { natMap: { ...through.natMap }, ...options.cluster }
-      })
-    )
-    return { cluster, ...through, ...store }
+    return { cluster, ...through, ...(yield* storeThrough(through, options)) }
   })
+
+type Through = Effect.Effect.Success<ReturnType<typeof RedisCluster.throughProxies>>
+
+const storeThrough = (through: Through, options: Partial<RedisLockStore.ClusterOptions> = {}) =>
+  storeOf(
+    RedisLockStore.layerCluster({
+      nodes: through.addresses,
+      ...options,
+      cluster: { natMap: { ...through.natMap }, ...options.cluster }
+    })
+  )
 
 /** A key of each shard, in the order of the masters. */
 const keyOfEach = (cluster: RedisCluster.RedisCluster) =>
@@ -237,9 +241,17 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
       undisturbed(
         100,
         Effect.gen(function* () {
-          const { cluster, proxies, use } = yield* proxied()
+          const cluster = yield* TestCluster
           const keys = yield* keyOfEach(cluster)
-          const leases = yield* Effect.forEach(keys, (key) => Lock.acquire(key, { ttl }).pipe(use))
+          const through = yield* RedisCluster.throughProxies(cluster)
+          const { proxies } = through
+          const { use } = yield* storeThrough(through)
+          // (asked for before anything is known of the Cluster)
+          const leases = yield* Effect.forEach(keys, (key) => Lock.acquire(key, { ttl }), {
+            concurrency: "unbounded"
+          }).pipe(use)
+          // what each shard has connections for, beside that
+          yield* Effect.sleep(400)
           for (const proxy of proxies) proxy.link({ toClient: latency })
           const lost = yield* Effect.raceFirst(
             Effect.raceAll(leases.map(({ awaitLost }) => Effect.flip(awaitLost))),

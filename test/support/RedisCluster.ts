@@ -155,7 +155,10 @@ export const make = (options: Options = {}): Effect.Effect<RedisCluster, never, 
     const ownerOf = (slot: number) =>
       Effect.map(ranges, (all) => {
         const range = all.find(([from, to]) => from <= slot && slot <= to)
-        return nodes.find((node) => node.port === range?.[2][1])!
+        const owner = nodes.find((node) => node.port === range?.[2][1])
+        // (in the middle of a failover)
+        if (owner === undefined) throw new Error(`no node is known to have slot ${slot}`)
+        return owner
       })
     const nodeOf = (key: string) => Effect.flatMap(slotOf(key), ownerOf)
 

@@ -69,7 +69,9 @@ export const make = (options: Options = {}): Effect.Effect<RedisSentinel, never,
     const masterOf = (sentinel: RedisServer.RedisProcess) =>
       Effect.map(sentinel.command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name), (address) => {
         const port = Number((address as ReadonlyArray<string>)[1])
-        return servers.find((server) => server.port === port)!
+        const master = servers.find((server) => server.port === port)
+        if (master === undefined) throw new Error(`a Sentinel says that port ${port} is the master`)
+        return master
       })
     const running = () => sentinels.filter((sentinel) => sentinel.isRunning)
     const master = Effect.suspend(() => masterOf(running()[0]!))

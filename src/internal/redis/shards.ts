@@ -8,6 +8,7 @@
  * | ------------------------------------------ | ------------------------------------------------- |
  * | a call, and it is not known who has slots  | it goes by the first connections, which are of no shard yet |
  * | a call of a shard that has no connections  | it gets the first ones, or some are made          |
+ * | it becomes known who has slots             | the same, of each call that waits for the first   |
  * | a slot has another master                  | calls about it that wait for a connection go to that one's |
  * | connections of several shards end          | the same, of the calls that they leave            |
  * | a master has no slots any more             | its connections are ended when nothing waits there |
@@ -57,8 +58,8 @@ export class Shards implements Transport {
     this.first = { shard, connections: this.connectionsOf(shard) }
     network.whenLearnt(() => {
       this.leaving = true
-      // (the first ones are of no shard: what waits there goes out when they are there, wherever it belongs)
       for (const connections of this.shards.values()) this.sort(connections)
+      this.prepare()
     })
   }
 
@@ -96,6 +97,14 @@ export class Shards implements Transport {
     const connections = this.takeFirst(master) ?? this.connectionsOf({ master })
     this.shards.set(master, connections)
     return connections
+  }
+
+  /**
+   * What waits since before anything was known goes by the first connections, wherever it belongs. Its lock is
+   * asked about again (a lease is renewed), so its shard gets connections now, and not when an answer is urgent.
+   */
+  private prepare(): void {
+    for (const call of this.first?.connections.kept ?? []) this.routeOf(call.keys[0]!)
   }
 
   private takeFirst(master: string): Connections | undefined {

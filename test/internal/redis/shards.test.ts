@@ -101,6 +101,23 @@ describe("the shards of a Cluster", () => {
     expect(dialled.map(({ connection }) => connection.sent.length)).toEqual([2, 1])
   })
 
+  it("the shards of what was asked before they were known have connections when it is asked about again", () => {
+    const { ask, dialled, keyOf, learn } = makeWorld()
+    const calls = [ask(keyOf(1, 3)), ask(keyOf(0, 3)), ask(keyOf(1, 3))]
+    learn("a", "b", "c")
+    expect(dialled.map(({ shard }) => shard.master)).toEqual(["b", "a"])
+    // (it goes out by those that are there first)
+    dialled[0]!.connection.greet()
+    expect(dialled[0]!.connection.sent).toHaveLength(3)
+    for (const call of calls) {
+      dialled[0]!.connection.answer()
+      expect(call.settled).toMatchObject({ _tag: "Answered" })
+    }
+    dialled[1]!.connection.greet()
+    ask(keyOf(0, 3))
+    expect(dialled.map(({ connection }) => connection.sent.length)).toEqual([3, 1])
+  })
+
   it("a shard that is doubted has a second connection, and the others stay as they are", () => {
     const { ask, commands, dialled, keyOf, learn } = makeWorld()
     dialled[0]!.connection.greet()
