@@ -68,7 +68,7 @@ const beyond = (page: Page) =>
 
 /** What has the keyboard's attention. */
 const focused = (page: Page) =>
-  act(() => page.evaluate<string>(`document.activeElement.textContent.trim()`))
+  act(() => page.evaluate<string>(`document.activeElement.innerText.trim()`))
 
 const press = (page: Page, ...keys: ReadonlyArray<string>) =>
   Effect.forEach(keys, (key) => act(() => page.keyboard.press(key)), { discard: true })
@@ -103,7 +103,7 @@ layer(Live, { excludeTestServices: true, timeout: 60_000 })("the site", (it) => 
       }
       const page = yield* open("lock.html", { viewport: sizes.phone })
       yield* act(() => page.getByRole("button", { name: "Menu", exact: true }).click())
-      yield* act(() => page.getByRole("link", { name: "Semaphore" }).click())
+      yield* act(() => page.getByRole("link", { name: "Semaphore", exact: true }).click())
       yield* shows(page.getByRole("heading", { level: 1, name: /Semaphore/ }))
     })
   )
@@ -113,7 +113,7 @@ layer(Live, { excludeTestServices: true, timeout: 60_000 })("the site", (it) => 
       const page = yield* open("index.html")
       yield* press(page, "Tab")
       expect(yield* focused(page)).toBe("Skip to content")
-      yield* press(page, "Enter", "Tab")
+      yield* press(page, "Enter", "Tab", "Tab")
       expect(yield* focused(page)).toBe("Effect")
 
       yield* act(() => page.reload())
