@@ -2,6 +2,7 @@ import { slug } from "github-slugger"
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { defineConfig } from "vitepress"
+import { play } from "../play/bundle.js"
 import { hasApi, onSite, pageOf, repositoryUrl, root } from "./links.js"
 import { sidebars } from "./sidebar.js"
 
@@ -59,6 +60,7 @@ export default defineConfig({
   vite: {
     publicDir: join(root, "site/public"),
     plugins: [
+      play(),
       {
         // pages are outside of the folder that has Vue: on the server they share the theme's
         name: "vue-for-pages",
