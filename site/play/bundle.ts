@@ -39,14 +39,16 @@ export const bundle = async (): Promise<{
   }
 }
 
-const id = "virtual:play"
+const id = "\0virtual:play"
 
-/** `import("virtual:play")`, for Vite. */
+/** For Vite: what load.ts imports is the bundle. */
 export const play = () => ({
   name: "play",
-  resolveId: (source: string) => (source === id ? `\0${id}` : undefined),
+  enforce: "pre" as const,
+  resolveId: (source: string, importer: string | undefined) =>
+    importer === here("load.ts") && source === "./main.js" ? id : undefined,
   async load(this: { readonly addWatchFile: (file: string) => void }, source: string) {
-    if (source !== `\0${id}`) return undefined
+    if (source !== id) return undefined
     const { code, files } = await bundle()
     for (const file of files) if (!file.includes("node_modules")) this.addWatchFile(file)
     return code

@@ -173,13 +173,13 @@ const App = ({ stage }: { stage: Stage }) => {
       <p class="title" aria-hidden="true">
         What happened
       </p>
-      <ol class="said" role="log" aria-label="What happened">
+      <div class="said" role="log" aria-label="What happened">
         {play.said.slice(-4).map(({ at, id, text }) => (
-          <li key={id}>
+          <p key={id}>
             <span class="at">{seconds(at)}</span> {text}
-          </li>
+          </p>
         ))}
-      </ol>
+      </div>
     </>
   )
 }

@@ -14,7 +14,7 @@ export interface Said {
 const names = ["A", "B", "C", "D"]
 
 /** What is longer ago is forgotten. */
-const keptMillis = 120_000
+const keptMillis = 60_000
 
 export class Play implements Log {
   readonly world = new World()
@@ -24,6 +24,8 @@ export class Play implements Log {
   accesses: Array<Sent> = []
   troubles: Array<Trouble> = []
   said: Array<Said> = []
+  /** What was in one of these, for who draws them. */
+  readonly forgotten: Array<object> = []
   private readonly resource = new Resource()
   private readonly expired = new Set<number>()
   private count = 0
@@ -64,7 +66,11 @@ export class Play implements Log {
   }
 
   ended({ fencingToken, mode, outcome, worker }: Turn): void {
-    if (outcome === "done") this.say(`${worker} ${leaves[mode]}.`)
+    if (outcome === "done") {
+      const isCut = this.workers.some((one) => one.name === worker && one.has("cut"))
+      const unanswered = isCut ? ", but its store does not answer: the lease ends by its ttl" : ""
+      this.say(`${worker} ${leaves[mode]}${unanswered}.`)
+    }
     if (outcome !== "interrupted") return
     const lease = this.store.leases.find((one) => one.fencingToken === fencingToken)!
     const left = lease.until - this.world.now
@@ -102,11 +108,21 @@ export class Play implements Log {
 
   private forget(): void {
     const since = this.world.now - keptMillis
-    const isRecent = ({ to }: { readonly to?: number | undefined }) => (to ?? Infinity) > since
-    this.turns = this.turns.filter(({ endedAt }) => isRecent({ to: endedAt }))
-    this.accesses = this.accesses.filter(({ at }) => at > since)
-    this.troubles = this.troubles.filter(isRecent)
-    this.store.leases = this.store.leases.filter(isRecent)
+    const recent = <A extends object>(
+      all: Array<A>,
+      endOf: (one: A) => number | undefined
+    ): Array<A> => {
+      if (all.every((one) => (endOf(one) ?? Infinity) > since)) return all
+      return all.filter((one) => {
+        const isRecent = (endOf(one) ?? Infinity) > since
+        if (!isRecent) this.forgotten.push(one)
+        return isRecent
+      })
+    }
+    this.turns = recent(this.turns, ({ endedAt }) => endedAt)
+    this.accesses = recent(this.accesses, ({ at }) => at)
+    this.troubles = recent(this.troubles, ({ to }) => to)
+    this.store.leases = recent(this.store.leases, ({ to }) => to)
     this.said = this.said.slice(-20)
   }
 }
@@ -121,8 +137,8 @@ const enters = {
 const leaves = {
   lock: "gives the lock back",
   permit: "gives its permit back",
-  read: "has read",
-  write: "has written"
+  read: "has read, and gives it back",
+  write: "has written, and gives it back"
 } as const
 
 const troubleWords = {

@@ -9,8 +9,6 @@ export const laneHeight = 50
 const trouble = { top: 1, height: 4 }
 const turns = { top: 9, height: 28 }
 const kept = { top: 42, height: 5 }
-/** What is longer ago is not drawn any more. */
-const drawnMillis = 90_000
 const fullProofMillis = 4_000
 
 const x = (at: number): number => (at * pixelsPerSecond) / 1_000
@@ -64,10 +62,9 @@ export class Timeline {
     for (const lease of play.store.leases) this.update(lease, this.drawKept)
     for (const trouble of play.troubles) this.update(trouble, this.drawTrouble)
     for (const sent of play.accesses) this.update(sent, this.drawSent)
-    for (const [thing, { elements, to }] of this.drawn) {
-      if (to === undefined || to > now - drawnMillis) continue
-      for (const element of elements) element.remove()
-      this.drawn.delete(thing)
+    for (const forgotten of play.forgotten.splice(0)) {
+      for (const element of this.drawn.get(forgotten)?.elements ?? []) element.remove()
+      this.drawn.delete(forgotten)
     }
     const d = lines(now)
     for (const grid of this.grids) set(grid, { d })

@@ -190,7 +190,7 @@ export class Worker {
   private oneTurn(machine: Machine): Effect.Effect<void, never, LockStore> {
     const count = this.turns++
     const rest = count === 0 ? 400 * (this.index + 1) : 1_000 + 600 * ((count + this.index) % 3)
-    const writes = 5 + ((count * 3 + this.index * 2) % 5)
+    const writes = 9 + ((count * 3 + this.index * 2) % 5)
     const mode =
       this.kind === "readWriteLock"
         ? (count + this.index) % 3 === 0
