@@ -210,6 +210,18 @@ const agree = (page: Page, kind: Kind) =>
       }
     }
 
+    // code runs on without its lease only while it stands still
+    for (const late of bars.filter(({ what }) => what === "late")) {
+      const frozen = bars.filter(
+        ({ from, to, what, worker }) =>
+          what === "frozen" &&
+          worker === late.worker &&
+          from <= late.from &&
+          (to ?? Infinity) >= (late.to ?? Infinity) - nearly
+      )
+      expect({ late, frozen: frozen.length }).toEqual({ late, frozen: 1 })
+    }
+
     const byWriter = (one: { token: number; at: number }, other: { token: number; at: number }) =>
       one.token - other.token || one.at - other.at
     expect([...marks].sort(byWriter)).toEqual(
