@@ -58,6 +58,8 @@ export default defineConfig({
   },
   vite: {
     publicDir: join(root, "site/public"),
+    // (the index of the search, which is loaded when somebody searches)
+    build: { chunkSizeWarningLimit: 3000 },
     plugins: [
       {
         // pages are outside of the folder that has Vue: on the server they share the theme's
