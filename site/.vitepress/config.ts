@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs"
 import { join } from "node:path"
 import { defineConfig } from "vitepress"
 import { hasApi, onSite, pageOf, repositoryUrl, root } from "./links.js"
+import { searchBox } from "./search.js"
 import { sidebars } from "./sidebar.js"
 
 const description =
@@ -22,9 +23,9 @@ export default defineConfig({
   cacheDir: "../.cache/site",
   // (without a preference that is stored, the system's)
   appearance: true,
-  head: [
-    ["link", { rel: "icon", href: "/favicon.svg", type: "image/svg+xml" }],
-    ["meta", { name: "theme-color", content: "#1f6f8b" }]
+  head: [["meta", { name: "theme-color", content: "#1f6f8b" }]],
+  transformHead: ({ siteData }) => [
+    ["link", { rel: "icon", href: `${siteData.base}favicon.svg`, type: "image/svg+xml" }]
   ],
   markdown: {
     // links work on GitHub, too
@@ -61,6 +62,7 @@ export default defineConfig({
     // (the index of the search, which is loaded when somebody searches)
     build: { chunkSizeWarningLimit: 3000 },
     plugins: [
+      searchBox,
       {
         // pages are outside of the folder that has Vue: on the server they share the theme's
         name: "vue-for-pages",
