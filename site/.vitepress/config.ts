@@ -48,10 +48,15 @@ export default defineConfig({
           if (link !== null) token.attrSet("href", onSite(document, link))
         }
       })
-      // a path or name that is long may go on in the next line
-      const code = md.renderer.rules.code_inline!
-      md.renderer.rules.code_inline = (...args) =>
-        code(...args).replaceAll(/(?<=>[^<]*[\w)][/.:])(?=[a-z])/gi, "<wbr>")
+      // short code stays in one line; in a column, what is long may go on in the next one
+      md.renderer.rules.code_inline = (tokens, index) => {
+        const { content } = tokens[index]!
+        const kept = content.length <= 24 ? ` class="short"` : ""
+        const code = content
+          .split(/(?<=[\w)][/.:]|[a-z\d])(?=[A-Z])|(?<=[\w)][/.:])(?=\w)/)
+          .map((part) => md.utils.escapeHtml(part))
+        return `<code v-pre${kept}>${code.join("<wbr>")}</code>`
+      }
       // two braces are two braces, and no expression of Vue
       const text = md.renderer.rules.text!
       md.renderer.rules.text = (...args) => text(...args).replaceAll("{{", "&#123;&#123;")
