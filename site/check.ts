@@ -1,6 +1,6 @@
 /**
  * Checks the built site: every link of every page leads to a page or file of it, and to an element of that name; and
- * nothing is loaded from elsewhere. `tsx site/check.ts [--base /folder/]`
+ * nothing is loaded from elsewhere. `tsx site/check.ts [--base /folder/] [--outDir folder]`
  */
 import { parse } from "node-html-parser"
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
@@ -8,8 +8,15 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 
-const dist = join(dirname(fileURLToPath(import.meta.url)), ".vitepress/dist")
-const { base } = parseArgs({ options: { base: { type: "string", default: "/" } } }).values
+const { base, outDir: dist } = parseArgs({
+  options: {
+    base: { type: "string", default: "/" },
+    outDir: {
+      type: "string",
+      default: join(dirname(fileURLToPath(import.meta.url)), ".vitepress/dist")
+    }
+  }
+}).values
 
 const files = readdirSync(dist, { recursive: true, encoding: "utf8" }).filter((name) =>
   statSync(join(dist, name)).isFile()

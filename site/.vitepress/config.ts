@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { defineConfig } from "vitepress"
 import { play } from "../play/bundle.js"
 import { hasApi, onSite, pageOf, repositoryUrl, root } from "./links.js"
+import { searchBox } from "./search.js"
 import { sidebars } from "./sidebar.js"
 
 const description =
@@ -23,9 +24,9 @@ export default defineConfig({
   cacheDir: "../.cache/site",
   // (without a preference that is stored, the system's)
   appearance: true,
-  head: [
-    ["link", { rel: "icon", href: "/favicon.svg", type: "image/svg+xml" }],
-    ["meta", { name: "theme-color", content: "#1f6f8b" }]
+  head: [["meta", { name: "theme-color", content: "#1f6f8b" }]],
+  transformHead: ({ siteData }) => [
+    ["link", { rel: "icon", href: `${siteData.base}favicon.svg`, type: "image/svg+xml" }]
   ],
   markdown: {
     // links work on GitHub, too
@@ -48,10 +49,15 @@ export default defineConfig({
           if (link !== null) token.attrSet("href", onSite(document, link))
         }
       })
-      // a path or name that is long may go on in the next line
-      const code = md.renderer.rules.code_inline!
-      md.renderer.rules.code_inline = (...args) =>
-        code(...args).replaceAll(/(?<=>[^<]*[\w)][/.:])(?=[a-z])/gi, "<wbr>")
+      // short code stays in one line; in a column, what is long may go on in the next one
+      md.renderer.rules.code_inline = (tokens, index) => {
+        const { content } = tokens[index]!
+        const kept = content.length <= 24 ? ` class="short"` : ""
+        const code = content
+          .split(/(?<=[\w)][/.:]|[a-z\d])(?=[A-Z])|(?<=[\w)][/.:])(?=\w)/)
+          .map((part) => md.utils.escapeHtml(part))
+        return `<code v-pre${kept}>${code.join("<wbr>")}</code>`
+      }
       // two braces are two braces, and no expression of Vue
       const text = md.renderer.rules.text!
       md.renderer.rules.text = (...args) => text(...args).replaceAll("{{", "&#123;&#123;")
@@ -59,8 +65,11 @@ export default defineConfig({
   },
   vite: {
     publicDir: join(root, "site/public"),
+    // (the index of the search, which is loaded when somebody searches)
+    build: { chunkSizeWarningLimit: 3000 },
     plugins: [
       play(),
+      searchBox,
       {
         // pages are outside of the folder that has Vue: on the server they share the theme's
         name: "vue-for-pages",

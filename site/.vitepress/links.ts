@@ -9,21 +9,26 @@ import { fileURLToPath } from "node:url"
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "../..")
 
-const { repository, scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
-  readonly repository?: string | { readonly url: string }
-  readonly scripts: Readonly<Record<string, string>>
-}
+type Repository = string | { readonly url: string } | undefined
 
-/** Where the repository can be read, if package.json says it. */
-export const repositoryUrl: string | undefined = (
-  typeof repository === "string" ? repository : repository?.url
+/** Where a repository can be read, as package.json says it. */
+export const urlOf = (repository: Repository): string | undefined =>
+  (typeof repository === "string" ? repository : repository?.url)
+    ?.replace(/^git\+/, "")
+    .replace(/^github:/, "https://github.com/")
+    .replace(/\.git$/, "")
+
+/** This one's, if package.json says it. */
+export const repositoryUrl = urlOf(
+  (
+    JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+      readonly repository?: Repository
+    }
+  ).repository
 )
-  ?.replace(/^git\+/, "")
-  .replace(/^github:/, "https://github.com/")
-  .replace(/\.git$/, "")
 
-/** Whether there is a script that writes docs/api. */
-export const hasApi = "api:docs" in scripts
+/** Whether a script has written docs/api, which is not in git. */
+export const hasApi = existsSync(join(root, "docs/api/index.md"))
 
 /** Documents at the root of the repository that are pages. */
 const atRoot = /^(CHANGELOG|CONTRIBUTING|SECURITY)\.md$/
@@ -55,20 +60,19 @@ const leadsTo = (document: string, link: string): string | undefined => {
   return path.replace(/\/$/, "")
 }
 
-/** The link as it is on the site. */
-export const onSite = (document: string, link: string): string => {
+/**
+ * The link as it is on the site. What is no page is read in the repository, or else, where nobody knows its address,
+ * on a page that shows the file.
+ */
+export const onSite = (document: string, link: string, repository = repositoryUrl): string => {
   const path = leadsTo(document, link)
   if (path === undefined) return link
   const anchor = /#.*$/s.exec(link)?.[0] ?? ""
   const page = pageOf(path)
-  return page === undefined ? `${sourceUrl(path)}${anchor}` : `/${page}${anchor}`
-}
-
-/** A file or folder that is no page: where the repository can be read, or else on a page that shows it. */
-const sourceUrl = (path: string): string => {
-  if (repositoryUrl === undefined) return `/source/${path}.md`
+  if (page !== undefined) return `/${page}${anchor}`
+  if (repository === undefined) return `/source/${path}.md${anchor}`
   const kind = statSync(join(root, path)).isDirectory() ? "tree" : "blob"
-  return `${repositoryUrl}/${kind}/main/${path}`
+  return `${repository}/${kind}/main/${path}${anchor}`
 }
 
 export interface Source {

@@ -1,10 +1,9 @@
-/** The pages by task. Each page of docs/ must be in it, and each of these must exist, or the site is not built. */
+/** The pages by task. Each page of docs/ must be in it, or the site is not built. */
 import type { DefaultTheme } from "vitepress"
-import { existsSync, readdirSync } from "node:fs"
-import { join } from "node:path"
-import { documents, hasApi, pageOf, root } from "./links.js"
+import { documents, hasApi, pageOf } from "./links.js"
 
 type Item = DefaultTheme.SidebarItem
+
 type Group = readonly [title: string, pages: ReadonlyArray<readonly [title: string, page: string]>]
 
 const byTask: ReadonlyArray<Group> = [
@@ -64,7 +63,8 @@ const byTask: ReadonlyArray<Group> = [
       ["Stores and layers", "stores"],
       ["Effect 4", "effect-4"],
       ["Versions and bundlers", "versions"],
-      ...(hasApi ? [["API", "api/"] as const] : [])
+      ["Sizes", "size"],
+      ["API", "api/index"]
     ]
   ],
   [
@@ -82,50 +82,45 @@ const byTask: ReadonlyArray<Group> = [
 
 const entry = ([text, page]: readonly [string, string]): Item => ({ text, link: `/${page}` })
 
-/** What a script wrote to docs/api: its index, its modules, and a group for each folder. */
-const api = (folder: string, text: string): ReadonlyArray<Item> => {
-  const names = readdirSync(join(root, "docs", folder), { withFileTypes: true })
-  const modules = names.flatMap((it) =>
-    it.isFile() && it.name.endsWith(".md") && it.name !== "index.md" ? [it.name.slice(0, -3)] : []
-  )
-  const index = existsSync(join(root, "docs", folder, "index.md")) ? { link: `/${folder}/` } : {}
-  return [
-    { text, ...index, items: modules.sort().map((name) => entry([name, `${folder}/${name}`])) },
-    ...names
-      .filter((it) => it.isDirectory())
-      .flatMap((it) => api(`${folder}/${it.name}`, `API for ${it.name}`))
-  ]
-}
+/** Their names as links. */
+const names = documents.map((document) => pageOf(document)!.replace(/\.md$/, ""))
 
 const sidebar = (): Array<Item> => {
-  const listed = byTask
-    .flatMap(([, pages]) => pages.map(([, page]) => `${page}.md`))
-    .filter((page) => page !== "api/.md")
-  const present = documents
-    .filter((document) => document.startsWith("docs/") && !document.startsWith("docs/api/"))
-    .map((document) => pageOf(document)!)
-  const problems = [
-    ...present.filter((page) => !listed.includes(page)).map((page) => `${page} is not in it`),
-    ...listed.filter((page) => !present.includes(page)).map((page) => `there is no ${page}`)
-  ]
-  if (problems.length > 0) throw new Error(`site/.vitepress/sidebar.ts: ${problems.join("; ")}`)
-  const others = documents.filter((document) => !document.includes("/")).sort()
+  const listed = byTask.flatMap(([, entries]) => entries.map(([, name]) => name))
+  const missed = documents.filter(
+    (document, index) => /^docs\/(?!api\/)/.test(document) && !listed.includes(names[index]!)
+  )
+  if (missed.length > 0) {
+    throw new Error(`site/.vitepress/sidebar.ts: not in it: ${missed.join(", ")}`)
+  }
+  const beside = names.filter((_, index) => !documents[index]!.includes("/")).sort()
   return [
-    ...byTask.map(([text, pages]) => ({ text, items: pages.map(entry) })),
+    ...byTask.map(([text, entries]) => ({
+      text,
+      // (the API's are there once a script has written them)
+      items: entries.filter(([, name]) => names.includes(name)).map(entry)
+    })),
     {
       text: "Project",
-      items: others.map((document) => {
-        const page = pageOf(document)!.replace(/\.md$/, "")
-        return entry([page[0]!.toUpperCase() + page.slice(1), page])
-      })
+      items: beside.map((name) => entry([name[0]!.toUpperCase() + name.slice(1), name]))
     }
   ]
 }
 
-/** By where a page is: the API's have their own. (No group can be folded: the theme's are no good by keyboard.) */
+const api = (): Array<Item> => {
+  const modules = names.filter((name) => name.startsWith("api/") && name !== "api/index").sort()
+  return [
+    { text: "All pages by task", link: "/guide" },
+    {
+      text: "API",
+      link: "/api/",
+      items: modules.map((name) => entry([name.slice("api/".length), name]))
+    }
+  ]
+}
+
+/** By where a page is: the API has its own. (No group can be folded: the theme's are no good by keyboard.) */
 export const sidebars = (): DefaultTheme.SidebarMulti => ({
   "/": sidebar(),
-  ...(hasApi
-    ? { "/api/": [{ text: "All pages by task", link: "/guide" }, ...api("api", "API")] }
-    : {})
+  ...(hasApi ? { "/api/": api() } : {})
 })

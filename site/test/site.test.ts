@@ -81,10 +81,13 @@ layer(Live, { excludeTestServices: true, timeout: 60_000 })("the site", (it) => 
         Effect.gen(function* () {
           const page = yield* open(path)
           yield* shows(page.getByRole("heading", { level: 1 }))
-          expect(yield* violations(page)).toEqual([])
-          yield* look(page, "dark")
-          // (the rules that are about colours)
-          expect(yield* violations(page, ["color-contrast", "link-in-text-block"])).toEqual([])
+          // (a file's code is long, and looks like all the others')
+          if (!path.startsWith("source/") || path === "source/examples.html") {
+            expect(yield* violations(page)).toEqual([])
+            yield* look(page, "dark")
+            // (the rules that are about colours)
+            expect(yield* violations(page, ["color-contrast", "link-in-text-block"])).toEqual([])
+          }
           expect(yield* beyond(page)).toBe(0)
           yield* act(() => page.setViewportSize(sizes.phone))
           expect(yield* beyond(page)).toBe(0)
