@@ -169,7 +169,7 @@ const App = ({ stage }: { stage: Stage }) => {
           />
         ))}
       </div>
-      <Legend />
+      <Legend kind={play.kind} />
       <p class="title" aria-hidden="true">
         What happened
       </p>
@@ -251,7 +251,10 @@ const stateOf = (worker: Worker, now: number): readonly [name: string, words: st
   return turn.endedAt === undefined ? ["waits", "waits"] : ["holds", "gives back"]
 }
 
-const Legend = () => (
+const whatIsSent = (kind: Kind): string =>
+  kind === "readWriteLock" ? "a read or a write" : "a write"
+
+const Legend = ({ kind }: { kind: Kind }) => (
   <ul class="legend">
     <li>
       <Sample>
@@ -267,17 +270,26 @@ const Legend = () => (
       holds, with its fencing token; as high as the time for which that is proven, which a renewal
       fills up
     </li>
+    {kind === "readWriteLock" && (
+      <li>
+        <Sample>
+          <rect class="hold" width="24" height="14" />
+          <path class="proof" data-mode="write" d="M0 14V0L12 7V0L24 7V14Z" />
+        </Sample>
+        the same, to write
+      </li>
+    )}
     <li>
       <Sample>
         <circle class="accepted" cx="12" cy="7" r="2.5" />
       </Sample>
-      a write that is accepted
+      {whatIsSent(kind)} that is accepted
     </li>
     <li>
       <Sample>
         <path class="refused" d="M6 1l12 12m0 -12l-12 12" />
       </Sample>
-      a write that is refused
+      {whatIsSent(kind)} that is refused
     </li>
     <li>
       <Sample>

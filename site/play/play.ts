@@ -88,7 +88,10 @@ export class Play implements Log {
   trouble(trouble: Trouble): void {
     const { to, what, worker } = trouble
     if (to === undefined) this.troubles.push(trouble)
-    this.say(`${worker} ${troubleWords[what][to === undefined ? 0 : 1]}`)
+    const isIn = what === "killed" && this.workers.some((one) => one.name === worker && one.isIn)
+    const rest =
+      isIn && to === undefined ? " What it holds stays in the store until its ttl is over." : ""
+    this.say(`${worker} ${troubleWords[what][to === undefined ? 0 : 1]}${rest}`)
   }
 
   // ---------------------------------------------------------------- inside
@@ -147,10 +150,7 @@ const troubleWords = {
     "stands still: its clock goes on, and its code does not look at it.",
     "goes on where it stood still."
   ],
-  killed: [
-    "is killed. What it holds stays in the store until its ttl is over.",
-    "is started again, as a new process."
-  ]
+  killed: ["is killed.", "is started again, as a new process."]
 } as const
 
-export const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+export const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)}\u00a0s`
