@@ -134,7 +134,7 @@ const enters = {
   lock: "has the lock",
   permit: "has a permit",
   read: "reads",
-  write: "writes, alone,"
+  write: "writes"
 } as const
 
 const leaves = {
