@@ -3,7 +3,8 @@
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
- * And every link of README.md and of docs/ to a file or a heading must lead to one, and docs/guide.md to every page.
+ * And every link of README.md and of docs/ to a file or a heading must lead to one, docs/guide.md must lead to every
+ * page, and every figure of the benchmark that they quote must be the one that was measured last.
  *
  * Each block of README.md and docs/, and each example that needs no package of `@effect`, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
@@ -12,6 +13,7 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join, relative } from "node:path"
+import { figureProblems } from "./figures.js"
 
 process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
@@ -152,7 +154,8 @@ for (const [project, config] of projects) {
 // (the API reference is made of the comments in src/, and is not in git)
 const pages = filesIn("docs", ".md").filter((page) => !page.startsWith(join("docs", "api")))
 for (const document of ["README.md", ...pages, ...filesIn("src", ".ts")]) extract(document)
-for (const document of ["README.md", ...pages]) checkLinks(document)
+// (of the API reference, where it was written: its examples are those of src/)
+for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
 const listed = readFileSync(contents, "utf8")
 for (const page of pages) {
   if (page !== contents && !listed.includes(`](${relative(dirname(contents), page)})`)) {
@@ -162,6 +165,7 @@ for (const page of pages) {
 // (the first page of the site)
 extract("site/index.md")
 checkLinks("site/index.md")
+problems.push(...figureProblems())
 for (const example of filesIn("examples", ".ts")) {
   const text = readFileSync(example, "utf8")
   if (!text.includes('from "@effect/')) writeFor4(example, example, text)

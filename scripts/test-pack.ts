@@ -374,6 +374,8 @@ const anchorsOf = (page: string): ReadonlySet<string> =>
     )
   )
 
+const isImage = /^(\.\.\/|docs\/)?images\//
+
 /** Every relative link of a page leads to something that was installed with it. */
 function checkLinks(directory: string): void {
   const broken: Array<string> = []
@@ -382,7 +384,7 @@ function checkLinks(directory: string): void {
     if (!name.endsWith(".md")) continue
     const page = readFileSync(join(directory, name), "utf8")
     for (const [, target] of page.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!) || target!.startsWith("images/")) continue
+      if (/^[a-z]+:/.test(target!) || isImage.test(target!)) continue
       count++
       const [path, anchor] = target!.split("#")
       const file = path === "" ? join(directory, name) : resolve(directory, dirname(name), path!)

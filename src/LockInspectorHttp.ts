@@ -61,6 +61,8 @@ import { LockStore } from "./LockStore.js"
 // -----------------------------------------------------------------------------
 
 /**
+ * What the page shows, how often it looks, and what it allows.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -189,6 +191,18 @@ export const Group = HttpApiGroup.make("lockInspector")
 
 /**
  * An API that has nothing but the group.
+ *
+ * @example
+ * ```ts
+ * import { HttpApiClient } from "@effect/platform"
+ * import { Effect } from "effect"
+ * import * as LockInspectorHttp from "effect-redis-lock/LockInspectorHttp"
+ *
+ * // a client of a page that runs somewhere
+ * const locks = HttpApiClient.make(LockInspectorHttp.Api, { baseUrl: "http://127.0.0.1:8080" }).pipe(
+ *   Effect.flatMap(({ lockInspector }) => lockInspector.locks())
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category group

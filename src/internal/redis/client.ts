@@ -285,6 +285,8 @@ interface Below {
 /** What the kernel has not sent yet is thrown away, where a close would send it, perhaps much later. */
 export const resetStream = (client: { readonly stream?: unknown }): void => {
   const stream = client.stream as (Partial<Socket> & Below) | undefined
+  // a reset would wait for the connection; and of one that the client has ended, Node.js would lose the handle
+  if (stream?.connecting || stream?.writableEnded) return void stream.destroy?.()
   try {
     stream?.resetAndDestroy?.()
   } catch {
