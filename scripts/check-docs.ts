@@ -1,5 +1,5 @@
 /**
- * Type-checks every ```ts block of README.md, of docs/ and of the JSDoc comments in src/, each as a
+ * Type-checks every ```ts block of README.md and the other pages at the root, of docs/ and of the JSDoc comments in src/, each as a
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
@@ -64,7 +64,7 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
   writeFileSync(join(outDir, isFor4 ? "effect4" : "", name), text)
   // (the module that is for Effect 3 alone)
   const isFor3 = text.includes(`"effect-redis-lock/LockInspectorHttp"`)
-  if (!isFor4 && !isFor3 && document.endsWith(".md") && !hasOtherForm(document, start)) {
+  if (!isFor4 && !isFor3 && !document.endsWith(".ts") && !hasOtherForm(document, start)) {
     writeFor4(`as-4.${name}`, document, text)
   }
 }
@@ -153,9 +153,17 @@ for (const [project, config] of projects) {
 }
 // (the API reference is made of the comments in src/, and is not in git)
 const pages = filesIn("docs", ".md").filter((page) => !page.startsWith(join("docs", "api")))
-for (const document of ["README.md", ...pages, ...filesIn("src", ".ts")]) extract(document)
+const front = [
+  "README.md",
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+  "AGENTS.md",
+  "llms.txt"
+]
+for (const document of [...front, ...pages, ...filesIn("src", ".ts")]) extract(document)
 // (of the API reference, where it was written: its examples are those of src/)
-for (const document of ["README.md", ...filesIn("docs", ".md")]) checkLinks(document)
+for (const document of [...front, ...filesIn("docs", ".md")]) checkLinks(document)
 const listed = readFileSync(contents, "utf8")
 for (const page of pages) {
   if (page !== contents && !listed.includes(`](${relative(dirname(contents), page)})`)) {
