@@ -30,10 +30,28 @@ const now = () => performance.now() - startedAt
 const ms = (millis: number) => `${millis.toFixed(0)} ms`
 const money = (balance: number) => String(balance).padStart(3)
 
-const say = (who: string, what: string) =>
-  Console.log(`${now().toFixed(0).padStart(6)} ms  ${who.padEnd(8)}  ${what}`)
+const coloured = process.stdout.isTTY
+  ? process.stdout.hasColors()
+  : process.env["FORCE_COLOR"] === "1"
 
-const chapter = (title: string) => Console.log(`\n${title}`)
+const style = (code: number) => (text: string) =>
+  coloured ? `\u001b[${code}m${text}\u001b[0m` : text
+
+const [bold, dim, red, green] = [style(1), style(2), style(31), style(32)]
+const [yellow, blue] = [style(33), style(34)]
+
+const colours: Record<string, (text: string) => string> = {
+  "worker A": blue,
+  "worker B": yellow,
+  network: red
+}
+
+const say = (who: string, what: string) => {
+  const name = (colours[who] ?? String)(who.padEnd(8))
+  return Console.log(`${dim(`${now().toFixed(0).padStart(6)} ms`)}  ${name}  ${what}`)
+}
+
+const chapter = (title: string) => Console.log(`\n${bold(title)}`)
 
 // ---------------------------------------------------------------- what is protected
 
@@ -312,7 +330,8 @@ const demo = Effect.gen(function* () {
     ]
   ]
   yield* chapter(`Summary, after ${now().toFixed(0)} ms`)
-  for (const [holds, text] of claims) yield* Console.log(`  ${holds ? "holds" : "FALSE"}  ${text}`)
+  for (const [holds, text] of claims)
+    yield* Console.log(`  ${holds ? green("holds") : red("FALSE")}  ${text}`)
   if (claims.some(([holds]) => !holds))
     return yield* Effect.fail("not every claim of the summary holds")
 }).pipe(

@@ -63,13 +63,18 @@ const verdictOf = (details: Of, now: number): Verdict => {
     }
   }
   const { endsAt, renewedAt } = first
-  if (endsAt !== null && endsAt <= now) {
-    return { level: "look", text: "Its ttl has ended: the key is free, or soon somebody else's." }
-  }
-  if (isLate(first, now) && endsAt !== null) {
+  const isOver = endsAt !== null && endsAt <= now
+  if (endsAt !== null && isLate(first, details.at)) {
+    const free = isOver ? "now, or somebody else's" : `in ${age(endsAt - now + 999)}`
     return {
       level: "look",
-      text: `The holder is late to renew. If its process has died, is stopped, or does not reach Redis, the key is free in ${age(endsAt - now + 999)}. ${waiting}`
+      text: `The holder is late to renew. If its process has died, is stopped, or does not reach Redis, the key is free ${free}. ${waiting}`
+    }
+  }
+  if (isOver) {
+    return {
+      level: "free",
+      text: `It was held ${age(now - details.at)} ago. Since then its ttl has ended, unless it was renewed: that is not known before the next look.`
     }
   }
   return {
@@ -133,6 +138,7 @@ export const Details = (props: Props) => {
                     holder={holder}
                     isLeader={details.role === "leader"}
                     now={now}
+                    seenAt={details.at}
                     onRelease={
                       allowRelease && holder.fencingToken !== null
                         ? () => onRelease(holder)
@@ -191,10 +197,11 @@ interface HolderProps {
   readonly holder: Holder
   readonly isLeader: boolean
   readonly now: number
+  readonly seenAt: number
   readonly onRelease: (() => void) | undefined
 }
 
-const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
+const HolderOf = ({ holder, isLeader, now, onRelease, seenAt }: HolderProps) => {
   const item = useRef<HTMLLIElement>(null)
   useEffect(() => {
     if (holder.since !== null && now - holder.since < 2_000) flash(item.current)
@@ -210,7 +217,7 @@ const HolderOf = ({ holder, isLeader, now, onRelease }: HolderProps) => {
         <Owner of={holder} />
         <small> {shareOf(holder)}</small>
       </div>
-      <Ttl holder={holder} now={now} />
+      <Ttl holder={holder} now={now} seenAt={seenAt} />
       <dl>
         {holder.since !== null && (
           <div>

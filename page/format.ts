@@ -44,8 +44,11 @@ export const clock = (millis: number, now: number): string => {
 export const count = (number: number): string =>
   number.toLocaleString("en").replaceAll(",", "\u202F")
 
-/** Whatever would not be seen as it is: controls, what changes the direction of text, ends of lines. */
-const hidden = /[\p{C}\p{Zl}\p{Zp}]/gu
+/**
+ * Whatever would not be seen as it is: controls, what changes the direction of text, ends of lines, a space at an
+ * end, and those that only look like one.
+ */
+const hidden = /^ | $|[\p{C}\p{Zl}\p{Zp}]|[^\P{Zs} ]/gu
 
 const escaped = (character: string): string =>
   ({ "\n": "\\n", "\r": "\\r", "\t": "\\t" })[character] ??

@@ -54,9 +54,11 @@ interface Props {
   readonly selected: string | undefined
   readonly onSelect: (key: string) => void
   readonly now: number
+  /** When all of them were looked at. */
+  readonly seenAt: number
 }
 
-export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) => {
+export const List = ({ now, onOrder, onSelect, order, rows, seenAt, selected }: Props) => {
   const list = useRef<HTMLDivElement>(null)
   const [top, setTop] = useState(0)
   const [height, setHeight] = useState(600)
@@ -170,6 +172,7 @@ export const List = ({ now, onOrder, onSelect, order, rows, selected }: Props) =
             isActive={first + index === at}
             onSelect={onSelect}
             now={now}
+            seenAt={seenAt}
           />
         ))}
       </div>
@@ -185,9 +188,10 @@ interface LineProps {
   readonly isActive: boolean
   readonly onSelect: (key: string) => void
   readonly now: number
+  readonly seenAt: number
 }
 
-const Line = ({ index, isActive, isSelected, now, onSelect, seen, top }: LineProps) => {
+const Line = ({ index, isActive, isSelected, now, onSelect, seen, seenAt, top }: LineProps) => {
   const { goneAt, row } = seen
   const line = useRef<HTMLDivElement>(null)
   useEffect(() => {
@@ -239,7 +243,7 @@ const Line = ({ index, isActive, isSelected, now, onSelect, seen, top }: LinePro
           : ""}
       </div>
       <div role="gridcell" class="ttl">
-        {goneAt === undefined && first !== null && <Ttl holder={first} now={now} />}
+        {goneAt === undefined && first !== null && <Ttl holder={first} now={now} seenAt={seenAt} />}
       </div>
       <div role="gridcell" class="waiting">
         {row.pendingCount > 0 && goneAt === undefined ? (

@@ -1,11 +1,14 @@
 /** What the server tells, kept up to date: by server-sent events, which begin anew whenever they have stopped. */
-import type { Details, Event, Row, Update } from "../src/internal/inspector/wire.js"
+import type { Details, Event, Released, Row, Update } from "../src/internal/inspector/wire.js"
 
 /** Without the slash at its end: the API is beside the page. */
 const base = location.pathname.replace(/\/$/, "")
 
 /** A server that has said nothing for so long is not there: it says something every five seconds. */
 const silentMillis = 12_000
+
+/** For so long nothing need be heard while there is no connection: it is made anew. */
+const lateMillis = 3_000
 
 /** So many events are shown. */
 const mostEvents = 200
@@ -32,6 +35,11 @@ export class Live {
   version = 0
   private heardAt = 0
   private openedAt = 0
+  /** Hidden, it has heard what there was to hear, and holds no connection. */
+  private isResting = false
+  private wokenAt = 0
+  /** The server answers, and does not let this page listen: a login may have ended. */
+  isTurnedAway = false
   private source: EventSource | undefined
   private selected: string | undefined
   private asking = false
@@ -50,7 +58,8 @@ export class Live {
       addEventListener(event, () => this.wake())
     }
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden) this.wake()
+      if (document.hidden) this.rest()
+      else this.wake()
     })
   }
 
@@ -72,7 +81,8 @@ export class Live {
   }
 
   private get isSilent(): boolean {
-    return this.source?.readyState !== EventSource.OPEN && performance.now() - this.heardAt > 3_000
+    const since = Math.max(this.heardAt, this.wokenAt)
+    return this.source?.readyState !== EventSource.OPEN && performance.now() - since > lateMillis
   }
 
   select(key: string | undefined): void {
@@ -90,28 +100,34 @@ export class Live {
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ key, fencingToken })
     })
-    const body = await response.json().catch(() => ({}))
     this.ask()
-    if (response.ok) return body.freed === true
-    throw new Error(body.detail ?? `The server answered ${response.status}.`)
+    if (!response.ok) throw await refusalOf(response)
+    return ((await response.json()) as typeof Released.Type).freed
   }
 
   private wake(): void {
-    if (performance.now() - this.heardAt > 3_000) this.open()
+    if (this.isResting) this.wokenAt = performance.now()
+    if (this.isResting || performance.now() - this.heardAt > lateMillis) this.open()
   }
 
   private open(): void {
     this.source?.close()
     this.openedAt = performance.now()
+    this.isResting = false
     const source = new EventSource(`${base}/api/events`)
     this.source = source
     source.addEventListener("message", ({ data }) => this.hear(JSON.parse(data) as Update))
-    source.addEventListener("error", () => this.changed())
+    source.addEventListener("error", () => {
+      // (where nobody answers, a browser tries again by itself)
+      this.isTurnedAway = source.readyState === EventSource.CLOSED
+      this.changed()
+    })
   }
 
   private hear(update: Update): void {
     const at = performance.now()
     this.heardAt = at
+    this.isTurnedAway = false
     this.offset = update.now - at
     this.last = update
     const known = new Set(update.reset ? update.rows.map(({ key }) => key) : [])
@@ -137,7 +153,17 @@ export class Live {
       this.events = [...update.events.slice().reverse(), ...this.events].slice(0, mostEvents)
     }
     if (this.selected !== undefined) this.ask()
+    if (document.hidden) this.rest()
     this.changed()
+  }
+
+  /**
+   * A browser has six connections to a server, for all its tabs: those that nobody looks at keep none. Every
+   * now and then they ask all the same (`silentMillis`), so that the server does not forget what it has seen.
+   */
+  private rest(): void {
+    this.source?.close()
+    this.isResting = true
   }
 
   /** One question at a time, and one more where something was heard meanwhile. */
@@ -152,9 +178,8 @@ export class Live {
     const signal = AbortSignal.timeout(10_000)
     fetch(`${base}/api/lock?${new URLSearchParams({ key })}`, { signal })
       .then(async (response) => {
-        const body = await response.json()
-        if (!response.ok) throw new Error(body.detail ?? `The server answered ${response.status}.`)
-        return body as Details
+        if (!response.ok) throw await refusalOf(response)
+        return (await response.json()) as Details
       })
       .then(
         (details) => {
@@ -181,6 +206,18 @@ export class Live {
     this.version++
     for (const listener of this.listeners) listener()
   }
+}
+
+/** What the server says, or whoever stands before it. */
+const refusalOf = async (response: Response): Promise<Error> => {
+  const { detail } = await response.json().catch(() => ({}))
+  return new Error(
+    typeof detail === "string"
+      ? detail
+      : response.status === 431 || response.status === 414
+        ? "This key is too long to be asked for in an address: look at it with the command line (effect-redis-lock show)."
+        : `The server answered ${response.status}.`
+  )
 }
 
 /** Whether there is another holder, or another number of those who hold it or wait. */

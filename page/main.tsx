@@ -45,7 +45,7 @@ const App = () => {
   const [filter, setFilter] = useState<Filter>("all")
   const [order, setOrder] = useState<Order>({ by: "key", down: false })
   const [selected, setSelected] = useState(() => fromAddress().key)
-  const [freeing, setFreeing] = useState<Holder>()
+  const [freeing, setFreeing] = useState<{ readonly key: string; readonly holder: Holder }>()
   const search = useRef<HTMLInputElement>(null)
 
   useEffect(() => live.onChange(() => setVersion(live.version)), [])
@@ -165,6 +165,7 @@ const App = () => {
             selected={selected}
             onSelect={setSelected}
             now={now}
+            seenAt={last?.lookedAt ?? now}
           />
         )}
       </main>
@@ -179,15 +180,15 @@ const App = () => {
             now={now}
             allowRelease={last?.allowRelease === true}
             onClose={close}
-            onRelease={setFreeing}
+            onRelease={(holder) => setFreeing({ key: selected, holder })}
           />
         )}
       </aside>
-      {freeing !== undefined && selected !== undefined && (
+      {freeing !== undefined && (
         <ReleaseDialog
-          keyName={selected}
-          holder={freeing}
-          details={details}
+          keyName={freeing.key}
+          holder={freeing.holder}
+          details={freeing.key === selected ? details : undefined}
           live={live}
           onClose={() => setFreeing(undefined)}
         />
@@ -201,7 +202,7 @@ const Status = ({ now }: { now: number }) => {
   const text = {
     starting: "looking…",
     live: last === undefined ? "" : `live, every ${last.everyMillis / 1_000} s`,
-    trouble: "the store is away",
+    trouble: last?.trouble?.isRefusal === true ? "the store refuses" : "the store is away",
     offline: "no connection"
   }[status]
   const looked = last?.lookedAt ?? undefined
@@ -226,11 +227,26 @@ const Trouble = ({ now }: { now: number }) => {
     <div class="trouble" role="alert">
       {status === "offline" ? (
         <>
-          <strong>The server of this page does not answer.</strong> It is tried again.{asOf}
+          {live.isTurnedAway ? (
+            <>
+              <strong>The server of this page refuses to be asked.</strong> If you have to log in
+              again, reload the page.
+            </>
+          ) : (
+            <>
+              <strong>The server of this page does not answer.</strong> It is tried again.
+            </>
+          )}
+          {asOf}
         </>
       ) : (
         <>
-          <strong>Redis is away</strong> for {age(now - last!.trouble!.since)}: it is tried again.
+          {last!.trouble!.isRefusal ? (
+            <strong>The store refuses to be asked</strong>
+          ) : (
+            <strong>Redis is away</strong>
+          )}{" "}
+          for {age(now - last!.trouble!.since)}: it is tried again.
           {asOf}
           <code>{visible(last!.trouble!.detail)}</code>
         </>
@@ -262,7 +278,7 @@ const Empty = ({ prefix }: { prefix: string }) => {
         )}
         , and nobody waits for one. To see one here:
       </p>
-      <pre>npx effect-redis-lock run demo -- sleep 60</pre>
+      <pre>npx effect-redis-lock run {/^[\w:.-]*$/.test(prefix) ? prefix : ""}demo -- sleep 60</pre>
       <p>
         Your programs hold locks all the same? Then this page looks at another place: compare the
         URL, the database, and the prefix of the store (<code>--prefix</code>).

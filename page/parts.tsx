@@ -42,12 +42,19 @@ export const shareOf = ({ limit, mode, permits }: Holder | Waiter): string =>
 export const useOf = ({ inUse, limit }: Pick<Row | Details, "inUse" | "limit">): string =>
   inUse === null ? "" : `${inUse} of ${limit ?? "?"}`
 
-/** A live process renews at half of its ttl. */
-export const isLate = (holder: Holder, now: number): boolean =>
-  holder.endsAt !== null && !holder.isLeft && holder.endsAt - now < 0.3 * holder.ttl
+/** A live process renews at half of its ttl. `seenAt`: of what came later, nobody knows whether it was renewed. */
+export const isLate = (holder: Holder, seenAt: number): boolean =>
+  holder.endsAt !== null && !holder.isLeft && holder.endsAt - seenAt < 0.3 * holder.ttl
+
+interface TtlProps {
+  readonly holder: Holder
+  readonly now: number
+  /** When it was looked at. */
+  readonly seenAt: number
+}
 
 /** Runs down with the ttl, and is full again when it is renewed. */
-export const Ttl = ({ holder, now }: { holder: Holder; now: number }) => {
+export const Ttl = ({ holder, now, seenAt }: TtlProps) => {
   const bar = useRef<HTMLSpanElement>(null)
   const { endsAt, ttl } = holder
   useEffect(() => {
@@ -60,10 +67,14 @@ export const Ttl = ({ holder, now }: { holder: Holder; now: number }) => {
     )
     return () => running.cancel()
   }, [endsAt, ttl])
-  const text = endsAt === null ? "no ttl" : left(endsAt - now)
-  const state = endsAt === null ? "endless" : isLate(holder, now) ? "late" : ""
+  const state = endsAt === null ? "endless" : isLate(holder, seenAt) ? "late" : ""
+  const isUnknown = endsAt !== null && endsAt <= now && state !== "late"
+  const text = endsAt === null ? "no ttl" : isUnknown ? "?" : left(endsAt - now)
   return (
-    <span class={`ttl ${state}`}>
+    <span
+      class={`ttl ${state}`}
+      title={isUnknown ? `Over, unless it was renewed since the last look` : undefined}
+    >
       <span class="track" aria-hidden="true">
         <span class="fill" ref={bar} />
       </span>

@@ -1,9 +1,10 @@
 /**
- * Type-checks every ```ts block of README.md, of docs/ and of the JSDoc comments in src/, each as a
+ * Type-checks every ```ts block of README.md and the other pages at the root, of docs/ and of the JSDoc comments in src/, each as a
  * module of its own, in which the package's name means src/. There is no way to exempt a block.
  * Blocks keep their line numbers, so that an error is reported at its place in the document.
  *
- * And every link of README.md and of docs/ to a file or a heading must lead to one, and docs/guide.md to every page.
+ * And every link of README.md and of docs/ to a file or a heading must lead to one, docs/guide.md must lead to every
+ * page, and every figure of the benchmark that they quote must be the one that was measured last.
  *
  * Each block of README.md and docs/, and each example that needs no package of `@effect`, is compiled for Effect 4,
  * too: with the other import path, and with the names of the first table of docs/effect-4.md. Where that is not
@@ -12,6 +13,7 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join, relative } from "node:path"
+import { figureProblems } from "./figures.js"
 
 process.chdir(join(import.meta.dirname, ".."))
 const outDir = ".cache/docs"
@@ -62,7 +64,7 @@ function write(document: string, start: number, code: ReadonlyArray<string>): vo
   writeFileSync(join(outDir, isFor4 ? "effect4" : "", name), text)
   // (the module that is for Effect 3 alone)
   const isFor3 = text.includes(`"effect-redis-lock/LockInspectorHttp"`)
-  if (!isFor4 && !isFor3 && document.endsWith(".md") && !hasOtherForm(document, start)) {
+  if (!isFor4 && !isFor3 && !document.endsWith(".ts") && !hasOtherForm(document, start)) {
     writeFor4(`as-4.${name}`, document, text)
   }
 }
@@ -151,8 +153,17 @@ for (const [project, config] of projects) {
 }
 // (the API reference is made of the comments in src/, and is not in git)
 const pages = filesIn("docs", ".md").filter((page) => !page.startsWith(join("docs", "api")))
-for (const document of ["README.md", ...pages, ...filesIn("src", ".ts")]) extract(document)
-for (const document of ["README.md", ...pages]) checkLinks(document)
+const front = [
+  "README.md",
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
+  "SECURITY.md",
+  "AGENTS.md",
+  "llms.txt"
+]
+for (const document of [...front, ...pages, ...filesIn("src", ".ts")]) extract(document)
+// (of the API reference, where it was written: its examples are those of src/)
+for (const document of [...front, ...filesIn("docs", ".md")]) checkLinks(document)
 const listed = readFileSync(contents, "utf8")
 for (const page of pages) {
   if (page !== contents && !listed.includes(`](${relative(dirname(contents), page)})`)) {
@@ -162,6 +173,7 @@ for (const page of pages) {
 // (the first page of the site)
 extract("site/index.md")
 checkLinks("site/index.md")
+problems.push(...figureProblems())
 for (const example of filesIn("examples", ".ts")) {
   const text = readFileSync(example, "utf8")
   if (!text.includes('from "@effect/')) writeFor4(example, example, text)

@@ -125,6 +125,11 @@ const checks: ReadonlyArray<Check> = [
     name: "quorum of three, 2 clients of which one can stop for ever, commands that come late: the same",
     define: { ...once, EMPTY: 0, CRASHES: 1 },
     model: quorum
+  },
+  {
+    name: "quorum of three, 2 clients of which one can stop for ever, and a node that comes back empty, in one run: the same",
+    define: { ...once, CRASHES: 1 },
+    model: quorum
   }
 ]
 

@@ -44,7 +44,7 @@ const filesBelow = (directory: string): ReadonlyArray<string> =>
 
 /**
  * Builds and packs; the tarball must hold the sources, what was built from them, the command line in one
- * file, pages, examples, and four files.
+ * file, pages, examples, and five files.
  */
 function pack(): string {
   run(root, "npm run build")
@@ -52,9 +52,11 @@ function pack(): string {
     run(root, "npm pack --json --ignore-scripts --pack-destination", temporary)
   )
   const sources = filesBelow("src")
-  const expected = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "dist/cli.mjs"]
-  const pages = filesBelow("docs").filter((name) => !name.startsWith(images))
-  expected.push(...pages, ...filesBelow("examples"), ...sources)
+  const expected = ["CHANGELOG.md", "LICENSE", "README.md", "llms.txt", "package.json"]
+  const pages = filesBelow("docs").filter(
+    (name) => !inRepositoryAlone.some((it) => name.startsWith(it))
+  )
+  expected.push("dist/cli.mjs", ...pages, ...filesBelow("examples"), ...sources)
   for (const source of sources) {
     for (const built of [".js", ".js.map", ".d.ts", ".d.ts.map"]) {
       expected.push(source.replace(/^src/, "dist").replace(/\.ts$/, built))
@@ -360,8 +362,8 @@ function checkCli(tarball: string, url: string): void {
 // links
 // -----------------------------------------------------------------------------
 
-/** Pictures are in the repository alone. */
-const images = "docs/images/"
+/** Pictures, and the API reference, which is made of what the package has as types. */
+const inRepositoryAlone = ["docs/images/", "docs/api/"]
 
 /** As GitHub makes them of headings. */
 const anchorsOf = (page: string): ReadonlySet<string> =>
@@ -374,15 +376,17 @@ const anchorsOf = (page: string): ReadonlySet<string> =>
     )
   )
 
+const isImage = /^(\.\.\/|docs\/)?images\//
+
 /** Every relative link of a page leads to something that was installed with it. */
 function checkLinks(directory: string): void {
   const broken: Array<string> = []
   let count = 0
   for (const name of readdirSync(directory, { recursive: true, encoding: "utf8" })) {
-    if (!name.endsWith(".md")) continue
+    if (!name.endsWith(".md") && name !== "llms.txt") continue
     const page = readFileSync(join(directory, name), "utf8")
     for (const [, target] of page.matchAll(/\]\(([^)\s]+)\)/g)) {
-      if (/^[a-z]+:/.test(target!) || target!.startsWith("images/")) continue
+      if (/^[a-z]+:/.test(target!) || isImage.test(target!)) continue
       count++
       const [path, anchor] = target!.split("#")
       const file = path === "" ? join(directory, name) : resolve(directory, dirname(name), path!)

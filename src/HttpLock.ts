@@ -41,7 +41,6 @@ import type * as HttpServerRespondable from "@effect/platform/HttpServerResponda
 import type * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -55,7 +54,7 @@ import {
   type Problem,
   Turns
 } from "./internal/faces/httpAnswers.js"
-import type { Lease } from "./Lease.js"
+import type { DurationInput, Lease } from "./Lease.js"
 import * as Lock from "./Lock.js"
 import type { LockLost, LockStoreError, LockUnavailable } from "./LockError.js"
 import { LockStore } from "./LockStore.js"
@@ -88,6 +87,8 @@ export type Answer<Error, R = never> = (
 ) => Effect.Effect<HttpServerRespondable.Respondable, never, R>
 
 /**
+ * Which key a request locks, how long it waits, and what is answered otherwise; with the options of a lock.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -111,7 +112,7 @@ export interface Options<E = never, R = never, R1 = never, R2 = never, R3 = neve
    * wait. Keep it shorter than clients and proxies wait for an answer. Default: the store's
    * `waitAtMost`, or 10 seconds.
    */
-  readonly waitAtMost?: Duration.DurationInput | undefined
+  readonly waitAtMost?: DurationInput | undefined
   /** The application's own answer, instead of the 423, if others had the key for `waitAtMost`. */
   readonly onUnavailable?: Answer<LockUnavailable, R1> | undefined
   /** The application's own answer, instead of the 503, if the store did not answer, or refused. */

@@ -125,6 +125,16 @@ export const layer: {
  *
  * It can be out of date when it arrives. To decide what a leader may do, use the leader's own lease.
  *
+ * @example
+ * ```ts
+ * import { Console, Effect, Option } from "effect"
+ * import { Leader } from "effect-redis-lock"
+ *
+ * const show = Effect.flatMap(Leader.current("rebalancer"), (leader) =>
+ *   Console.log(Option.isNone(leader) ? "nobody leads" : `${leader.value.owner} leads`)
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category observers
  */

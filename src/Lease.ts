@@ -8,6 +8,23 @@
  * key has one place for each process; a *handoff* is a release that gives the lock directly to the
  * next in the queue (or to the next caller in the same process), so that it is not free in between.
  *
+ * @example
+ * ```ts
+ * import { Duration, Effect } from "effect"
+ * import { type Lease, Lock } from "effect-redis-lock"
+ *
+ * const work = (lease: Lease.Lease) =>
+ *   Effect.gen(function* () {
+ *     yield* Effect.log(`proven for ${Duration.format(yield* lease.remaining)} more`)
+ *     // a Promise API: it ends when the lease does, and the other side can refuse an old token
+ *     yield* Effect.promise(() =>
+ *       fetch(`https://bank.example/charge?fence=${lease.fencingToken}`, { signal: lease.signal })
+ *     )
+ *   })
+ *
+ * const program = Lock.withLock("invoice:42")(work)
+ * ```
+ *
  * @since 0.1.0
  */
 import type * as Duration from "effect/Duration"
@@ -87,6 +104,8 @@ export interface Options {
 }
 
 /**
+ * Options of every way to take a lease that can wait for it.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -55,6 +55,21 @@ export type { AdoptOptions, Options, WaitOptions } from "./Lease.js"
  * repeats its question once a heartbeat: min(1 s, ttl / 3). The claim window is three heartbeats,
  * after which a silent process is skipped.)
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ *
+ * declare const charge: (fencingToken: number) => Effect.Effect<void>
+ *
+ * const settle = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* Lock.acquire("invoice:42", { waitAtMost: "10 seconds" })
+ *     yield* lease.guard(charge(lease.fencingToken))
+ *   })
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -124,6 +139,17 @@ export const withLock: {
 /**
  * Runs an effect under the lock if the lock is free at this moment, and does nothing if it is not:
  * `Option.none()`. For work that one of many callers should do, and the others skip.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ *
+ * const sweep = Effect.log("one of all processes sweeps").pipe(
+ *   Lock.withLockIfAvailable("sweep"),
+ *   Effect.map(Option.isSome) // `false`: somebody else is at it
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators

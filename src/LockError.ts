@@ -1,10 +1,28 @@
 /**
  * What can go wrong with a lock: one class for each thing that a caller handles differently.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ *
+ * const settle = Effect.log("charging").pipe(
+ *   Lock.withLock("invoice:42", { waitAtMost: "10 seconds" }),
+ *   Effect.catchTags({
+ *     // nothing was done: somebody else had the lock all the time
+ *     LockUnavailable: ({ message }) => Effect.logInfo(message),
+ *     // nothing was done: the store did not answer, or refused
+ *     LockStoreError: ({ message }) => Effect.logError(message),
+ *     // something may have been done, while somebody else had the lock
+ *     LockLost: ({ reason }) => Effect.logError(`to be looked at: ${reason}`)
+ *   })
+ * )
+ * ```
+ *
  * @since 0.1.0
  */
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
+import * as Data from "effect/Data"
 
 type Kind = "lock" | "semaphore" | "readWriteLock"
 

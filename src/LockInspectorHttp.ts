@@ -47,9 +47,10 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { badHost, badOrigin } from "./internal/inspector/requests.js"
-import { eventsResponse, pageResponse } from "./internal/inspector/responses.js"
-import { decodeTerms, makeLooks } from "./internal/inspector/looks.js"
+import { badHost, badOrigin, jsonOf } from "./internal/inspector/requests.js"
+import { eventsResponse, jsonResponse, pageResponse } from "./internal/inspector/responses.js"
+import { makeLooks } from "./internal/inspector/looks.js"
+import { decodeTerms } from "./internal/inspector/terms.js"
 import { Details, Listing, Release, Released } from "./internal/inspector/wire.js"
 import * as Lock from "./Lock.js"
 import type { LockStoreError } from "./LockError.js"
@@ -61,6 +62,8 @@ import { LockStore } from "./LockStore.js"
 // -----------------------------------------------------------------------------
 
 /**
+ * What the page shows, how often it looks, and what it allows.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -75,7 +78,7 @@ export interface Options {
   /**
    * For how long it goes on looking when nobody has the page open any more, so that what happens meanwhile is in
    * the history. `Duration.infinity`: always, also before somebody opens it. While it does not look, it costs nothing.
-   * Default: 1 minute.
+   * A tab that is hidden asks once a minute at least, until the browser stops it. Default: 2 minutes.
    */
   readonly idleAfter?: Duration.DurationInput | undefined
   /**
@@ -87,7 +90,7 @@ export interface Options {
    * Under which names a browser reaches the page, with the port where it is not the usual one:
    * `["ops.example.com"]`. Requests for another `Host` are refused, and a release must come from a page of one of
    * them. Default: any `Host`, and a release must come from a page of the same one. Give them where there is no
-   * authentication, or where a proxy replaces `Host`.
+   * authentication. Where a proxy replaces `Host`, give both: what it puts there, and the name that browsers use.
    */
   readonly hosts?: ReadonlyArray<string> | undefined
   /**
@@ -110,7 +113,7 @@ export class Refused extends Schema.TaggedError<Refused>("effect-redis-lock/Refu
 ) {}
 
 /**
- * There can be no lock of that key.
+ * There can be no lock of that key, or that is no request.
  *
  * @since 0.1.0
  * @category errors
@@ -190,6 +193,18 @@ export const Group = HttpApiGroup.make("lockInspector")
 /**
  * An API that has nothing but the group.
  *
+ * @example
+ * ```ts
+ * import { HttpApiClient } from "@effect/platform"
+ * import { Effect } from "effect"
+ * import * as LockInspectorHttp from "effect-redis-lock/LockInspectorHttp"
+ *
+ * // a client of a page that runs somewhere
+ * const locks = HttpApiClient.make(LockInspectorHttp.Api, { baseUrl: "http://127.0.0.1:8080" }).pipe(
+ *   Effect.flatMap(({ lockInspector }) => lockInspector.locks())
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category group
  */
@@ -236,43 +251,55 @@ export const layer = <Id extends string, Groups extends HttpApiGroup.HttpApiGrou
             : new Refused({ detail })
         }
 
-        return handlers
-          .handleRaw("page", ({ request }) => answer(request, Effect.succeed(pageResponse)))
-          .handle("locks", ({ request }) =>
-            answer(
-              request,
-              available(Stream.runCollect(LockInspector.list({ prefix }))).pipe(
-                Effect.map(looks.listingOf)
+        return (
+          handlers
+            .handleRaw("page", ({ request }) => answer(request, Effect.succeed(pageResponse)))
+            .handleRaw("locks", ({ request }) =>
+              answer(
+                request,
+                available(Stream.runCollect(LockInspector.list({ prefix }))).pipe(
+                  Effect.map(looks.listingOf),
+                  Effect.flatMap(jsonResponse(Listing))
+                )
               )
             )
-          )
-          .handle("lock", ({ request, urlParams: { key } }) =>
-            answer(
-              request,
-              available(LockInspector.inspect(key)).pipe(possible, Effect.map(looks.detailsOf))
+            .handleRaw("lock", ({ request, urlParams: { key } }) =>
+              answer(
+                request,
+                available(LockInspector.inspect(key)).pipe(
+                  possible,
+                  Effect.map(looks.detailsOf),
+                  Effect.flatMap(jsonResponse(Details))
+                )
+              )
             )
-          )
-          .handleRaw("events", ({ request }) =>
-            answer(request, Effect.succeed(eventsResponse(looks.updates)))
-          )
-          .handle("release", ({ payload: { fencingToken, key }, request }) =>
-            answer(
-              request,
-              Effect.gen(function* () {
-                const refused = allowRelease
-                  ? badOrigin(request, hosts)
-                  : "Keys cannot be freed here (allowRelease)."
-                if (refused !== undefined) return yield* new Refused({ detail: refused })
-                const freed = yield* possible(available(Lock.forceRelease(key, fencingToken)))
-                yield* Effect.logInfo(
-                  freed
-                    ? "Somebody freed a lock by force, from the page"
-                    : "Somebody tried to free a lock by force, which that holder did not have"
-                ).pipe(Effect.annotateLogs({ key, fencingToken }))
-                return { freed }
-              })
+            .handleRaw("events", ({ request }) =>
+              answer(request, Effect.succeed(eventsResponse(looks.updates)))
             )
-          )
+            // (raw: of a request that is refused, the body is not read)
+            .handleRaw("release", ({ request }) =>
+              answer(
+                request,
+                Effect.gen(function* () {
+                  const refused = allowRelease
+                    ? badOrigin(request, hosts)
+                    : "Keys cannot be freed here (allowRelease)."
+                  if (refused !== undefined) return yield* new Refused({ detail: refused })
+                  const { fencingToken, key } = yield* Effect.mapError(
+                    jsonOf(request, Release),
+                    (detail) => new Impossible({ detail })
+                  )
+                  const freed = yield* possible(available(Lock.forceRelease(key, fencingToken)))
+                  yield* Effect.logInfo(
+                    freed
+                      ? "Somebody freed a lock by force, from the page"
+                      : "Somebody tried to free a lock by force, which that holder did not have"
+                  ).pipe(Effect.annotateLogs({ key, fencingToken }))
+                  return yield* jsonResponse(Released)({ freed })
+                })
+              )
+            )
+        )
       })
   )
 

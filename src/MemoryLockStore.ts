@@ -5,6 +5,17 @@
  *
  * Locks exclude each other within one store of one process. Nothing is kept after the process ends.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, MemoryLockStore } from "effect-redis-lock"
+ *
+ * const program = Effect.log("only one at a time").pipe(
+ *   Lock.withLock("invoice:42"),
+ *   Effect.provide(MemoryLockStore.layer)
+ * )
+ * ```
+ *
  * @since 0.1.0
  */
 import "./internal/with-effect-4-import/effect-redis-lock/effect4.js"
@@ -16,6 +27,8 @@ import { MemoryStore } from "./internal/memory/store.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
+ * Options of a store in memory.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -27,6 +40,19 @@ export interface Options {
 /**
  * Makes a new store: locks of two stores do not exclude each other. An impossible option is a
  * defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
+ *
+ * const work = Effect.log("only one at a time").pipe(Lock.withLock("invoice:42"))
+ *
+ * const program = Effect.flatMap(
+ *   MemoryLockStore.makeWith({ defaults: { ttl: "1 second" } }),
+ *   (store) => Effect.provideService(work, LockStore.LockStore, store)
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -40,12 +66,26 @@ export const makeWith = ({ defaults }: Options): Effect.Effect<LockStore> =>
 /**
  * Makes a new store: locks of two stores do not exclude each other.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore, MemoryLockStore } from "effect-redis-lock"
+ *
+ * const work = Effect.log("only one at a time").pipe(Lock.withLock("invoice:42"))
+ *
+ * const program = Effect.flatMap(MemoryLockStore.make, (store) =>
+ *   Effect.provideService(work, LockStore.LockStore, store)
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
 export const make: Effect.Effect<LockStore> = makeWith({})
 
 /**
+ * The layer of a new store. Where it is provided in two places of one program, both have the same store.
+ *
  * @since 0.1.0
  * @category layers
  */
@@ -53,6 +93,13 @@ export const layer: Layer.Layer<LockStore> = Layer.effect(LockStore, make)
 
 /**
  * The layer of a new store, with options.
+ *
+ * @example
+ * ```ts
+ * import { MemoryLockStore } from "effect-redis-lock"
+ *
+ * const LocksLive = MemoryLockStore.layerWith({ defaults: { waitAtMost: "10 seconds" } })
+ * ```
  *
  * @since 0.1.0
  * @category layers

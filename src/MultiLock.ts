@@ -66,6 +66,19 @@ export type { MultiLease } from "./internal/faces/multiLock.js"
  * was not free, and nothing is held. Waiting, interruption and the other errors are those of
  * `Lock.acquire`. No keys are a defect (an `IllegalArgumentException`).
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MultiLock } from "effect-redis-lock"
+ *
+ * const both = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* MultiLock.acquire(["order:7", "stock:3"], { waitAtMost: "10 seconds" })
+ *     yield* lease.guard(Effect.log("nobody else changes the order or its stock"))
+ *   })
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -78,6 +91,19 @@ export const acquire = (
 /**
  * Takes the locks of all keys if all are free at this moment; fails with `LockUnavailable`, which names
  * one that is not free, and holds nothing then. One attempt.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { MultiLock } from "effect-redis-lock"
+ *
+ * const both = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* MultiLock.tryAcquire(["order:7", "stock:3"])
+ *     yield* lease.guard(Effect.log("both were free"))
+ *   })
+ * ).pipe(Effect.catchTag("LockUnavailable", ({ key }) => Effect.log(`${key} is not free`)))
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -127,6 +153,17 @@ export const withLocks: {
 /**
  * Runs an effect under the locks of all keys if all are free at this moment, and does nothing if one is
  * not: `Option.none()`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { MultiLock } from "effect-redis-lock"
+ *
+ * const merge = Effect.log("both were free").pipe(
+ *   MultiLock.withLocksIfAvailable(["branch:main", "branch:next"]),
+ *   Effect.map(Option.isSome) // `false`: one of them was not
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators

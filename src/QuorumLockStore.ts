@@ -31,6 +31,24 @@ export interface Options<E = never, R = never> extends QuorumOptions<
  * A store on these nodes, which the scope closes with it. An impossible option is a defect. That one server
  * was named twice is said by the first operation, as is trouble with the connections to too many of them.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore, QuorumLockStore, RedisLockStore } from "effect-redis-lock"
+ *
+ * const work = Effect.log("only one at a time").pipe(Lock.withLock("invoice:42"))
+ *
+ * const hosts = ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+ * const program = Effect.scoped(
+ *   Effect.flatMap(
+ *     QuorumLockStore.make({
+ *       nodes: hosts.map((host) => RedisLockStore.layer({ url: `redis://${host}:6379` }))
+ *     }),
+ *     (store) => Effect.provideService(work, LockStore.LockStore, store)
+ *   )
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */

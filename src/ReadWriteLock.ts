@@ -70,6 +70,27 @@ export type { Options, WaitOptions, WriteLease } from "./internal/faces/readWrit
  * `Lock.acquire`. Inside of a `withReadLock` of the same key, or under the `guard` of a read, it is the
  * same read again.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ *
+ * const read = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* ReadWriteLock.readLock("config")
+ *     yield* lease.guard(Effect.log("nobody writes"))
+ *   })
+ * )
+ * const write = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* ReadWriteLock.writeLock("config", { waitAtMost: "10 seconds" })
+ *     yield* lease.guard(Effect.log("nobody reads or writes"))
+ *     yield* lease.downgrade
+ *     yield* lease.guard(Effect.log("nobody writes, and others read"))
+ *   })
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -82,6 +103,16 @@ export const readLock = (
 /**
  * Takes a read if nobody writes at this moment, and nobody waits; fails with `LockUnavailable` if not.
  * One attempt.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ *
+ * // whether one could enter at this moment: it does, and leaves
+ * const canRead = Effect.isSuccess(Effect.scoped(ReadWriteLock.tryReadLock("config")))
+ * const canWrite = Effect.isSuccess(Effect.scoped(ReadWriteLock.tryWriteLock("config")))
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -152,6 +183,20 @@ export const adoptRead = (
  * Takes over the write lock that another process has handed over, as `Lock.adopt` does. For a read it is a
  * defect.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ * import type { Handle } from "effect-redis-lock/Handle"
+ *
+ * declare const write: Effect.Effect<void>
+ *
+ * const goOn = (handle: Handle) =>
+ *   Effect.scoped(
+ *     Effect.flatMap(ReadWriteLock.adoptWrite(handle), (lease) => lease.guard(write))
+ *   )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -188,6 +233,20 @@ export const withReadLock: {
 /**
  * Runs an effect as a reader if nobody writes at this moment, and nobody waits; does nothing if not:
  * `Option.none()`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { ReadWriteLock } from "effect-redis-lock"
+ *
+ * const read = Effect.succeed("the newest").pipe(
+ *   ReadWriteLock.withReadLockIfAvailable("config"),
+ *   Effect.map(Option.getOrElse(() => "what was there before"))
+ * )
+ * const tidyUp = Effect.log("nobody has been here").pipe(
+ *   ReadWriteLock.withWriteLockIfAvailable("config")
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators

@@ -41,6 +41,20 @@ export type {
  * A store with a connection of its own, which the scope closes. It fails at once if an option is
  * impossible; an error of the connection is reported by the first operation.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
+ *
+ * const work = Effect.log("only one at a time").pipe(Lock.withLock("invoice:42"))
+ *
+ * const program = Effect.scoped(
+ *   Effect.flatMap(RedisLockStore.make({ url: "redis://127.0.0.1:6379" }), (store) =>
+ *     Effect.provideService(work, LockStore.LockStore, store)
+ *   )
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -75,6 +89,20 @@ export const layer = (options?: Options): Layer.Layer<LockStore, LockStoreError>
 /**
  * A store in a Cluster, with connections of its own, which the scope closes: one to each master whose
  * keys are asked for. What one of them has to suffer is no trouble of the others.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore, RedisLockStore } from "effect-redis-lock"
+ *
+ * const work = Effect.log("only one at a time").pipe(Lock.withLock("invoice:42"))
+ *
+ * const program = Effect.scoped(
+ *   Effect.flatMap(RedisLockStore.makeCluster({ nodes: ["10.0.0.1:6379"] }), (store) =>
+ *     Effect.provideService(work, LockStore.LockStore, store)
+ *   )
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -174,6 +202,16 @@ export const layerClusterConfig = (
  * second connection with `duplicate()` (of a Cluster, to one of its nodes), on which it receives
  * messages about grants; with `acknowledged` another one, on which it asks for replicas. It closes these
  * when it is closed itself.
+ *
+ * @example
+ * ```ts
+ * import { RedisLockStore } from "effect-redis-lock"
+ * import { Redis } from "ioredis"
+ *
+ * const client = new Redis("redis://127.0.0.1:6379")
+ *
+ * const LocksLive = RedisLockStore.layerFromClient(client, { prefix: "locks:" })
+ * ```
  *
  * @since 0.1.0
  * @category layers

@@ -51,6 +51,19 @@ export type { Options, Permits, SemaphoreLease, WaitOptions } from "./internal/f
  * until then. Run the protected code with `lease.guard`. Waiting, interruption and errors are those
  * of `Lock.acquire`.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Semaphore } from "effect-redis-lock"
+ *
+ * const call = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* Semaphore.acquire("partner-api", { limit: 3, waitAtMost: "10 seconds" })
+ *     yield* lease.guard(Effect.log("at most three at a time"))
+ *   })
+ * )
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -63,6 +76,20 @@ export const acquire = (
 /**
  * Takes permits if that many are free at this moment, and nobody waits for some; fails with
  * `LockUnavailable` if not. One attempt.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Semaphore } from "effect-redis-lock"
+ *
+ * // a heavy call counts for two
+ * const call = Effect.scoped(
+ *   Effect.gen(function* () {
+ *     const lease = yield* Semaphore.tryAcquire("partner-api", { limit: 3, permits: 2 })
+ *     yield* lease.guard(Effect.log("two were free"))
+ *   })
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -100,6 +127,17 @@ export const withPermits: {
 /**
  * Runs an effect with some permits if that many are free at this moment, and nobody waits for some;
  * does nothing if not: `Option.none()`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Option } from "effect"
+ * import { Semaphore } from "effect-redis-lock"
+ *
+ * const call = Effect.succeed("an answer").pipe(
+ *   Semaphore.withPermitsIfAvailable("partner-api", { limit: 3 }),
+ *   Effect.map(Option.getOrElse(() => "too many at this moment"))
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category combinators
@@ -151,6 +189,16 @@ export const adopt = (
  * How many permits of the key are held at this moment. It changes nothing. (Of a key that is held as
  * another kind: how much of that is held.) Fails with `LockStoreError` if the store did not answer, or
  * cannot be looked at.
+ *
+ * @example
+ * ```ts
+ * import { Console, Effect } from "effect"
+ * import { Semaphore } from "effect-redis-lock"
+ *
+ * const show = Effect.flatMap(Semaphore.inUse("partner-api"), (permits) =>
+ *   Console.log(`${permits} in use`)
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category inspection

@@ -52,6 +52,17 @@ export type { Grant, Options, Refusal } from "./internal/faces/testLockStore.js"
 export interface TestLockStore extends Types.TestLockStore {}
 
 /**
+ * The service, for code that takes the controls from its context.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * // the controls, for a helper of tests that has them all
+ * const controls = Effect.map(TestLockStore.TestLockStore, ({ expire, steal }) => ({ expire, steal }))
+ * ```
+ *
  * @since 0.1.0
  * @category tags
  */
@@ -65,6 +76,22 @@ export const TestLockStore: Context.Tag<TestLockStore, TestLockStore> =
 /**
  * Makes a new store: locks of two stores do not exclude each other. An impossible option is a
  * defect.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * // each test has a store, and its controls, in its hand
+ * const test = Effect.gen(function* () {
+ *   const { silence, store } = yield* TestLockStore.makeWith({ commandTimeout: "1 second" })
+ *   yield* silence
+ *   return yield* Effect.flip(Lock.withLock("report")(Effect.void)).pipe(
+ *     Effect.provideService(LockStore.LockStore, store)
+ *   ) // LockStoreError, after a second
+ * })
+ * ```
  *
  * @since 0.1.0
  * @category constructors
@@ -101,6 +128,21 @@ export const makeWith = ({ commandTimeout, defaults }: Options): Effect.Effect<T
 /**
  * Makes a new store: locks of two stores do not exclude each other.
  *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock, LockStore } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Effect.gen(function* () {
+ *   const { grants, store } = yield* TestLockStore.make
+ *   yield* Lock.withLock("report")(Effect.void).pipe(
+ *     Effect.provideService(LockStore.LockStore, store)
+ *   )
+ *   return yield* grants // one, that is released
+ * })
+ * ```
+ *
  * @since 0.1.0
  * @category constructors
  */
@@ -114,6 +156,17 @@ const refused = "The store refuses everything: a test has told it to."
 
 /**
  * The layer of a new store, with options.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Lock.withLock("report")(Effect.void).pipe(
+ *   Effect.provide(TestLockStore.layerWith({ defaults: { waitAtMost: "1 second" } }))
+ * )
+ * ```
  *
  * @since 0.1.0
  * @category layers
@@ -150,6 +203,20 @@ export const steal = (key: string): Effect.Effect<void, never, TestLockStore> =>
 /**
  * Ends the leases of the key as if their ttl was over; see `TestLockStore`.
  *
+ * @example
+ * ```ts
+ * import { Effect, Fiber } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Effect.gen(function* () {
+ *   const work = yield* Effect.fork(Lock.withLock("report")(Effect.never))
+ *   yield* Effect.yieldNow()
+ *   yield* TestLockStore.expire("report")
+ *   return yield* Effect.flip(Fiber.join(work)) // LockLost, with the reason Missing
+ * }).pipe(Effect.provide(TestLockStore.layer))
+ * ```
+ *
  * @since 0.1.0
  * @category controls
  */
@@ -158,6 +225,21 @@ export const expire = (key: string): Effect.Effect<void, never, TestLockStore> =
 
 /**
  * Nothing is answered from now on; see `TestLockStore`.
+ *
+ * @example
+ * ```ts
+ * import { Effect, Fiber, TestClock } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Effect.gen(function* () {
+ *   const work = yield* Effect.fork(Lock.withLock("report")(Effect.never))
+ *   yield* TestClock.adjust("1 second")
+ *   yield* TestLockStore.silence
+ *   yield* TestClock.adjust("10 seconds")
+ *   return yield* Effect.flip(Fiber.join(work)) // LockLost, with the reason Unreachable
+ * }).pipe(Effect.provide(TestLockStore.layer))
+ * ```
  *
  * @since 0.1.0
  * @category controls
@@ -169,6 +251,21 @@ export const silence: Effect.Effect<void, never, TestLockStore> = Effect.flatMap
 
 /**
  * Every operation fails from now on; see `TestLockStore`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Effect.gen(function* () {
+ *   yield* TestLockStore.refuse({ transient: false })
+ *   const error = yield* Effect.flip(Lock.withLock("report")(Effect.void)) // LockStoreError
+ *   yield* TestLockStore.restore
+ *   yield* Lock.withLock("report")(Effect.void)
+ *   return error
+ * }).pipe(Effect.provide(TestLockStore.layer))
+ * ```
  *
  * @since 0.1.0
  * @category controls
@@ -189,6 +286,18 @@ export const restore: Effect.Effect<void, never, TestLockStore> = Effect.flatMap
 
 /**
  * Every lease that was granted, and what became of it; see `TestLockStore`.
+ *
+ * @example
+ * ```ts
+ * import { Effect } from "effect"
+ * import { Lock } from "effect-redis-lock"
+ * import * as TestLockStore from "effect-redis-lock/TestLockStore"
+ *
+ * const test = Effect.gen(function* () {
+ *   yield* Lock.withLock("report", { owner: "me" })(Effect.void)
+ *   return yield* TestLockStore.grants // one: its owner is me, its state is released
+ * }).pipe(Effect.provide(TestLockStore.layer))
+ * ```
  *
  * @since 0.1.0
  * @category controls

@@ -1,9 +1,10 @@
 /**
  * Distributed locks on Redis as scoped Effect resources.
  *
- * Four modules are imported by their own paths only, so that programs that do not use them do not load what
- * they need: `effect-redis-lock/HttpLock` (`@effect/platform`), `effect-redis-lock/Handle` (Effect's `Schema`),
- * and for tests `effect-redis-lock/TestLockStore` and `effect-redis-lock/LockStoreContract`.
+ * Five modules are imported by their own paths only, so that programs that do not use them do not load what
+ * they need: `effect-redis-lock/HttpLock` and `effect-redis-lock/LockInspectorHttp` (`@effect/platform`),
+ * `effect-redis-lock/Handle` (Effect's `Schema`), and for tests `effect-redis-lock/TestLockStore` and
+ * `effect-redis-lock/LockStoreContract`.
  *
  * @since 0.1.0
  */

@@ -12,10 +12,12 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { Lock, MemoryLockStore } from "effect-redis-lock"
 import * as LockInspectorHttp from "effect-redis-lock/LockInspectorHttp"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
+import type { AddressInfo } from "node:net"
 import { text } from "node:stream/consumers"
 import { gzipSync } from "node:zlib"
 import { buildPage, moduleOf, target } from "../scripts/build-page.js"
@@ -205,6 +207,10 @@ describe("its API", () => {
         const headers = { host: "evil.example.com" }
         expect(yield* ask(port, path, { headers })).toMatchObject({ status: 403 })
       }
+      const usual = yield* started({ hosts: ["ops.example.com:443", "127.0.0.1:80"] })
+      for (const host of ["ops.example.com", "127.0.0.1"]) {
+        expect(yield* ask(usual, "/", { headers: { host } })).toMatchObject({ status: 200 })
+      }
       const headers = { host: "ops.example.COM" }
       expect(yield* ask(port, "/api/locks", { headers })).toMatchObject({ status: 200 })
     }).pipe(Effect.provide(memory))
@@ -272,6 +278,99 @@ describe("its API", () => {
     }).pipe(Effect.provide(memory))
   )
 
+  it.scopedLive(
+    "behind a proxy that has its own Host, it knows both names where they are given",
+    () =>
+      Effect.gen(function* () {
+        const hosts = ["ops.example.com", "inside:3000"]
+        const port = yield* started({ allowRelease: true, hosts })
+        const { fencingToken } = yield* Lock.acquire("k")
+        const release = (origin: string) =>
+          ask(
+            port,
+            "/api/release",
+            json("POST", { key: "k", fencingToken }, { host: "inside:3000", origin })
+          )
+        expect(yield* release("https://evil.example.com")).toMatchObject({ status: 403 })
+        expect(yield* release("https://ops.example.com")).toMatchObject({
+          status: 200,
+          body: '{"freed":true}'
+        })
+      }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("of a request that it refuses, it does not read the body", () =>
+    Effect.gen(function* () {
+      const port = yield* started({ allowRelease: true, hosts: ["ops.example.com"] })
+      const closed = yield* started()
+      const own = { host: "ops.example.com", origin: "https://ops.example.com" }
+      const text = { "content-type": "text/plain" }
+      const json = { "content-type": "application/json" }
+      for (const [at, headers] of [
+        [port, { ...own, ...text, origin: "https://evil.example.com" }],
+        [port, { ...own, ...text }],
+        [port, { ...own, ...json, origin: "https://evil.example.com" }],
+        [port, { ...own, ...json, host: "evil.example.com" }],
+        [closed, { ...json, origin: `http://127.0.0.1:${closed}` }]
+      ] as const) {
+        // (a body is announced, and does not come)
+        const status = yield* Effect.async<number | undefined>((resume) => {
+          const path = "/api/release"
+          const long = { ...headers, "content-length": "1000000000" }
+          const options = { host: "127.0.0.1", port: at, path, method: "POST", headers: long }
+          const request = Http.request({ ...options, agent: false })
+          request.on("response", ({ statusCode }) => resume(Effect.succeed(statusCode)))
+          request.on("error", (error) => resume(Effect.die(error)))
+          request.flushHeaders()
+          return Effect.sync(() => request.destroy())
+        })
+        expect(status).toBe(403)
+      }
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("reads no more than a request can be, and says what is wrong with it", () =>
+    Effect.gen(function* () {
+      const port = yield* started({ allowRelease: true })
+      const { fencingToken, verify } = yield* Lock.acquire("k")
+      const headers = { origin: `http://127.0.0.1:${port}`, "content-type": "application/json" }
+      const release = (body: string) => ask(port, "/api/release", { method: "POST", headers, body })
+      for (const body of ["", "{", "null", "[]", '{"key":"k"}', '{"key":"k","fencingToken":"1"}']) {
+        const { body: said, status } = yield* release(body)
+        expect([body, status, JSON.parse(said)]).toMatchObject([body, 400, { _tag: "Impossible" }])
+      }
+      const long = JSON.stringify({ key: "k", fencingToken, more: "x".repeat(600_000) })
+      // (it hangs up, or has answered before)
+      const exit = yield* Effect.exit(release(long))
+      expect(Exit.isSuccess(exit) ? exit.value.status : 400).toBe(400)
+      yield* verify
+      // the longest key there can be, as it is written at its longest
+      const key = "\u0001".repeat(65_536)
+      const lease = yield* Lock.acquire(key)
+      expect(
+        yield* release(JSON.stringify({ key, fencingToken: lease.fencingToken }))
+      ).toMatchObject({ status: 200, body: '{"freed":true}' })
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("is not kept by anybody on the way, nor read as something else", () =>
+    Effect.gen(function* () {
+      const port = yield* started()
+      for (const path of ["/", "/api/locks", "/api/lock?key=k"]) {
+        const { headers, status } = yield* ask(port, path)
+        expect([path, status, headers]).toMatchObject([
+          path,
+          200,
+          {
+            "cache-control": "no-store",
+            "x-content-type-options": "nosniff",
+            "cross-origin-resource-policy": "same-origin"
+          }
+        ])
+      }
+    }).pipe(Effect.provide(memory))
+  )
+
   it.scopedLive("a reader that sleeps is told all that has changed meanwhile", () =>
     Effect.gen(function* () {
       const port = yield* started({ every: "100 millis" })
@@ -292,7 +391,11 @@ describe("its API", () => {
         [{ every: "10 millis" }, "every"],
         [{ every: "no time" as never }, "every"],
         [{ idleAfter: "no time" as never }, "idleAfter"],
-        [{ prefix: "\uD800" }, "prefix"]
+        [{ prefix: "\uD800" }, "prefix"],
+        [{ hosts: ["ops.example.com", "https://evil/"] }, "hosts"],
+        [{ hosts: ["ops.example.com/admin"] }, "hosts"],
+        [{ hosts: ["user@ops.example.com"] }, "hosts"],
+        [{ hosts: [""] }, "hosts"]
       ] as const) {
         const exit = yield* Effect.exit(LockInspectorHttp.make(options))
         const said = Exit.isFailure(exit) ? [...Cause.defects(exit.cause)].map(String).join() : ""
@@ -337,6 +440,24 @@ describe("in a server of a user's own", () => {
         expect(yield* ask(port, path, { headers })).toMatchObject({ status: 200 })
       }
       expect(yield* ask(port, "/api/locks", { headers })).toMatchObject({ status: 404 })
+    }).pipe(Effect.provide(memory))
+  )
+
+  it.scopedLive("does not keep that server from stopping while somebody has the page open", () =>
+    Effect.gen(function* () {
+      const api = HttpApi.make("mine").add(LockInspectorHttp.Group)
+      const node = Http.createServer()
+      const live = HttpApiBuilder.serve().pipe(
+        Layer.provide(HttpApiBuilder.api(api)),
+        Layer.provide(LockInspectorHttp.layer(api)),
+        Layer.provide(NodeHttpServer.layer(() => node, { port: 0, host: "127.0.0.1" }))
+      )
+      const server = yield* Scope.make()
+      yield* Scope.extend(Layer.build(live), server)
+      const events = yield* listen((node.address() as AddressInfo).port)
+      yield* events.until(({ length }) => length > 0)
+      yield* Scope.close(server, Exit.void)
+      expect(node.listening).toBe(false)
     }).pipe(Effect.provide(memory))
   )
 

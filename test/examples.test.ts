@@ -23,7 +23,7 @@ const start = (name: string, redisUrl?: string, env: Readonly<Record<string, str
       Effect.sync(() =>
         spawn(process.execPath, ["--import", "tsx", join("examples", name)], {
           cwd: join(import.meta.dirname, ".."),
-          env: { ...process.env, REDIS_URL: redisUrl ?? "", ...env },
+          env: { ...process.env, FORCE_COLOR: "", REDIS_URL: redisUrl ?? "", ...env },
           stdio: ["ignore", "pipe", "pipe"]
         })
       ),

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import * as Prettier from "prettier"
 import { budgetTable, whys } from "./Budgets.js"
 import { patienceMillis } from "./Crew.js"
+import * as Figures from "./Figures.js"
 import { allCosts, costs, exponent, type Cost, type Line } from "./Growth.js"
 import type { Held } from "./Held.js"
 import type { Result, RowResult } from "./Measure.js"
@@ -35,7 +36,12 @@ export const write = async (root: string, report: Report): Promise<ReadonlyArray
   const path = join(root, "docs/benchmarks.md")
   const config = await Prettier.resolveConfig(path)
   writeFileSync(path, await Prettier.format(text(report, svgs), { ...config, parser: "markdown" }))
-  return ["docs/benchmarks.md", ...svgs.map(({ name }) => `docs/benchmarks/${name}.svg`)]
+  Figures.write(root, report)
+  return [
+    "docs/benchmarks.md",
+    Figures.path,
+    ...svgs.map(({ name }) => `docs/benchmarks/${name}.svg`)
+  ]
 }
 
 const text = (report: Report, svgs: ReadonlyArray<Svg>): string => {

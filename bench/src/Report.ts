@@ -9,6 +9,8 @@ import type { StartUpResult } from "./StartUp.js"
 import { versionIn } from "../../test/support/serverBinary.js"
 
 export interface Report {
+  /** The hash of what was measured. */
+  readonly sources: string
   readonly form: Form
   readonly rounds: number
   readonly millis: number

@@ -18,6 +18,7 @@ import * as Measure from "./Measure.js"
 import * as Network from "./Network.js"
 import * as Report from "./Report.js"
 import { rows as allRows, inForm, type Form } from "./Row.js"
+import * as Sources from "./Sources.js"
 import * as StartUp from "./StartUp.js"
 import {
   complaintsOf,
@@ -98,6 +99,7 @@ const measureAll = (options: ReturnType<typeof arguments_>) =>
   Effect.gen(function* () {
     const { form, wanted } = options
     const { failovers, holds, millis, starts, warmUpMillis } = forms[form]
+    const sources = Sources.hash(root)
     const given = options.rounds === undefined ? undefined : Number(options.rounds)
     const rounds = given ?? forms[form].rounds
     const settings = { ttlMillis: 5_000, pollMillis: [2, 8] } as const
@@ -151,6 +153,7 @@ const measureAll = (options: ReturnType<typeof arguments_>) =>
       : undefined
     if (failover !== undefined) yield* timed(terminal("failover", failoverTable(failover), []))
     return {
+      sources,
       form,
       rounds,
       millis,
@@ -184,6 +187,7 @@ const progress = (text: string): void => {
 const write = async (report: Report.Report): Promise<void> => {
   const { write } = await import("./Document.js")
   for (const path of await write(root, report)) console.log(`wrote ${path}`)
+  console.log("Pages that quote these figures: npm run figures")
 }
 
 const options = arguments_()

@@ -73,6 +73,8 @@ export type Answer<Error, R = never> = (
 ) => Effect.Effect<HttpServerResponse.HttpServerResponse, never, R>
 
 /**
+ * Which key a request locks, how long it waits, and what is answered otherwise; with the options of a lock.
+ *
  * @since 0.1.0
  * @category models
  */

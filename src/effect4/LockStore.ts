@@ -37,6 +37,8 @@ export type {
 export interface LockStore extends Types.LockStore {}
 
 /**
+ * The service, as a program asks for it and provides it.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -60,6 +60,8 @@ export interface Case {
 }
 
 /**
+ * What the store is to be tried for.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -13,6 +13,8 @@ import { MemoryStore } from "../internal/memory/store.js"
 import { type Defaults, LockStore } from "./LockStore.js"
 
 /**
+ * Options of a store in memory.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -43,6 +45,8 @@ export const makeWith = ({ defaults }: Options): Effect.Effect<LockStore> =>
 export const make: Effect.Effect<LockStore> = makeWith({})
 
 /**
+ * The layer of a new store. Where it is provided in two places of one program, both have the same store.
+ *
  * @since 0.1.0
  * @category layers
  */

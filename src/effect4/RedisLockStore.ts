@@ -27,6 +27,7 @@ import type { LockStoreError } from "../LockError.js"
 import { LockStore } from "./LockStore.js"
 
 export type {
+  Acknowledged,
   Address,
   ClusterOptions,
   ConfigClusterOptions,

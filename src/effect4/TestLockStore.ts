@@ -52,6 +52,8 @@ export type { Grant, Options, Refusal } from "../internal/faces/testLockStore.js
 export interface TestLockStore extends Types.TestLockStore {}
 
 /**
+ * The service, for code that takes the controls from its context.
+ *
  * @since 0.1.0
  * @category tags
  */

@@ -1,5 +1,6 @@
 /** The faults: each begins, lasts for as long as asked, and is over when its effect ends. */
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Failover from "../support/Failover.js"
@@ -323,15 +324,20 @@ export const faults = {
         const to = others[Math.floor(random() * others.length)]!
         const move = yield* cluster.beginMove(keys[0]!, to)
         yield* Effect.sleep(millis / 3)
-        yield* move.migrate((yield* move.keys).filter(() => random() < 0.5))
+        yield* Effect.ignore(
+          Effect.sandbox(
+            Effect.flatMap(move.keys, (keys) => move.migrate(keys.filter(() => random() < 0.5)))
+          )
+        )
         yield* Effect.sleep(millis / 3)
-        yield* move.migrate()
+        yield* Effect.ignore(Effect.sandbox(move.migrate()))
         yield* Effect.sleep(millis / 3)
         // (a script can still put a key there that was missing, if it found all others)
-        yield* Effect.repeat(move.migrate(), {
+        const whole = Effect.repeat(move.migrate(), {
           until: () => Effect.map(move.keys, ({ length }) => length === 0)
-        })
-        yield* move.finish
+        }).pipe(Effect.zipRight(move.finish))
+        // (who waits for a slot on its way does so until it has come, or for ever)
+        yield* Effect.retry(Effect.sandbox(whole), Schedule.spaced(50)).pipe(Effect.orDie)
       })
   },
 

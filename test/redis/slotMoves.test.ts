@@ -23,7 +23,16 @@ import { Cluster } from "ioredis"
 import { readFileSync } from "node:fs"
 import { caller, idle, strict } from "../support/Queue.js"
 import * as RedisCluster from "../support/RedisCluster.js"
-import { failure, leftovers, quietly, RedisServer, storeOf, timed, undisturbed } from "./support.js"
+import {
+  failure,
+  leftovers,
+  quietly,
+  RedisServer,
+  storeOf,
+  timed,
+  undisturbed,
+  unhandledErrors
+} from "./support.js"
 
 class TestCluster extends Context.Tag("test/slotMoves/Cluster")<
   TestCluster,
@@ -524,6 +533,32 @@ layer(Layer.scoped(TestCluster, RedisCluster.make()), {
         expect(busy).toMatchObject({ _tag: "LockUnavailable" })
       }
     })
+  )
+
+  it.scoped(
+    "a connection of a client of yours that closes meanwhile is nobody's unhandled rejection",
+    () =>
+      quietly(
+        Effect.gen(function* () {
+          const cluster = yield* TestCluster
+          const unhandled = yield* unhandledErrors
+          const { addresses, natMap, proxies } = yield* RedisCluster.throughProxies(cluster)
+          const client = yield* clientOf({ ...cluster, addresses }, { ...soon, natMap })
+          const { use } = yield* storeOf(RedisLockStore.layerFromClient(client))
+          const key = "asking"
+          const to = yield* cluster.otherThan(key)
+          const move = yield* cluster.beginMove(key, to)
+          const proxy = proxies[cluster.masters.indexOf(to)]!
+          proxy.holdReplies()
+          yield* Effect.fork(Effect.scoped(Effect.zipRight(use(Lock.acquire(key)), Effect.never)))
+          // (ASKING, and the command behind it)
+          yield* proxy.heldReplies
+          proxy.cutAll()
+          proxy.heal()
+          yield* finish(move)
+          expect(unhandled).toEqual([])
+        })
+      )
   )
 
   it.scoped("the documented ACL allows what is sent while a slot is on its way", () =>

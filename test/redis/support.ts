@@ -17,9 +17,9 @@ import { noScript } from "../../src/internal/redis/client.js"
 import * as FaultProxy from "../support/FaultProxy.js"
 import * as RedisServer from "../support/RedisServer.js"
 import { inside } from "../support/inside.js"
-import { longestStall } from "../support/stalls.js"
 
 export { FaultProxy, RedisServer }
+export { undisturbed } from "../support/stalls.js"
 
 // -----------------------------------------------------------------------------
 // a store of one's own
@@ -322,24 +322,3 @@ export const unhandledErrors: Effect.Effect<
       for (const event of unhandledEvents) process.off(event, addUnhandled)
     })
 )
-
-/**
- * A trial of times, which a busy machine can spoil. Where it failed, and this process or a server of it
- * was not run for so long meanwhile, it says nothing about a lock, and is made again: five times at most.
- */
-export const undisturbed = <A, E, R>(
-  stallMillis: number,
-  trial: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, Exclude<R, Scope.Scope>> => {
-  const attempt = (left: number): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
-    Effect.flatMap(
-      Effect.scoped(
-        Effect.flatMap(longestStall, (stall) =>
-          Effect.map(Effect.exit(Effect.scoped(trial)), (exit) => ({ exit, stall }))
-        )
-      ),
-      ({ exit, stall }) =>
-        Exit.isFailure(exit) && stall() > stallMillis && left > 1 ? attempt(left - 1) : exit
-    )
-  return attempt(5)
-}

@@ -8,6 +8,7 @@ import * as Changes from "./Changes.js"
 import type * as Standing from "./candidateWorker.js"
 import type * as Job from "./jobWorker.js"
 import type * as Places from "./placesWorker.js"
+import type * as Scene from "./sceneWorker.js"
 import type { News, Order } from "./queueWorker.js"
 
 interface Tagged {
@@ -63,6 +64,12 @@ export const once = (
   options: object
 ): Effect.Effect<Process<never, Places.News>, never, Scope.Scope> =>
   start("placesWorker", { KIND: kind, OPTIONS: JSON.stringify(options) })
+
+export type Actor = Process<Scene.Order, Scene.News>
+
+/** A process that says when things happened to its lock, and can stop itself under it. */
+export const actor = (url: string): Effect.Effect<Actor, never, Scope.Scope> =>
+  start("sceneWorker", { REDIS_URL: url })
 
 const start = <Order extends Tagged, News extends Tagged>(
   name: string,

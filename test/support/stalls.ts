@@ -1,5 +1,6 @@
 /** How long this machine kept those waiting that a test of times depends on. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 import * as RedisServer from "./RedisServer.js"
@@ -35,3 +36,24 @@ export const longestStall: Effect.Effect<() => number, never, Scope.Scope> = Eff
     return () => Math.max(delays.max / 1e6, ofServers)
   }
 )
+
+/**
+ * A trial of times, which a busy machine can spoil. Where it failed, and this process or a server of it
+ * was not run for so long meanwhile, it says nothing about a lock, and is made again: five times at most.
+ */
+export const undisturbed = <A, E, R>(
+  stallMillis: number,
+  trial: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, Exclude<R, Scope.Scope>> => {
+  const attempt = (left: number): Effect.Effect<A, E, Exclude<R, Scope.Scope>> =>
+    Effect.flatMap(
+      Effect.scoped(
+        Effect.flatMap(longestStall, (stall) =>
+          Effect.map(Effect.exit(Effect.scoped(trial)), (exit) => ({ exit, stall }))
+        )
+      ),
+      ({ exit, stall }) =>
+        Exit.isFailure(exit) && stall() > stallMillis && left > 1 ? attempt(left - 1) : exit
+    )
+  return attempt(5)
+}

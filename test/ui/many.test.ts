@@ -208,6 +208,61 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
   )
 
   it.scoped(
+    "tabs that nobody looks at keep no connection from the others, and are up to date when somebody does",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const one = yield* LockScene.process(url, "one:1")
+        const before = yield* LockScene.holds(one, LockScene.lock("before", "60 seconds"))
+        const address = yield* PageServer.start(url)
+        const browser = yield* Chrome
+        // (one profile: its tabs share the six connections to a server)
+        const context = yield* Effect.acquireRelease(
+          act(() => browser.newContext()),
+          (context) => act(() => context.close())
+        )
+        // (without a window all tabs are visible; and the clock of that machine is a day ahead)
+        yield* act(() =>
+          context.addInitScript(`{
+            const { now } = Date
+            Date.now = () => now() + 86_400_000
+            let hidden = false
+            Object.defineProperty(document, "hidden", { get: () => hidden })
+            window.hide = (is) => {
+              hidden = is
+              document.dispatchEvent(new Event("visibilitychange"))
+            }
+          }`)
+        )
+        const tab = Effect.gen(function* () {
+          const page = yield* act(() => context.newPage())
+          page.setDefaultTimeout(15_000)
+          yield* act(() => page.goto(address))
+          yield* shows(rowOf(page, /^before lock one:1/))
+          return page
+        })
+        const first = yield* tab
+        yield* act(() => first.evaluate("hide(true)"))
+        for (let i = 2; i <= 8; i++) {
+          const page = yield* tab
+          yield* act(() => page.evaluate("hide(true)"))
+        }
+        const last = yield* tab
+        yield* act(() => rowOf(last, /^before /).click())
+        yield* shows(rowOf(last, /^before lock one:1 (\d m )?\d+ s (\d m )?\d+ s$/))
+        yield* shows(last.getByRole("article").getByText(/Not renewed since|is alive/))
+        yield* before.stop
+        yield* LockScene.holds(one, LockScene.lock("after", "60 seconds"))
+        yield* shows(rowOf(last, /^after /))
+        // one that was hidden asks now and then
+        yield* shows(rowOf(first, /^after /))
+        yield* act(() => first.evaluate("hide(false)"))
+        yield* shows(first.getByText(/^live/))
+      }),
+    120_000
+  )
+
+  it.scoped(
     "a browser that has slept is up to date when it wakes",
     () =>
       Effect.gen(function* () {

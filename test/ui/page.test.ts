@@ -2,7 +2,7 @@
 import { expect, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Lock, Semaphore } from "effect-redis-lock"
+import { Lock, LockInspector, Semaphore } from "effect-redis-lock"
 import * as Browser from "../support/Browser.js"
 import * as LockScene from "../support/LockScene.js"
 import * as PageServer from "../support/PageServer.js"
@@ -32,6 +32,8 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         yield* shows(page.getByRole("heading", { name: "No locks" }))
         yield* shows(page.getByText("npx effect-redis-lock run demo -- sleep 60"))
         expect(yield* violations(page)).toEqual([])
+        const jobs = yield* open(yield* PageServer.start(url, { prefix: "jobs:" }))
+        yield* shows(jobs.getByText("npx effect-redis-lock run jobs:demo -- sleep 60"))
         yield* act(() => page.evaluate(() => ((globalThis as { mark?: number }).mark = 1)))
 
         const one = yield* LockScene.process(url, "one:1")
@@ -161,6 +163,53 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
   )
 
   it.scoped(
+    "keys that differ in spaces alone are seen to differ, and one too long to be asked for is said to be",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const one = yield* LockScene.process(url, "one:1")
+        for (const key of ["a b", "a  b", " a b", "a b ", "a\u00A0b", "l".repeat(20_000)]) {
+          yield* LockScene.holds(one, LockScene.lock(key))
+        }
+        const page = yield* open(yield* PageServer.start(url))
+        const keys = page.locator(".list .body .row .key")
+        yield* shows(keys.nth(5))
+        const texts = yield* act(() => keys.allInnerTexts())
+        expect(texts.slice(0, 5).sort()).toEqual(
+          ["\\u{20}a b", "a  b", "a b", "a b\\u{20}", "a\\u{a0}b"].sort()
+        )
+        yield* act(() => rowOf(page, /^lll/).click())
+        yield* shows(details(page).getByText(/too long to be asked for in an address/))
+      }),
+    120_000
+  )
+
+  it.scoped(
+    "the dialog keeps to the key that it was opened for, whatever the address says meanwhile",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const one = yield* LockScene.process(url, "one:1")
+        yield* LockScene.holds(one, LockScene.lock("first", "60 seconds"))
+        yield* LockScene.holds(one, LockScene.lock("second", "60 seconds"))
+        const page = yield* open(yield* PageServer.start(url, { allowRelease: true }))
+        yield* act(() => rowOf(page, /^first /).click())
+        yield* act(() => page.getByRole("button", { name: "Free by force…" }).click())
+        const dialog = page.getByRole("dialog")
+        yield* shows(dialog.locator(".key").getByText("first"))
+        yield* act(() => page.evaluate("location.hash = '#key=second'"))
+        yield* shows(details(page).getByRole("heading", { name: "second" }))
+        yield* shows(dialog.locator(".key").getByText("first"))
+        yield* act(() => dialog.getByLabel(/Type the key/).fill("first"))
+        yield* act(() => dialog.getByRole("button", { name: "Free by force" }).click())
+        yield* shows(dialog.getByText("It is free, or the next one has it."))
+        yield* LockScene.heldBy(one, "second", "one:1")
+        expect(yield* one.provide(LockInspector.inspect("first"))).toMatchObject({ heldCount: 0 })
+      }),
+    120_000
+  )
+
+  it.scoped(
     "frees by force whom it has shown, after the key was typed, and nobody else",
     () =>
       Effect.gen(function* () {
@@ -231,6 +280,75 @@ layer(Live, { excludeTestServices: true })("the page", (it) => {
         // another one, that knows nothing
         yield* server.restart
         yield* shows(page.getByRole("heading", { name: "No locks" }))
+      }),
+    120_000
+  )
+
+  it.scoped(
+    "a server that does not let the page listen any more is not said to be away",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const page = yield* open(yield* PageServer.start(url))
+        yield* shows(page.getByText(/^live/))
+        // (as where a login has ended)
+        yield* act(() => page.route("**/api/events", (route) => route.fulfill({ status: 401 })))
+        yield* act(() => page.reload())
+        yield* shows(page.getByText("The server of this page refuses to be asked."))
+        yield* act(() => page.unroute("**/api/events"))
+        yield* shows(page.getByText(/^live/))
+      }),
+    120_000
+  )
+
+  it.scoped(
+    "a store that refuses to be asked is not said to be away",
+    () =>
+      Effect.gen(function* () {
+        const { command, port } = yield* emptyServer
+        yield* command(
+          "ACL",
+          "SETUSER",
+          "shy",
+          "on",
+          ">word",
+          "resetkeys",
+          "-@all",
+          "+ping",
+          "+info"
+        )
+        const page = yield* open(yield* PageServer.start(`redis://shy:word@127.0.0.1:${port}`))
+        yield* shows(page.getByText("The store refuses to be asked"))
+        yield* shows(page.getByText(/NOPERM/))
+        expect(yield* act(() => page.getByText("Redis is away").count())).toBe(0)
+      }),
+    120_000
+  )
+
+  it.scoped(
+    "what was not looked at for long is not said to be late, or over",
+    () =>
+      Effect.gen(function* () {
+        const { url } = yield* emptyServer
+        const one = yield* LockScene.process(url, "one:1")
+        yield* LockScene.holds(one, Lock.acquire("k", { ttl: "8 seconds", renewEvery: "1 second" }))
+        yield* LockScene.heldBy(one, "k", "one:1")
+        // (one look, and no other)
+        const page = yield* open(`${yield* PageServer.start(url, { every: "1 hour" })}#key=k`)
+        yield* shows(details(page).getByText(/Not renewed since|is alive/))
+        yield* act(() => page.route("**/api/lock?*", () => {}))
+        yield* act(() =>
+          page.evaluate(`{
+            window.seen = []
+            const look = () => seen.push(document.querySelector(".verdict.look:not([role=alert]), .ttl.late")?.textContent ?? "")
+            new MutationObserver(look).observe(document.body, { subtree: true, childList: true, characterData: true })
+          }`)
+        )
+        yield* shows(details(page).locator(".ttl .number").getByText("?"))
+        yield* shows(rowOf(page, /^k lock one:1 .* \?$/))
+        yield* shows(details(page).getByText(/It was held \d+ s ago/))
+        const seen = yield* act(() => page.evaluate<ReadonlyArray<string>>("seen"))
+        expect(new Set(seen)).toEqual(new Set([""]))
       }),
     120_000
   )

@@ -113,6 +113,8 @@ export interface Pending {
 }
 
 /**
+ * Which keys `list` goes through.
+ *
  * @since 0.1.0
  * @category models
  */
@@ -125,6 +127,8 @@ export interface ListOptions {
 }
 
 /**
+ * Which keys `watch` looks at, and how often.
+ *
  * @since 0.1.0
  * @category models
  */

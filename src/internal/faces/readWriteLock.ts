@@ -17,6 +17,8 @@ import type { LockLost, LockStoreError } from "../../LockError.js"
 export interface Options extends LeaseOptions {}
 
 /**
+ * Options of every way to take a read or the write that can wait for it; those of a lock.
+ *
  * @since 0.1.0
  * @category models
  */

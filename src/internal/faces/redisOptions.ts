@@ -5,6 +5,8 @@ import type { DurationInput } from "../../Lease.js"
 import type { Defaults } from "./lockStore.js"
 
 /**
+ * Options of every store in Redis, whoever connects.
+ *
  * @since 0.1.0
  * @category models
  */

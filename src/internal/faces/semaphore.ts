@@ -34,6 +34,8 @@ export interface Permits {
 export interface Options extends LeaseOptions, Permits {}
 
 /**
+ * Options of every way to take permits that can wait for them; those of a lock, and `limit` and `permits`.
+ *
  * @since 0.1.0
  * @category models
  */

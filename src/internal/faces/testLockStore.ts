@@ -4,6 +4,8 @@ import type { DurationInput } from "../../Lease.js"
 import type { Defaults, Kind, LockStore } from "./lockStore.js"
 
 /**
+ * Options of a store for tests.
+ *
  * @since 0.1.0
  * @category models
  */

@@ -1,5 +1,6 @@
 /** Looks at all keys again and again while somebody watches, once for all who do. */
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -9,14 +10,12 @@ import * as Stream from "effect/Stream"
 import type { LockStoreError } from "../../LockError.js"
 import type { Change, Snapshot } from "../../LockInspector.js"
 import { LockStore } from "../../LockStore.js"
-import { checkEvery, checkPrefix, notADuration } from "../common/options.js"
-import { defect } from "../face/causes.js"
 import { asking } from "../face/inspector.js"
 import { nextChanges } from "../faces/changes.js"
 import type { Snapshot as Found } from "../faces/inspector.js"
-import { toMillis } from "../faces/millis.js"
 import { askFor } from "../faces/snapshots.js"
 import { History } from "./history.js"
+import type { Terms } from "./terms.js"
 import {
   type Details,
   type Event,
@@ -31,39 +30,6 @@ import {
   type Update,
   waiterOf
 } from "./wire.js"
-
-export interface Terms {
-  readonly prefix: string
-  readonly everyMillis: number
-  /** For how long it goes on when nobody watches any more. */
-  readonly idleAfterMillis: number
-  readonly allowRelease: boolean
-  readonly hosts: ReadonlyArray<string> | undefined
-  readonly leaders: ReadonlyArray<string>
-}
-
-/** So often at most: each look goes through all keys. */
-const leastEvery = 100
-
-export const decodeTerms = (options: {
-  readonly prefix?: string | undefined
-  readonly every?: Duration.DurationInput | undefined
-  readonly idleAfter?: Duration.DurationInput | undefined
-  readonly allowRelease?: boolean | undefined
-  readonly hosts?: ReadonlyArray<string> | undefined
-  readonly leaders?: ReadonlyArray<string> | undefined
-}): Effect.Effect<Terms> => {
-  const { allowRelease = false, every = "1 second", idleAfter = "1 minute" } = options
-  const { leaders = [], prefix = "" } = options
-  const everyMillis = toMillis(every)
-  const idleAfterMillis = toMillis(idleAfter)
-  if (everyMillis === undefined) return defect(notADuration("every", every))
-  if (idleAfterMillis === undefined) return defect(notADuration("idleAfter", idleAfter))
-  const wrong = checkPrefix(prefix) ?? checkEvery(everyMillis, leastEvery)
-  if (wrong !== undefined) return defect(wrong)
-  const hosts = options.hosts?.map((host) => host.toLowerCase())
-  return Effect.succeed({ prefix, everyMillis, idleAfterMillis, allowRelease, hosts, leaders })
-}
 
 /** So many keys that are gone are remembered for those who have not been told yet: the others are told all. */
 const mostGone = 5_000
@@ -124,10 +90,13 @@ class Knowledge {
   private version = 0
   /** Who knows less than that is told all. */
   private toldFrom = 0
-  private clock: { readonly at: number; readonly seenAt: number } | undefined
-  private trouble: { readonly since: number; readonly detail: string } | undefined
+  /** What the store's clock, or this machine's while that is not known, is ahead of the monotonic one. */
+  private ahead = 0
+  private isStores = false
+  // (these are of the monotonic clock: what is known of the store's can change)
+  private trouble: NonNullable<Update["trouble"]> | undefined
   private lookedAt: number | null = null
-  watchedSince: number | null = null
+  private watchedSince: number | null = null
 
   /** One look. */
   get look(): Effect.Effect<void, never, LockStore> {
@@ -143,31 +112,33 @@ class Knowledge {
     return Effect.gen(this, function* () {
       const exit = yield* Effect.either(Stream.runHead(changes))
       const mono = yield* monotonic
-      const wall = yield* Clock.currentTimeMillis
-      if (exit._tag === "Left") this.failed(exit.left, this.now(mono, wall))
-      else this.succeeded(Option.getOrThrow(exit.right), mono, wall)
+      this.tick(mono, yield* Clock.currentTimeMillis)
+      if (exit._tag === "Left") this.failed(exit.left, mono)
+      else this.succeeded(Option.getOrThrow(exit.right), mono)
     })
   }
 
-  private failed({ detail }: LockStoreError, now: number): void {
-    this.trouble = { since: this.trouble?.since ?? now, detail }
+  private failed({ detail, transient }: LockStoreError, mono: number): void {
+    this.trouble = { since: this.trouble?.since ?? mono, detail, isRefusal: !transient }
   }
 
-  private succeeded(changes: ReadonlyArray<Change>, mono: number, wall: number): void {
+  private succeeded(changes: ReadonlyArray<Change>, mono: number): void {
     this.version++
     const ats = [...this.snapshots.values(), ...changes].map(({ at }) => millisOf(at))
     const at = ats.reduce((a, b) => Math.max(a, b), -Infinity)
-    if (at > -Infinity) this.clock = { at, seenAt: mono }
-    const now = this.now(mono, wall)
-    this.lookedAt = now
-    this.watchedSince ??= now
+    if (at > -Infinity) {
+      this.ahead = at - mono
+      this.isStores = true
+    }
+    this.lookedAt = mono
+    this.watchedSince ??= mono
     this.trouble = undefined
     for (const change of changes) {
       this.history.note(change)
       if (!change.initial) this.events.push({ version: this.version, event: eventOf(change) })
     }
     this.events.splice(0, this.events.length - mostEvents)
-    this.history.forget(now)
+    if (this.isStores) this.history.forget(this.time(mono))
     for (const snapshot of this.snapshots.values()) this.see(snapshot)
     for (const key of this.keys.keys()) {
       if (this.snapshots.has(key)) continue
@@ -200,13 +171,23 @@ class Knowledge {
     if (before === undefined) this.gone.delete(snapshot.key)
   }
 
-  /** By the store's clock, as far as that is known. */
-  now(mono: number, wall: number): number {
-    return this.clock === undefined ? wall : Math.round(this.clock.at + mono - this.clock.seenAt)
+  private tick(mono: number, wall: number): void {
+    if (!this.isStores) this.ahead = wall - mono
+  }
+
+  /** Of a time of the monotonic clock, that of the store's. */
+  private time(mono: number): number {
+    return Math.round(mono + this.ahead)
+  }
+
+  private timeOrNull(mono: number | null): number | null {
+    return mono === null ? null : this.time(mono)
   }
 
   /** What somebody is to be told who was told what was known in that look. */
   since(told: number, mono: number, wall: number): readonly [Update, number] {
+    this.tick(mono, wall)
+    const { trouble } = this
     const reset = told <= 0 || told < this.toldFrom
     const from = reset ? 0 : told
     const rows = [...this.keys.values()].flatMap(({ row, version }) => (version > from ? row : []))
@@ -214,13 +195,13 @@ class Knowledge {
     const events = this.events.flatMap(({ event, version }) => (version > from ? event : []))
     const update = {
       reset,
-      now: this.now(mono, wall),
-      lookedAt: this.lookedAt,
+      now: this.time(mono),
+      lookedAt: this.timeOrNull(this.lookedAt),
       rows,
       gone,
       events,
-      trouble: this.trouble ?? null,
-      watchedSince: this.watchedSince,
+      trouble: trouble ? { ...trouble, since: this.time(trouble.since) } : null,
+      watchedSince: this.timeOrNull(this.watchedSince),
       prefix: this.terms.prefix,
       everyMillis: this.terms.everyMillis,
       allowRelease: this.terms.allowRelease
@@ -237,7 +218,7 @@ class Knowledge {
       held: this.holdersOf(snapshot),
       pending: pending.map(waiterOf),
       history: this.history.of(key),
-      watchedSince: this.watchedSince
+      watchedSince: this.timeOrNull(this.watchedSince)
     }
   }
 
@@ -268,6 +249,10 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
     const store = yield* LockStore
     const scope = yield* Effect.scope
     const seen = yield* PubSub.sliding<void>(1)
+    // (a server that stops waits for whoever listens: without an end it would for ever)
+    const ended = yield* Effect.acquireRelease(Deferred.make<void>(), (ended) =>
+      Deferred.succeed(ended, undefined)
+    )
     let knowledge = new Knowledge(terms)
     let [running, watching, leftAt] = [false, 0, 0]
 
@@ -319,7 +304,7 @@ export const makeLooks = (terms: Terms): Effect.Effect<Looks, never, LockStore |
           Stream.repeatEffect(Effect.zipRight(beats, next))
         )
       })
-    )
+    ).pipe(Stream.interruptWhenDeferred(ended))
     if (terms.idleAfterMillis === Number.POSITIVE_INFINITY) yield* start
     return {
       updates,

@@ -1,5 +1,9 @@
 /** Which requests are answered: those that were not made by another site. */
+import * as HttpIncomingMessage from "@effect/platform/HttpIncomingMessage"
 import type * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 
 type Request = HttpServerRequest.HttpServerRequest
 
@@ -36,3 +40,19 @@ export const badOrigin = (
   }
   return /^application\/json\b/i.test(type ?? "") ? undefined : "The body must be JSON."
 }
+
+/** More than the longest key, each character of it escaped. */
+const mostBytes = 524_288
+
+/** Its body, or what is wrong with that. */
+export const jsonOf = <A, I>(
+  request: Request,
+  schema: Schema.Schema<A, I>
+): Effect.Effect<A, string> =>
+  request.json.pipe(
+    HttpIncomingMessage.withMaxBodySize(Option.some(mostBytes)),
+    Effect.mapError(() => `The body is no JSON, or has more than ${mostBytes} bytes.`),
+    Effect.flatMap((body) =>
+      Effect.mapError(Schema.decodeUnknown(schema)(body), ({ message }) => message)
+    )
+  )

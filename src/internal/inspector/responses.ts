@@ -1,5 +1,7 @@
-/** The page, and the events that it listens to. */
+/** The page, the events that it listens to, and what it is answered. */
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Effect from "effect/Effect"
+import type * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { html, policy } from "./page.js"
 import type { Update } from "./wire.js"
@@ -21,6 +23,11 @@ export const pageResponse = HttpServerResponse.text(html, {
     "x-frame-options": "DENY"
   }
 })
+
+export const jsonResponse = <A, I>(schema: Schema.Schema<A, I>) => {
+  const encode = HttpServerResponse.schemaJson(schema)
+  return (value: A) => Effect.orDie(encode(value, { headers: always }))
+}
 
 export const eventsResponse = (updates: Stream.Stream<Update>) =>
   HttpServerResponse.stream(

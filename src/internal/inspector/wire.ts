@@ -119,8 +119,10 @@ export const Update = Schema.Struct({
   rows: Schema.Array(Row),
   gone: Schema.Array(Schema.String),
   events: Schema.Array(Event),
-  /** Since when the store does not answer, and what it is that it says. */
-  trouble: Schema.NullOr(Schema.Struct({ since: Schema.Number, detail: Schema.String })),
+  /** Since when the store does not answer, and what it is that it says; whether asking again is of no use. */
+  trouble: Schema.NullOr(
+    Schema.Struct({ since: Schema.Number, detail: Schema.String, isRefusal: Schema.Boolean })
+  ),
   watchedSince: Time,
   prefix: Schema.String,
   everyMillis: Schema.Number,
@@ -162,8 +164,11 @@ export interface Renewals {
   readonly renewedAt: number | null
 }
 
-/** Two looks at the same end of a ttl differ by less. */
-const sameMillis = 20
+/**
+ * Two looks at the same end of a ttl differ by less: the server can be stopped for a moment between its time and
+ * what is left. (A renewal that moves the end by less is seen together with the next ones.)
+ */
+const sameEnd = (ttl: number): number => Math.max(20, ttl / 20)
 
 export const renewalsOf = (
   { ttlLeft }: Held,
@@ -175,7 +180,9 @@ export const renewalsOf = (
   const endsAt = millisOf(at) + left
   const last = before?.endsAt ?? null
   // (the same end of the same ttl, so that nothing has changed)
-  if (before !== undefined && last !== null && Math.abs(endsAt - last) < sameMillis) return before
+  if (before !== undefined && last !== null && Math.abs(endsAt - last) < sameEnd(before.ttl)) {
+    return before
+  }
   const renewed = last !== null && endsAt > last
   return {
     ttl: Math.max(left, before?.ttl ?? 0),

@@ -194,11 +194,18 @@ const startWatching = (client: RedisClient): Watch => {
   listen(client, "error", (error) => followers.forEach((follower) => follower.onError(error)))
   if (client.isCluster === true && client.nodes !== undefined) {
     const nodes = new Set<Node>()
-    const watchNode = (node: Node) => nodes.add(node.on("close", onClose) as Node)
+    const watchNode = (node: Node) => {
+      nodes.add(node.on("close", onClose) as Node)
+      listenToAsking(node)
+    }
+    const unwatchNode = (node: Node) => {
+      nodes.delete(node.off("close", onClose) as Node)
+      delete node.asking
+    }
     client.nodes("all").forEach(watchNode)
     listen(client, "+node", watchNode)
-    listen(client, "-node", (node: Node) => nodes.delete(node.off("close", onClose) as Node))
-    listeners.push(() => nodes.forEach((node) => node.off("close", onClose)))
+    listen(client, "-node", unwatchNode)
+    listeners.push(() => nodes.forEach(unwatchNode))
   }
   return { followers, stop: () => listeners.forEach((remove) => remove()) }
 }
@@ -214,6 +221,21 @@ interface EventTarget extends EventSource {
 /** Of a Cluster. */
 interface Node extends EventTarget, Server {
   duplicate(...args: Loosely): SubscriberClient
+  asking?: ((...args: Loosely) => Promise<unknown>) | undefined
+}
+
+/**
+ * Where a slot is on its way, a Cluster client sends ASKING to a node, and does not listen for what becomes of
+ * that: a connection that closes meanwhile would be a rejection that nobody handles, and end the process.
+ */
+export const listenToAsking = (node: Pick<Node, "asking">): void => {
+  const ask = node.asking?.bind(node)
+  if (ask === undefined) return
+  node.asking = (...args) => {
+    const asked = ask(...args)
+    asked.catch(() => {})
+    return asked
+  }
 }
 
 /** Told once that a client has ended: with `close` and `end`, or with `end` alone. */
@@ -285,6 +307,8 @@ interface Below {
 /** What the kernel has not sent yet is thrown away, where a close would send it, perhaps much later. */
 export const resetStream = (client: { readonly stream?: unknown }): void => {
   const stream = client.stream as (Partial<Socket> & Below) | undefined
+  // a reset would wait for the connection; and of one that the client has ended, Node.js would lose the handle
+  if (stream?.connecting || stream?.writableEnded) return void stream.destroy?.()
   try {
     stream?.resetAndDestroy?.()
   } catch {

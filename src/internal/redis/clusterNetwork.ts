@@ -3,6 +3,7 @@ import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis"
 import type { Address } from "../common/settings.js"
 import {
   type ClientOptions,
+  listenToAsking,
   type RedisClient,
   resetStream,
   type SubscriberClient,
@@ -200,13 +201,7 @@ const connectionOf = (
       one.once("end", () => asking.delete(one))
       return one
     }
-    // where a slot is on its way, the client sends ASKING, and does not listen for what becomes of that
-    const ask = node.asking.bind(node)
-    node.asking = () => {
-      const asked = ask()
-      asked.catch(() => {})
-      return asked
-    }
+    listenToAsking(node)
   })
   client.on("refresh", () => {
     if (over) return

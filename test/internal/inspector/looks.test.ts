@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import { LockError, type LockInspector, LockStore } from "effect-redis-lock"
-import { decodeTerms, makeLooks } from "../../../src/internal/inspector/looks.js"
+import { makeLooks } from "../../../src/internal/inspector/looks.js"
+import { decodeTerms } from "../../../src/internal/inspector/terms.js"
 import type { Update } from "../../../src/internal/inspector/wire.js"
 
 const held = (owner: string, more: Partial<LockStore.HeldEntry> = {}): LockStore.HeldEntry => ({
@@ -168,7 +169,11 @@ describe("looks", () => {
       const away = yield* next
       yield* TestClock.adjust("5 seconds")
       const still = yield* next
-      expect(away).toMatchObject({ reset: false, gone: [], trouble: { detail: "gone" } })
+      expect(away).toMatchObject({
+        reset: false,
+        gone: [],
+        trouble: { detail: "gone", isRefusal: false }
+      })
       expect(still.trouble).toEqual(away.trouble)
       expect(still.now - still.lookedAt!).toBeGreaterThanOrEqual(5_000)
       state.isAway = false
@@ -197,7 +202,47 @@ describe("looks", () => {
       const { next } = yield* reader((yield* looks()).updates)
       yield* next
       yield* TestClock.adjust("1 second")
-      expect((yield* next).trouble?.detail).toContain("keys")
+      expect((yield* next).trouble).toMatchObject({
+        detail: expect.stringContaining("keys"),
+        isRefusal: true
+      })
+    })
+  )
+
+  it.scoped("its times are of the store's clock, also of what was before that was known", () =>
+    Effect.gen(function* () {
+      const { keys, looks, state, store } = yield* fake
+      const hour = Duration.hours(1)
+      const { look } = store
+      // (that of the store is an hour late)
+      Object.assign(store, {
+        look: (key: string) =>
+          Effect.map(look!(key, 100, []), (found) => ({
+            ...found,
+            at: DateTime.subtractDuration(found.at!, hour)
+          }))
+      })
+      yield* TestClock.adjust("1 day")
+      const { detailsOf, updates } = yield* looks()
+      const { next } = yield* reader(updates)
+      yield* next
+      yield* TestClock.adjust("1 second")
+      const wall = yield* next
+      keys.set("k", [held("one")])
+      yield* TestClock.adjust("10 seconds")
+      const own = yield* next
+      const at = DateTime.subtractDuration(yield* DateTime.now, hour)
+      expect(own.now).toBe(wall.now + 10_000 - 3_600_000)
+      expect(own.now - own.watchedSince!).toBe(11_000)
+      expect(own.now - own.lookedAt!).toBeLessThanOrEqual(1_000)
+      const snapshot = { key: "k", at, held: [], pending: [] }
+      expect(
+        detailsOf(snapshot as Partial<LockInspector.Snapshot> as LockInspector.Snapshot)
+      ).toMatchObject({ watchedSince: own.watchedSince })
+      state.isAway = true
+      yield* TestClock.adjust("3 seconds")
+      const away = yield* next
+      expect(away.now - away.trouble!.since).toBeLessThanOrEqual(3_000)
     })
   )
 
@@ -211,8 +256,8 @@ describe("looks", () => {
       left(8_000)
       yield* next
       const first = yield* next
-      left(7_000)
-      // (the same end)
+      // (the same end, also where the server was stopped between its time and what is left)
+      left(7_100)
       const second = yield* look
       left(10_000)
       const third = yield* look
