@@ -107,16 +107,16 @@ export class Machine {
       })
   }
 
-  /** A connection of its own to the store that all share. `onProof` is told until when a lease is proven. */
-  store(onProof: (fencingToken: number, validUntil: number) => void): LockStore {
+  /** A connection of its own to the store that all share. `onProof` is told until when its lease is proven. */
+  store(onProof: (validUntil: number) => void): LockStore {
     const store = publicStore(this.link, undefined)
     const heard = (grant: Grant): Grant => {
-      onProof(grant.fencingToken, grant.validUntil)
+      onProof(grant.validUntil)
       return {
         ...grant,
         renew: Effect.tap(this.whenRunning(grant.renew), (renewal) =>
           Effect.sync(() => {
-            if (renewal._tag === "Renewed") onProof(grant.fencingToken, renewal.validUntil)
+            if (renewal._tag === "Renewed") onProof(renewal.validUntil)
           })
         ),
         verify: this.whenRunning(grant.verify),

@@ -63,6 +63,9 @@ export interface Log {
   trouble(trouble: Trouble): void
 }
 
+/** (That of a semaphore has a floor.) */
+type AnyLease = Lease & Partial<Pick<Semaphore.SemaphoreLease, "fencingFloor">>
+
 class Refused {
   readonly _tag = "Refused"
 }
@@ -173,7 +176,7 @@ export class Worker {
   /** A new process that runs it. */
   private started(): Machine {
     const machine = new Machine(this.world, this.store)
-    const store = machine.store((_, until) => {
+    const store = machine.store((until) => {
       this.turn?.proofs.push({ at: this.world.now, until })
     })
     const program = Effect.suspend(() => this.oneTurn(machine)).pipe(
@@ -216,7 +219,7 @@ export class Worker {
   }
 
   /** This is all that a program has to do with locks. */
-  private under<A, E>(mode: Mode, body: (lease: Lease) => Effect.Effect<A, E>) {
+  private under<A, E>(mode: Mode, body: (lease: AnyLease) => Effect.Effect<A, E>) {
     const options = { ttl: ttlMillis, owner: this.name }
     switch (mode) {
       case "lock":
@@ -233,11 +236,10 @@ export class Worker {
   private work(
     machine: Machine,
     turn: Turn,
-    lease: Lease,
+    lease: AnyLease,
     writes: number
   ): Effect.Effect<void, Refused> {
-    const { fencingToken } = lease
-    const fencingFloor = "fencingFloor" in lease ? Number(lease.fencingFloor) : fencingToken
+    const { fencingToken, fencingFloor = fencingToken } = lease
     const send = Effect.suspend(() => {
       const { mode } = turn
       const least = this.resource.least(mode)
