@@ -204,6 +204,10 @@ export default defineConfig({
         }
       },
       {
+        // the documentation's site, once it is built (npm run docs:test)
+        test: { name: "site", include: ["site/test/*.test.ts"], testTimeout: 60_000 }
+      },
+      {
         resolve: { alias: sources },
         test: {
           name: "types",

@@ -6,41 +6,15 @@
  * everyone shares one Effect and one ioredis. A smoke run installs nothing: what it needs is found
  * in the repository's own node_modules.
  */
-import { spawnSync } from "node:child_process"
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, rmSync, symlinkSync } from "node:fs"
 import { join } from "node:path"
+import { install, run } from "../scripts/installed.js"
 
 const bench = import.meta.dirname
 const root = join(bench, "..")
 const args = process.argv.slice(2)
 
-const run = (cwd: string, command: string, ...more: ReadonlyArray<string>): void => {
-  const { error, status } = spawnSync(command, more, { cwd, stdio: "inherit" })
-  if (status !== 0) {
-    const why = error === undefined ? "" : `: ${error.message}`
-    console.error(`\n${[command, ...more].join(" ")} failed${why}`)
-    process.exit(status ?? 1)
-  }
-}
-
-/** Whether npm has put there what the lock file says. */
-const isInstalled = (): boolean => {
-  const installed = join(bench, "node_modules/.package-lock.json")
-  if (!existsSync(installed)) return false
-  const versions = (path: string) => {
-    const { packages } = JSON.parse(readFileSync(path, "utf8"))
-    return new Map<string, { version: string; optional?: boolean }>(Object.entries(packages))
-  }
-  const present = versions(installed)
-  return [...versions(join(bench, "package-lock.json"))].every(
-    ([path, { optional, version }]) =>
-      path === "" || optional === true || present.get(path)?.version === version
-  )
-}
-
-if (!args.includes("--smoke") && !args.includes("--help") && !isInstalled()) {
-  run(bench, "npm", "ci", "--no-audit", "--no-fund")
-}
+if (!args.includes("--smoke") && !args.includes("--help")) install(bench)
 
 if (!existsSync(join(root, "dist/index.js"))) {
   console.error("dist/ is missing: npm run build")

@@ -170,6 +170,9 @@ for (const page of pages) {
     problems.push(`${contents}: no link to ${page}`)
   }
 }
+// (the first page of the site)
+extract("site/index.md")
+checkLinks("site/index.md")
 problems.push(...figureProblems())
 for (const example of filesIn("examples", ".ts")) {
   const text = readFileSync(example, "utf8")

@@ -24,15 +24,16 @@ export const hides = (locator: Locator) => act(() => locator.first().waitFor({ s
 export const rowOf = (page: Page, name: string | RegExp) => page.getByRole("row", { name })
 export const details = (page: Page) => page.getByRole("article")
 
-/** What axe-core finds wrong. */
-export const violations = (page: Page) =>
+/** What axe-core finds wrong, by all of its rules or by those that are named. */
+export const violations = (page: Page, rules?: ReadonlyArray<string>) =>
   act(async () => {
     // (the policy of the page lets no script of others in: this one comes by the debugger)
     await page.evaluate(axe.source)
     // (a change that was shown in light is no colour of the dark page)
     await page.evaluate("document.getAnimations().forEach((one) => one.finish())")
-    const { violations } = await page.evaluate(() =>
-      (globalThis as unknown as { readonly axe: typeof axe }).axe.run()
+    const { violations } = await page.evaluate(
+      (options) => (globalThis as unknown as { readonly axe: typeof axe }).axe.run(options),
+      rules === undefined ? {} : { runOnly: [...rules] }
     )
     return violations.map(({ id, nodes }) => `${id}: ${nodes[0]?.html} ${nodes[0]?.failureSummary}`)
   })
