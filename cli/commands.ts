@@ -22,6 +22,8 @@ const key = Args.text({ name: "KEY" }).pipe(
   Args.withDescription("The key that is locked, without the prefix.")
 )
 
+const needsCommand = usage("run needs a command, after --: run KEY [options] -- COMMAND...")
+
 const run = (command: ReadonlyArray<string>) =>
   Command.make(
     "run",
@@ -93,7 +95,7 @@ const run = (command: ReadonlyArray<string>) =>
     },
     (options) =>
       command.length === 0
-        ? usage("run needs a command: run KEY -- COMMAND...")
+        ? needsCommand
         : withModule(
             () => import("./run.js"),
             (module) => module.run({ ...options, command })
@@ -220,11 +222,19 @@ const doctor = Command.make("doctor", { json, ...connection }, (options) =>
   )
 )
 
+/** Without the `--`, the parser would call the command an unknown argument. */
+const lacksCommand = (args: ReadonlyArray<string>, command: ReadonlyArray<string>): boolean =>
+  args[0] === "run" &&
+  command.length === 0 &&
+  !args.some((arg) => /^(-h|--(help|version|wizard|completions))$/.test(arg))
+
 export const main = (args: ReadonlyArray<string>, command: ReadonlyArray<string>) =>
-  Command.run(
-    Command.make("effect-redis-lock").pipe(
-      Command.withDescription("Locks in Redis: run commands under them, and look at them."),
-      Command.withSubcommands([run(command), ls, show, watch, leader, release, ui, doctor])
-    ),
-    { name: "effect-redis-lock", version: VERSION, executable: "effect-redis-lock" }
-  )(["node", "effect-redis-lock", ...args])
+  lacksCommand(args, command)
+    ? needsCommand
+    : Command.run(
+        Command.make("effect-redis-lock").pipe(
+          Command.withDescription("Locks in Redis: run commands under them, and look at them."),
+          Command.withSubcommands([run(command), ls, show, watch, leader, release, ui, doctor])
+        ),
+        { name: "effect-redis-lock", version: VERSION, executable: "effect-redis-lock" }
+      )(["node", "effect-redis-lock", ...args])

@@ -92,6 +92,10 @@ atOnce(RedisServer.layer())("run", (it) => {
       expect(ends.map(({ args, end }) => [end.code, ...args])).toEqual(lines)
       for (const { args, end } of ends) {
         expect(end.stdout).toBe("")
+        // also where the -- was forgotten
+        if (args[0] === "run" && !args.includes("--")) {
+          expect(end.stderr).toContain("run needs a command, after --")
+        }
         // one line that says it, and no escape sequences
         if ([64, 69, 75].includes(Number(end.code))) {
           expect(`${args.join(" ")}: ${end.stderr}`).toMatch(/: effect-redis-lock: .+\n$/)
