@@ -48,7 +48,7 @@ export const storeError = (
             ? "The connection was not secured: does the server speak TLS on that port?"
             : lastError === undefined
               ? `The connection's state is "${route.status}": is the server overloaded, or the network down?${route.isOwn ? "" : " The store does not replace the connection of a client that you pass in: set socketTimeout in the client's options, so that ioredis gives up a dead connection (and keepAlive against idle timeouts)."}`
-              : explain(lastError)
+              : `The connection's last error: ${explain(lastError)}`
         }`,
         !route.ended && !speaksNoTls(route) && (lastError === undefined || mayPass(lastError)),
         lastError
