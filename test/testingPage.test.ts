@@ -8,10 +8,10 @@ const ofVitest = ofRunner(blocks, "vitest")
 const ofNode = ofRunner(blocks, "node:test")
 
 it("every block is run by a test runner", () => {
-  expect(ofEffectVitest).toHaveLength(5)
+  expect(ofEffectVitest).toHaveLength(6)
   expect(ofVitest).toHaveLength(1)
   expect(ofNode).toHaveLength(2)
-  expect(blocks).toHaveLength(8)
+  expect(blocks).toHaveLength(9)
 })
 
 runByVitest([...ofEffectVitest, ...ofVitest])

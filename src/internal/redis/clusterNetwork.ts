@@ -68,11 +68,16 @@ export const clusterNetworkOf = (
   let withSlots: ReadonlySet<string | undefined> = new Set()
   let whenLearnt = (): void => {}
 
-  /** One node to begin with, each time another one: those that were given, and those that are known. */
-  const nodeAt = (turn: number, except?: string): Address => {
+  /** Those that were given, and those that are known. */
+  const allNodes = (): Map<string, Address> => {
     const all = new Map<string, Address>()
     for (const node of nodes) all.set(keyOf(node), node)
     for (const node of known) if (!all.has(keyOf(node))) all.set(keyOf(node), node as Address)
+    return all
+  }
+  /** One node to begin with, each time another one. */
+  const nodeAt = (turn: number, except?: string): Address => {
+    const all = allNodes()
     if (except !== undefined && all.size > 1) all.delete(except)
     return [...all.values()][turn % all.size]!
   }
@@ -109,13 +114,17 @@ export const clusterNetworkOf = (
           return connectionOf(client as Cluster, shard, events, learn)
         },
         subscriber,
-        pause: (times) =>
-          pauseOf(
+        pause: (times) => {
+          // (one may be dead: as a Cluster client does, each is tried before there is a pause)
+          const others = allNodes().size - 1
+          if (times <= others) return 0
+          return pauseOf(
             "clusterRetryStrategy" in options
               ? { retryStrategy: options.clusterRetryStrategy }
               : {},
-            times
-          ),
+            times - others
+          )
+        },
         shown
       }
     },
