@@ -40,6 +40,9 @@ const ours = {
 /** What comes before a key is the Cluster client's affair. */
 const ofNode = { lazyConnect: true, keyPrefix: "" } as const
 
+/** A pause before the next node, where one has failed: some end every connection as soon as it is there. */
+const nextNodeMillis = 50
+
 /** How often a client that is not connected to its node asks whether that is still the master. */
 const askAgainMillis = 1_000
 
@@ -115,9 +118,9 @@ export const clusterNetworkOf = (
         },
         subscriber,
         pause: (times) => {
-          // (one may be dead: as a Cluster client does, each is tried before there is a pause)
+          // (one may be dead: as a Cluster client does, each is tried before there is a long pause)
           const others = allNodes().size - 1
-          if (times <= others) return 0
+          if (times <= others) return nextNodeMillis
           return pauseOf(
             "clusterRetryStrategy" in options
               ? { retryStrategy: options.clusterRetryStrategy }
