@@ -111,7 +111,7 @@ for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
           Effect.gen(function* () {
             const key = freshKey()
             const startedAt = now()
-            const lease = yield* take(key, { ttl: 600, maxHold: 1_600 })
+            const lease = yield* take(key, { ttl: 1_000, maxHold: 1_600 })
             const first = yield* lease.handOver
             expect(first.maxHold).toEqual(Duration.millis(1_600))
             expect(first.holdAtLeast).toBeUndefined()
@@ -169,10 +169,10 @@ for (const [name, { adopt, claim, other, take }] of Object.entries(ways)) {
       it.scoped("adopted when maxHold is over: LockLost, and nothing is held", () =>
         Effect.gen(function* () {
           const key = freshKey()
-          const lease = yield* take(key, { ttl: 300, maxHold: 400 })
-          yield* Effect.sleep(250)
+          const lease = yield* take(key, { ttl: 600, maxHold: 1_000 })
+          yield* Effect.sleep(600)
           const handle = yield* lease.handOver
-          yield* Effect.sleep(200)
+          yield* Effect.sleep(500)
           const error = yield* Effect.flip(adopt(handle))
           expect(error).toEqual(overMaxHold)
           expect(error).toMatchObject({ key, fencingToken: lease.fencingToken })
