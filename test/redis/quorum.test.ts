@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import { CronJob, Lock } from "effect-redis-lock"
 import * as RedisQuorum from "../support/RedisQuorum.js"
 import { freshKey } from "../support/stores.js"
+import { apart, nothingLeft, tenTurnsEach } from "./quorums.js"
 import {
   failure,
   FaultProxy,
@@ -27,23 +28,6 @@ const quorum = (count: number, options: Parameters<typeof RedisQuorum.layerOf>[1
     yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
     return { servers, ...(yield* storeOf(RedisQuorum.layerOf(servers, options))) }
   })
-
-/** Servers that count, with a proxy before each for each of so many stores. */
-const apart = (count: number, stores: number) =>
-  Effect.gen(function* () {
-    const servers = yield* RedisQuorum.make(count)
-    yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
-    const clients = yield* Effect.forEach(Array.from({ length: stores }), () =>
-      Effect.gen(function* () {
-        const proxies = yield* Effect.forEach(servers, ({ port }) => FaultProxy.make(port))
-        return { proxies, ...(yield* storeOf(RedisQuorum.layerOf(proxies))) }
-      })
-    )
-    return { servers, clients }
-  })
-
-const nothingLeft = (servers: ReadonlyArray<RedisServer.RedisProcess>) =>
-  eventually(Effect.map(RedisQuorum.leftovers(servers), (keys) => keys.length === 0))
 
 const holding = (key: string, { command }: RedisServer.RedisProcess) =>
   Effect.map(command("EXISTS", key), (found) => found === 1)
@@ -132,27 +116,7 @@ describe("of three nodes", () => {
         const { clients, servers } = yield* apart(3, 3)
         const key = freshKey()
         clients.forEach(({ proxies }, index) => proxies[index]!.blackHole())
-        let inside = 0
-        let most = 0
-        let turns = 0
-        const tokens: Array<number> = []
-        const work = Lock.withLock(key, { ttl: "2 seconds" })(({ fencingToken }) =>
-          Effect.gen(function* () {
-            most = Math.max(most, ++inside)
-            turns++
-            tokens.push(fencingToken)
-            yield* Effect.sleep(2)
-            inside--
-          })
-        )
-        yield* Effect.forEach(
-          clients,
-          ({ use }) => use(Effect.retry(Effect.repeatN(work, 9), { times: 20 })),
-          { concurrency: "unbounded", discard: true }
-        )
-        expect(most).toBe(1)
-        expect(turns).toBeGreaterThanOrEqual(30)
-        expect(tokens).toEqual([...tokens].sort((one, other) => one - other))
+        yield* tenTurnsEach(clients, key)
         yield* nothingLeft(servers)
       }).pipe(quietly),
     60_000

@@ -3,16 +3,15 @@
  * TIME, and nothing else of a server's clock is asked for (a ttl is counted by the server itself).
  */
 import { expect } from "@effect/vitest"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
-import { CronJob, Lock } from "effect-redis-lock"
+import { CronJob, Lock, type QuorumLockStore } from "effect-redis-lock"
 import { atOnce } from "../support/atOnce.js"
 import * as LyingProxy from "../support/LyingProxy.js"
-import * as RedisQuorum from "../support/RedisQuorum.js"
 import { freshKey } from "../support/stores.js"
-import { failure, FaultProxy, quietly, RedisServer, storeOf } from "./support.js"
+import { apart, nothingLeft, tenTurnsEach } from "./quorums.js"
+import { failure, quietly } from "./support.js"
 
 /** The clock of a server, as its scripts see it, is so many seconds ahead. */
 const shifted =
@@ -29,29 +28,15 @@ const shifted =
         )
       : undefined
 
-/** Three servers with clocks that are so many seconds ahead, and stores that have a proxy of their own to each. */
-const apart = (
+/** Servers with clocks that are so many seconds ahead. */
+const withClocks = (
   ahead: ReadonlyArray<number>,
   stores: number,
-  longestTtl: Duration.DurationInput = "10 seconds"
+  options?: Partial<QuorumLockStore.Options>
 ) =>
-  Effect.gen(function* () {
-    const servers = yield* RedisQuorum.make(ahead.length)
-    yield* Effect.forEach(servers, RedisQuorum.join, { discard: true })
-    const clocks = yield* Effect.forEach(servers, ({ port }, index) =>
-      LyingProxy.make(port, shifted(ahead[index]!))
-    )
-    const clients = yield* Effect.forEach(Array.from({ length: stores }), () =>
-      Effect.gen(function* () {
-        const proxies = yield* Effect.forEach(clocks, ({ port }) => FaultProxy.make(port))
-        return { proxies, ...(yield* storeOf(RedisQuorum.layerOf(proxies, { longestTtl }))) }
-      })
-    )
-    return { servers, clients }
-  })
-
-const nothingLeft = (servers: ReadonlyArray<RedisServer.RedisProcess>) =>
-  RedisServer.eventually(Effect.map(RedisQuorum.leftovers(servers), (keys) => keys.length === 0))
+  apart(ahead.length, stores, options, (port, index) =>
+    Effect.map(LyingProxy.make(port, shifted(ahead[index]!)), (clock) => clock.port)
+  )
 
 const hour = 3_600
 
@@ -60,34 +45,16 @@ for (const ahead of [
   [hour, 0, -hour]
 ]) {
   atOnce(Layer.empty)(
-    `with clocks that are ${ahead[0]} s ahead, right, and ${ahead[0]} s behind`,
+    `with clocks that are ${ahead[0]} s ahead, right, and ${-ahead[2]!} s behind`,
     (it) => {
       it.scoped(
         "clients that reach two each exclude each other, in the order of the fencing tokens",
         () =>
           Effect.gen(function* () {
-            const { clients, servers } = yield* apart(ahead, 3)
+            const { clients, servers } = yield* withClocks(ahead, 3)
             const key = freshKey()
             clients.forEach(({ proxies }, index) => proxies[index]!.blackHole())
-            let inside = 0
-            let most = 0
-            const tokens: Array<number> = []
-            const work = Lock.withLock(key, { ttl: "2 seconds" })(({ fencingToken }) =>
-              Effect.gen(function* () {
-                most = Math.max(most, ++inside)
-                tokens.push(fencingToken)
-                yield* Effect.sleep(2)
-                inside--
-              })
-            )
-            yield* Effect.forEach(
-              clients,
-              ({ use }) => use(Effect.retry(Effect.repeatN(work, 9), { times: 20 })),
-              { concurrency: "unbounded", discard: true }
-            )
-            expect(most).toBe(1)
-            expect(tokens.length).toBeGreaterThanOrEqual(30)
-            expect(tokens).toEqual([...tokens].sort((one, other) => one - other))
+            const tokens = yield* tenTurnsEach(clients, key)
             expect(new Set(tokens).size).toBe(tokens.length)
             // the clock that is ahead has said so (a proxy that changes nothing would show nothing)
             expect(tokens.at(-1)! / 1e6).toBeGreaterThan(Date.now() / 1e3 + ahead[0]! - 1)
@@ -98,7 +65,7 @@ for (const ahead of [
 
       it.scoped("each of them can be away: a lease is renewed, and the next token is greater", () =>
         Effect.gen(function* () {
-          const { clients, servers } = yield* apart(ahead, 1)
+          const { clients, servers } = yield* withClocks(ahead, 1)
           const { proxies, use } = clients[0]!
           const key = freshKey()
           const tokens: Array<number> = []
@@ -126,7 +93,7 @@ for (const ahead of [
           `the one that is ${emptied === 0 ? "ahead" : "behind"} comes back empty: it does not vote before the longest ttl is over, and then it does`,
           () =>
             Effect.gen(function* () {
-              const { clients, servers } = yield* apart(ahead, 2, "2 seconds")
+              const { clients, servers } = yield* withClocks(ahead, 2, { longestTtl: "2 seconds" })
               const [one, other] = clients as [(typeof clients)[0], (typeof clients)[0]]
               const key = freshKey()
               const third = 2 - emptied
@@ -151,7 +118,7 @@ for (const ahead of [
 
       it.scoped("a job's ticks are run by one process each", () =>
         Effect.gen(function* () {
-          const { clients } = yield* apart(ahead, 3)
+          const { clients } = yield* withClocks(ahead, 3)
           const key = freshKey()
           const ran: Array<number> = []
           const job = CronJob.run(key, { cron: "* * * * * *" })(({ scheduledAt }) =>
